@@ -142,4 +142,3 @@ def _converted(name: str, value: Any) -> Any:
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError
     return str(value)
-

@@ -37,9 +37,7 @@ def check_image_pair(
             f"{names[0]} and {names[1]} must have the same shape, but have {tuple(x.shape)} and {tuple(y.shape)}."
         )
     if x.device != y.device:
-        raise ValueError(
-            f"{names[0]} is on {x.device} and {names[1]} on {y.device}: move them to one device."
-        )
+        raise ValueError(f"{names[0]} is on {x.device} and {names[1]} on {y.device}: move them to one device.")
     if x.numel() == 0:
         raise ValueError(f"{names[0]} holds no pixel: its shape is {tuple(x.shape)}.")
     if min(x.shape[-2:]) < smallest_side:

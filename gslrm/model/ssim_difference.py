@@ -67,7 +67,7 @@ class _DifferenceForm(torch.autograd.Function):
     """Value and gradient in one pass over chunks of planes: nothing but the two gradients is kept."""
 
     @staticmethod
-    def forward(ctx, difference, total, constants, window_weight, wants_gradient):  # type: ignore[no-untyped-def]
+    def forward(ctx, difference, total, constants, window_weight, wants_gradient):
         n, c, h, w = difference.shape
         rows, columns = h - WINDOW_SIZE + 1, w - WINDOW_SIZE + 1
         d_planes, s_planes = difference.reshape(n * c, h, w), total.reshape(n * c, h, w)
@@ -79,16 +79,17 @@ class _DifferenceForm(torch.autograd.Function):
             uniform = 1.0
 
         chunk = max(1, _CHUNK_PIXELS // (h * w))
-        sums, d_gradients, s_gradients = [], [], []
+        sums: list[Tensor] = []
+        d_gradients: list[Tensor] = []
+        s_gradients: list[Tensor] = []
         for start in range(0, n * c, chunk):
             part = slice(start, start + chunk)
             weight = uniform if weight_planes is None else weight_planes[part]
-            value, d_gradient, s_gradient = _planes(
-                d_planes[part], s_planes[part], constants, weight, wants_gradient
-            )
+            value, d_gradient, s_gradient = _planes(d_planes[part], s_planes[part], constants, weight, wants_gradient)
             sums.append(value)
-            d_gradients.append(d_gradient)
-            s_gradients.append(s_gradient)
+            if d_gradient is not None and s_gradient is not None:
+                d_gradients.append(d_gradient)
+                s_gradients.append(s_gradient)
         if wants_gradient:
             ctx.save_for_backward(
                 torch.cat(d_gradients).reshape_as(difference), torch.cat(s_gradients).reshape_as(total)
@@ -98,7 +99,7 @@ class _DifferenceForm(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, upstream):  # type: ignore[no-untyped-def]
+    def backward(ctx, upstream):
         d_gradient, s_gradient = ctx.saved_tensors
         return upstream * d_gradient, upstream * s_gradient, None, None, None
 

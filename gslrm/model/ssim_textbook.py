@@ -21,9 +21,7 @@ def clamped_ssim_loss(
     return 1.0 - similarity.clamp(0.0, 1.0)
 
 
-def ms_ssim_loss(
-    x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"], *, data_range: float
-) -> Float[Tensor, ""]:
+def ms_ssim_loss(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"], *, data_range: float) -> Float[Tensor, ""]:
     """1 − MS-SSIM (five scales), in [0, 1], in the images' dtype; sides over 160 pixels.
 
     Evaluated in float64 with a float64 window: in float32 the variances of nearly equal images are rounding, and the

@@ -93,8 +93,7 @@ class MaskedSsimLoss(nn.Module):
         self.data_range = _positive(data_range, "data_range")
         if not abs(neutral_value) <= 2.0 * self.data_range:
             raise ValueError(
-                f"neutral_value must be a number of the images' range, [0, {self.data_range:g}], "
-                f"not {neutral_value!r}."
+                f"neutral_value must be a number of the images' range, [0, {self.data_range:g}], not {neutral_value!r}."
             )
         self.neutral_value = float(neutral_value)
         self.variant: Variant = variant

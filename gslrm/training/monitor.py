@@ -24,9 +24,7 @@ class StepMonitor:
     Reading a loss back costs a synchronisation on a GPU.
     """
 
-    def __init__(
-        self, low: float = 0.0, high: float = float("inf"), logger: logging.Logger | None = None
-    ) -> None:
+    def __init__(self, low: float = 0.0, high: float = float("inf"), logger: logging.Logger | None = None) -> None:
         self.low, self.high = low, high
         self.logger = logger or _LOG
 

@@ -56,7 +56,7 @@ class ImageFolder:
         if min(pixels.shape[:2]) < 11:
             raise UsageError(f"{path} is {pixels.shape[1]}×{pixels.shape[0]}; a side needs at least 11 pixels.")
         if not has_alpha:
-            return pixels, ~(pixels > WHITE_THRESHOLD).all(axis=2)
+            return pixels, np.any(pixels <= WHITE_THRESHOLD, axis=2)
         alpha = pixels[..., 3:].astype(np.int64)
         colours = (pixels[..., :3].astype(np.int64) * alpha + 255 * (255 - alpha) + 127) // 255
         return colours.astype(np.uint8), alpha[..., 0] > 127

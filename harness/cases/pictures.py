@@ -68,9 +68,7 @@ def _smooth(height: int, width: int, numbers: RandomNumbers) -> NDArray[np.float
     return grid
 
 
-def _region(
-    pixels: NDArray[np.uint8], height: int, width: int, numbers: RandomNumbers
-) -> NDArray[np.float64]:
+def _region(pixels: NDArray[np.uint8], height: int, width: int, numbers: RandomNumbers) -> NDArray[np.float64]:
     """A region of the photograph, at one of three zooms, averaged down to the size asked for."""
     zoom = (1, 2, 4)[numbers.below(3)]
     tall, wide = min(zoom * height, pixels.shape[0]), min(zoom * width, pixels.shape[1])

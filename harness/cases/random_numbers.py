@@ -23,7 +23,8 @@ class RandomNumbers:
     def uniform(self, *shape: int) -> NDArray[np.float64]:
         """Numbers in [0, 1), multiples of 2⁻⁵³."""
         raw = self._bits.random_raw(int(np.prod(shape, dtype=np.int64)))
-        return ((np.asarray(raw, dtype=np.uint64) >> np.uint64(11)) * 2.0**-53).reshape(shape)
+        bits = np.asarray(raw, dtype=np.uint64) >> np.uint64(11)
+        return (bits.astype(np.float64) * 2.0**-53).reshape(shape)
 
     def below(self, limit: int) -> int:
         """An integer in [0, limit)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -120,6 +121,6 @@ def _perturbed(
     return target
 
 
-def _tensor(images: list[NDArray[np.generic]] | list[NDArray[np.float64]]) -> Tensor:
+def _tensor(images: Sequence[NDArray[np.generic]]) -> Tensor:
     stacked = np.stack([np.asarray(image, dtype=np.float32) for image in images])
     return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)))

@@ -28,9 +28,7 @@ def run(options: argparse.Namespace) -> int:
     from harness.findings.replay import Answer, replay
     from harness.reports.words import describe
 
-    given = Settings(
-        loss=options.loss, step=options.step, subject_root=options.subject_root, images=options.images
-    )
+    given = Settings(loss=options.loss, step=options.step, subject_root=options.subject_root, images=options.images)
     try:
         replayed = replay(options.file, given)
     except HarnessError as error:

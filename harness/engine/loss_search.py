@@ -21,7 +21,6 @@ from harness.properties.trial import LossTrial
 from harness.properties.verdict import Verdict
 from harness.protocols import LossSubject
 
-
 # What a person can take in at a glance, and how many such cases are tried where shrinking didn't get there.
 _SMALL_SIDE = 16
 _SMALL_CASES = 400

@@ -30,9 +30,7 @@ class Task:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
-def plan(
-    kinds: Sequence[SubjectKind], properties: Sequence[str], precisions: Sequence[str]
-) -> tuple[Task, ...]:
+def plan(kinds: Sequence[SubjectKind], properties: Sequence[str], precisions: Sequence[str]) -> tuple[Task, ...]:
     """All tasks, those of one property together.
 
     Args:

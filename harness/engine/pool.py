@@ -36,9 +36,7 @@ def run_pooled(
     Raises:
         HarnessError: what a worker raised, or that one died.
     """
-    groups = [
-        tuple(group) for _, group in itertools.groupby(tasks, lambda task: (task.kind, task.property))
-    ]
+    groups = [tuple(group) for _, group in itertools.groupby(tasks, lambda task: (task.kind, task.property))]
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
     deadline = None if settings.max_time is None else time.monotonic() + settings.max_time
@@ -47,9 +45,7 @@ def run_pooled(
     pump = threading.Thread(target=_pump, args=(queue, emit), daemon=True)
     pump.start()
     try:
-        with ProcessPoolExecutor(
-            workers, context, _start_worker, (settings, deadline, queue, worker_listener)
-        ) as pool:
+        with ProcessPoolExecutor(workers, context, _start_worker, (settings, deadline, queue, worker_listener)) as pool:
             futures = [pool.submit(_run_group, group) for group in groups]
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -147,9 +148,7 @@ class Search:
             return TaskResult(self.task, Status.NOT_RUN, seconds=seconds, message="out of time")
         assert self._worst_held is not None
         message = f"out of time after {self.examples} examples" if self.out_of_time else ""
-        return TaskResult(
-            self.task, Status.HELD, self.examples, seconds, self._measure(), message, self._worst_held[0]
-        )
+        return TaskResult(self.task, Status.HELD, self.examples, seconds, self._measure(), message, self._worst_held[0])
 
     def _measure(self) -> float:
         """The worst measure met anywhere; a violated claim's smallest case need not be its worst."""
@@ -164,7 +163,5 @@ def climbing_score(verdict: Verdict) -> float:
 
 def run_quietly(test: Callable[[], None]) -> None:
     """Run a Hypothesis test whose failure is on record already."""
-    try:
+    with contextlib.suppress(ViolationFound):
         test()
-    except ViolationFound:
-        pass

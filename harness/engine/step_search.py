@@ -1,4 +1,4 @@
-"""Search for a fault program on which a step violates a property: a Hypothesis state machine whose rules are actions."""
+"""Search for a fault program on which a step violates a property: a Hypothesis state machine of its actions."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ from harness.subjects.step import StepFactory
 _LONGEST_PROGRAM = 10
 
 
-def check_step_case(
-    factory: StepFactory, property_: StepProperty, precision: Precision, case: StepCase
-) -> Verdict:
+def check_step_case(factory: StepFactory, property_: StepProperty, precision: Precision, case: StepCase) -> Verdict:
     """One property over a whole fault program: the first violation, else the worst verdict."""
     world = StepWorld(factory, precision, case)
     worst = VACUOUS

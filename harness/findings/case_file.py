@@ -48,9 +48,7 @@ class CaseFile:
 
     def settings(self) -> Settings:
         """Settings under which the case's subject is loaded again."""
-        loaded = Settings(
-            subject_root=self.root, similarity=self.similarity, images=self.images, seed=self.seed
-        )
+        loaded = Settings(subject_root=self.root, similarity=self.similarity, images=self.images, seed=self.seed)
         if self.task.kind is SubjectKind.LOSS:
             return replace(loaded, loss=self.spec)
         return replace(loaded, step=self.spec)
@@ -61,9 +59,9 @@ class CaseFile:
         digest = hashlib.sha256(identity.encode()).hexdigest()[:10]
         return f"{self.task.kind.value}.{self.task.property}.{self.task.precision}.{digest}.json"
 
-    def write(self, path: Path) -> None:
-        """Write the file whole; ``path`` names it."""
-        data = {
+    def as_json(self, path: Path) -> dict[str, Any]:
+        """The file's content as plain values; ``path`` is where it will lie."""
+        return {
             "schema": SCHEMA,
             "subject": {"spec": self.spec, "root": self.root, "similarity": self.similarity},
             "property": self.task.property,
@@ -75,7 +73,10 @@ class CaseFile:
             "message": self.message,
             "replay": f"harness replay {path}",
         }
-        write_atomically(path, json.dumps(data, indent=2) + "\n")
+
+    def write(self, path: Path) -> None:
+        """Write the file whole."""
+        write_atomically(path, json.dumps(self.as_json(path), indent=2) + "\n")
 
 
 def read_case_file(path: Path) -> CaseFile:
@@ -98,9 +99,7 @@ def read_case_file(path: Path) -> CaseFile:
     subject = data.get("subject")
     if not isinstance(subject, dict):
         raise UsageError(f"{path}: subject must be an object.")
-    task = Task(
-        kind, _text(data, "property", path), _text(data, "precision", path)
-    )
+    task = Task(kind, _text(data, "property", path), _text(data, "precision", path))
     seed = data.get("seed")
     return CaseFile(
         spec=_text(subject, "spec", path),

@@ -59,5 +59,6 @@ def _verdict(file: CaseFile, session: Session) -> Verdict:
     if isinstance(file.case, LossCase):
         assert session.loss is not None
         return check_loss_case(session.loss, found, precision, file.case, session.folder)  # type: ignore[arg-type]
-    assert isinstance(file.case, StepCase) and session.step is not None
+    assert isinstance(file.case, StepCase)
+    assert session.step is not None
     return check_step_case(session.step, found, precision, file.case)  # type: ignore[arg-type]

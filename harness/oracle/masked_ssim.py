@@ -60,8 +60,7 @@ def ssim_loss(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]) -> Float
     d = a - b
     mean_a, mean_b, mean_d = ((window * part).sum(1, keepdim=True) for part in (a, b, d))
     variance_a, variance_b, variance_d = (
-        (window * (part - mean).square()).sum(1, keepdim=True)
-        for part, mean in ((a, mean_a), (b, mean_b), (d, mean_d))
+        (window * (part - mean).square()).sum(1, keepdim=True) for part, mean in ((a, mean_a), (b, mean_b), (d, mean_d))
     )
     one_minus_l = mean_d.square() / (mean_a.square() + mean_b.square() + C1)
     one_minus_cs = variance_d / (variance_a + variance_b + C2)

@@ -145,9 +145,7 @@ class StepModel:
             return self._expected(True, False, "a gradient was NaN or inf", None)
         norm = abs(gradient) * math.sqrt(ELEMENTS)
         if norm > CLIP_NORM * NORM_FACTOR:
-            return self._expected(
-                True, False, f"the norm {norm:.4g} exceeds {CLIP_NORM * NORM_FACTOR:g}", norm
-            )
+            return self._expected(True, False, f"the norm {norm:.4g} exceeds {CLIP_NORM * NORM_FACTOR:g}", norm)
         self._move(gradient * min(1.0, CLIP_NORM / norm) if norm > 0 else 0.0)
         return self._expected(True, True, "all was finite and in bounds", norm)
 
@@ -178,6 +176,4 @@ class StepModel:
         norm: float | None,
         scaler: tuple[ScalerState, ...] | None = None,
     ) -> Expected:
-        return Expected(
-            ended, stepped, why, norm, self.updates, scaler or (self._scaler,), self.matrix, self.bias
-        )
+        return Expected(ended, stepped, why, norm, self.updates, scaler or (self._scaler,), self.matrix, self.bias)

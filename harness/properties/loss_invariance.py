@@ -50,7 +50,7 @@ def empty_mask(trial: LossTrial) -> Verdict:
     return at_most(
         worst,
         ZERO,
-        f"with an empty mask the loss is {measured.value:.3g} and its gradient reaches {steepest:.3g}; both should be 0",
+        f"with an empty mask the loss is {measured.value:.3g} and its gradient reaches {steepest:.3g}; both must be 0",
     )
 
 

@@ -11,9 +11,7 @@ from harness.properties.verdict import VACUOUS, Verdict, at_most, holds_if, with
 
 def range_(trial: LossTrial) -> Verdict:
     value = trial.value(trial.pair)
-    return within(
-        value, 0.0, 2.0, f"the loss is {value:.6g} (an SSIM of {1.0 - value:.6g}); it belongs in [0, 2]"
-    )
+    return within(value, 0.0, 2.0, f"the loss is {value:.6g} (an SSIM of {1.0 - value:.6g}); it belongs in [0, 2]")
 
 
 def finite(trial: LossTrial) -> Verdict:
@@ -21,7 +19,7 @@ def finite(trial: LossTrial) -> Verdict:
     broken = int((~torch.isfinite(measured.gradient)).sum())
     return holds_if(
         measured.is_finite,
-        f"the loss is {measured.value:.6g} and {broken} of {measured.gradient.numel()} gradient elements are not finite",
+        f"the loss is {measured.value:.6g} and {broken} of {measured.gradient.numel()} gradient elements aren't finite",
         measured.value,
     )
 
@@ -47,7 +45,7 @@ def accuracy(trial: LossTrial) -> Verdict:
     verdict = at_most(
         error / bound,
         1.0,
-        f"the loss is {value:.6g} but the float64 value is {truth:.6g}: off by {error / truth:.1%} where 0.1% is allowed",
+        f"the loss is {value:.6g} but the float64 value is {truth:.6g}: off by {error / truth:.1%} with 0.1% allowed",
     )
     return Verdict(verdict.holds, error / truth, verdict.badness, verdict.message)
 

@@ -96,9 +96,7 @@ def counters(seen: Observation) -> Verdict:
 def schedule_follows(seen: Observation) -> Verdict:
     updates = seen.expected.updates
     rate = LEARNING_RATE * schedule(updates)
-    right = seen.after.schedule_steps == updates and math.isclose(
-        seen.after.learning_rate, rate, rel_tol=1e-12
-    )
+    right = seen.after.schedule_steps == updates and math.isclose(seen.after.learning_rate, rate, rel_tol=1e-12)
     return holds_if(
         right,
         f"{seen.action.value}: after {updates} updates the schedule stands at step {seen.after.schedule_steps} with "
@@ -112,7 +110,7 @@ def scale(seen: Observation) -> Verdict:
     found = seen.after.scaler
     return holds_if(
         found in seen.expected.scaler,
-        f"{seen.action.value}: the scale is {found.scale:g} (tracker {found.growth_tracker}), but should be {permitted}, "
+        f"{seen.action.value}: the scale is {found.scale:g} (tracker {found.growth_tracker}), but not {permitted}, "
         f"as {seen.expected.why}",
         found.scale,
     )
@@ -143,7 +141,8 @@ def truthful(seen: Observation) -> Verdict:
         )
     if report.scale is not None and report.scale != seen.after.scaler.scale:
         return holds_if(
-            False, f"{seen.action.value}: the step reports a scale of {report.scale:g}; it is {seen.after.scaler.scale:g}"
+            False,
+            f"{seen.action.value}: the step reports a scale of {report.scale:g}; it is {seen.after.scaler.scale:g}",
         )
     return VACUOUS
 

@@ -171,9 +171,9 @@ class _NanBackward(torch.autograd.Function):
     """The identity, whose gradient is NaN."""
 
     @staticmethod
-    def forward(ctx, value):  # type: ignore[no-untyped-def]
+    def forward(ctx, value):
         return value.clone()
 
     @staticmethod
-    def backward(ctx, upstream):  # type: ignore[no-untyped-def]
+    def backward(ctx, upstream):
         return upstream * math.nan

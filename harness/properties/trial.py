@@ -72,9 +72,7 @@ class LossTrial:
         with self.precision.context():
             loss = self._call(rendering, pair)
         if not loss.requires_grad:
-            return Measurement(
-                float(loss.detach()), torch.zeros_like(pair.rendering, dtype=torch.float64).cpu(), 1.0
-            )
+            return Measurement(float(loss.detach()), torch.zeros_like(pair.rendering, dtype=torch.float64).cpu(), 1.0)
         for scale in _LOSS_SCALES if self.precision.needs_scaler else (1.0,):
             # The scale multiplies in float32, as GradScaler's does.
             scaled = loss.float() * scale if loss.dtype != torch.float64 else loss * scale
@@ -91,5 +89,6 @@ class LossTrial:
         return self.subject(rendering, pair.target, pair.mask)
 
     def _cast(self, pair: MaskedPair) -> MaskedPair:
-        place = {"device": self.precision.device, "dtype": self.precision.input_dtype}
-        return MaskedPair(pair.rendering.to(**place), pair.target.to(**place), pair.mask.to(**place))
+        device, dtype = self.precision.device, self.precision.input_dtype
+        rendering, target, mask = (part.to(device, dtype) for part in (pair.rendering, pair.target, pair.mask))
+        return MaskedPair(rendering, target, mask)

@@ -58,9 +58,7 @@ class TerminalReport:
             self._progress.update(self._bar, total=self._total, completed=0)
         elif isinstance(event, events.Progress):
             verb = "shrinking" if event.shrinking else f"{event.examples} cases"
-            self._progress.update(
-                self._bar, description=f"{event.task.property}, {event.task.precision}: {verb}"
-            )
+            self._progress.update(self._bar, description=f"{event.task.property}, {event.task.precision}: {verb}")
         elif isinstance(event, events.TaskFinished):
             self._done += 1
             self._progress.update(self._bar, completed=self._done)

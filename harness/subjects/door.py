@@ -78,7 +78,7 @@ class _RootFinder:
         self._displaced: dict[str, ModuleType] = {}
 
     def enter(self) -> None:
-        sys.meta_path.insert(0, self)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, self)
         sys.path.insert(0, str(self.root))
         for top in {name.partition(".")[0] for name in sys.modules}:
             if self._provides(top) and not self._is_ours(sys.modules.get(top)):
@@ -86,7 +86,7 @@ class _RootFinder:
         importlib.invalidate_caches()
 
     def leave(self) -> None:
-        sys.meta_path.remove(self)  # type: ignore[arg-type]
+        sys.meta_path.remove(self)
         sys.path.remove(str(self.root))
         for top in {name.partition(".")[0] for name in self._displaced}:
             _pop_package(top)

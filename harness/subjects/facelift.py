@@ -1,4 +1,4 @@
-"""A FaceLift-shaped trainer, tested as it is: built without its ``__init__`` and handed what ``optimizer_step`` uses."""
+"""A FaceLift-shaped trainer, tested as it is: built without ``__init__`` and handed what ``optimizer_step`` uses."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class CallingConvention:
 class FaceLiftDriver:
     """Feeds a trainer: divides and scales the loss and back-propagates, as its ``train_step`` does."""
 
-    def __init__(self, cls: type, parts: StepParts, convention: CallingConvention) -> None:
+    def __init__(self, cls: Any, parts: StepParts, convention: CallingConvention) -> None:
         self._parts = parts
         self._convention = convention
         self._trainer: Any = cls.__new__(cls)
@@ -78,9 +78,7 @@ class FaceLiftDriver:
         self._trainer.fwdbwd_pass_step = self._passes - (0 if self._convention.counted_before else 1)
         if ends_window or self._convention.every_pass:
             detached = loss.detach()
-            self._trainer.optimizer_step(
-                AttributeDict(loss=detached, loss_metrics=AttributeDict(loss=detached))
-            )
+            self._trainer.optimizer_step(AttributeDict(loss=detached, loss_metrics=AttributeDict(loss=detached)))
         return StepReport(None, None, None) if ends_window else None
 
     def counters(self) -> tuple[int, int]:
@@ -93,7 +91,7 @@ class FaceLiftDriver:
         raise SubjectError("a FaceLift-shaped step restores itself elsewhere than in optimizer_step.")
 
 
-def learn_calling_convention(cls: type, spec: str) -> CallingConvention:
+def learn_calling_convention(cls: Any, spec: str) -> CallingConvention:
     """Find, by one good window of two passes, how the trainer's loop must call ``optimizer_step``.
 
     Raises:
@@ -106,7 +104,7 @@ def learn_calling_convention(cls: type, spec: str) -> CallingConvention:
     return CallingConvention(every_pass=False, counted_before=True)
 
 
-def _moves_at_the_end_only(cls: type, convention: CallingConvention, spec: str) -> bool:
+def _moves_at_the_end_only(cls: Any, convention: CallingConvention, spec: str) -> bool:
     from harness.subjects.step import StepParts
 
     parameter = nn.Parameter(torch.ones(2))

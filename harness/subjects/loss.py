@@ -78,7 +78,7 @@ def _constructed(found: Any, spec: str) -> Callable[..., Any]:
     required = [name for name, p in parameters.items() if _is_required(p) and name not in arguments]
     if required:
         raise SubjectError(
-            f"{spec} can't be constructed without {', '.join(required)}: write a small function around it and name that."
+            f"{spec} can't be constructed without {', '.join(required)}: name a small function around it."
         )
     try:
         built = found(**arguments)
@@ -86,7 +86,7 @@ def _constructed(found: Any, spec: str) -> Callable[..., Any]:
         raise SubjectError(f"constructing {spec} raised {type(error).__name__}: {error}.") from error
     if not callable(built):
         raise SubjectError(f"{spec} makes objects that can't be called; a loss needs forward() or __call__().")
-    return built  # type: ignore[no-any-return]
+    return built
 
 
 def _kind(function: Callable[..., Any], spec: str) -> LossKind:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -76,10 +75,14 @@ def load_step(spec: str, root: str | None = None) -> StepFactory:
     Raises:
         SubjectError: it can't be loaded, or has neither shape, or raises AttributeError on a plain good step.
     """
-    cls = load_object(spec, root)
+    cls: Any = load_object(spec, root)
     name = SubjectName(spec, root)
-    if not inspect.isclass(cls):
+    if not isinstance(cls, type):
         raise SubjectError(f"{spec} is a {type(cls).__name__}; a step must be a class.")
+    return _adapted(cls, name, spec)
+
+
+def _adapted(cls: Any, name: SubjectName, spec: str) -> StepFactory:
     if callable(getattr(cls, "optimizer_step", None)):
         convention = learn_calling_convention(cls, spec)
         return StepFactory(name, False, lambda parts: FaceLiftDriver(cls, parts, convention))
