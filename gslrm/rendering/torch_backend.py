@@ -21,7 +21,7 @@ def rasterize(
     """Red, green, blue, alpha and alpha × depth of every view, over black.
 
     A view keeps only its picture for the backward pass, and is projected and composited again there, so
-    memory beyond the pictures does not grow with the number of views.
+    memory beyond the pictures does not grow with the number of views. The caller has autocast off.
     """
     tiling = tiling or Tiling.for_picture(height, width, splats.xyz.device)
     w2c = cameras.world_to_camera(splats.dtype)
@@ -43,7 +43,7 @@ class _View(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         *fields, w2c, intrinsics, (height, width, near, tiling) = inputs
-        with torch.no_grad(), torch.autocast(w2c.device.type, enabled=False):
+        with torch.no_grad():
             footprint = project(Splats(*fields), w2c, intrinsics, height, width, near)
             order = _nearest_first(footprint)
             composited = composite(
@@ -58,7 +58,7 @@ class _View(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         *fields, w2c, intrinsics, composited = ctx.saved_tensors
         height, width, near, tiling = ctx.frame
-        # The backward pass may be run inside a caller's autocast.
+        # The backward pass may run inside an autocast that the forward pass did not.
         with torch.autocast(w2c.device.type, enabled=False):
             with torch.no_grad():
                 order = _nearest_first(project(Splats(*fields), w2c, intrinsics, height, width, near))

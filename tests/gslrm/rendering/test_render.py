@@ -89,6 +89,14 @@ def test_an_exploding_but_finite_gaussian_leaves_picture_and_gradients_finite(fa
         assert all(torch.isfinite(t).all() for t in found), change
 
 
+def test_a_depth_past_float32_is_not_drawn() -> None:
+    # Seen from 45°, x and z add up to infinity along the view and to 0 across it.
+    scene = one(xyz=[[-3e38, 0.0, 3e38]]).to(torch.float32)
+    seen = render(scene, camera_at(views=8), 16, 16)
+    assert not seen.alpha.any()
+    assert not seen.depth.any()
+
+
 def saved_bytes(run: Callable[[], Tensor]) -> int:
     """Bytes that autograd holds for the backward pass, each storage once."""
     held: dict[int, int] = {}
