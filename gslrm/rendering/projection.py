@@ -86,8 +86,8 @@ def project(
     spread_x, spread_y = (across * across).sum(0), (down * down).sum(0)
     var_x, var_y, cov = spread_x + LOW_PASS, spread_y + LOW_PASS, (across * down).sum(0)
     # det(VVᵀ + εI) as a sum of positive terms (Cauchy–Binet): var_x·var_y − cov² cancels for thin Gaussians.
-    normal = torch.linalg.cross(across, down, dim=0)
-    det = (normal * normal).sum(0) + LOW_PASS * (spread_x + spread_y) + LOW_PASS**2
+    area = torch.stack([across[i] * down[j] - across[j] * down[i] for i, j in ((1, 2), (2, 0), (0, 1))])
+    det = (area * area).sum(0) + LOW_PASS * (spread_x + spread_y) + LOW_PASS**2
 
     opacity = splats.opacity[:, 0]
     mean_x, mean_y = fx * slope_x + cx, fy * slope_y + cy
@@ -106,6 +106,6 @@ def project(
             & (mean_y + reach[1] > 0.5)
             & (mean_y - reach[1] < height - 0.5)
             & (torch.maximum(var_x, var_y) < LARGEST_SPREAD**2)
-            & torch.isfinite(table).all(0)
+            & torch.isfinite(table.sum(0))
         )
     return Footprint(table, reach, visible)

@@ -86,33 +86,34 @@ class Grid:
         return (low <= first + (self.side - 1)) & (high >= first)
 
     def batches(self, mean: Float[Tensor, "2 n"], reach: Float[Tensor, "2 n"]) -> Iterator[Batch]:
-        """All tiles that a Gaussian's box (mean ± reach, px) touches; Gaussians come nearest first, and stay
-        so."""
-        count_all = mean.shape[1]
-        if not count_all:
+        """All tiles that a Gaussian's box (mean ± reach, px) touches; Gaussians stay in the order they come in."""
+        n = mean.shape[1]
+        if not n:
             return
         low, high = mean - reach, mean + reach
         column, row = self._touches(low[0], high[0], self.columns), self._touches(low[1], high[1], self.rows)
         # The table of which Gaussian touches which tile must stay small too, so it is made for a band of rows
         # at a time.
-        band = max(1, 64 * self.tiling.cells // (self.columns * count_all))
+        band = max(1, 64 * self.tiling.cells // (self.columns * n))
         for top in range(0, self.rows, band):
             rows = row[top : top + band]
-            near = rows.any(0).nonzero().squeeze(1)
-            hits = (rows[:, None, near] & column[None, :, near]).flatten(0, 1)
-            member = near[hits.nonzero()[:, 1]]
-            count = hits.sum(1)
-            start = count.cumsum(0) - count
+            near = rows.any(0).nonzero().squeeze(1) if band < self.rows else None
+            across = column if near is None else column.index_select(1, near)
+            down = rows if near is None else rows.index_select(1, near)
+            tile, member = (down[:, None] & across).flatten(0, 1).nonzero().T.contiguous()
+            if near is not None:
+                member = near.index_select(0, member)
+            tiles = torch.arange(len(rows) * self.columns + 1, device=tile.device)
+            edge = torch.searchsorted(tile, tiles)
+            start, count = edge[:-1], edge.diff()
             order = count.argsort(descending=True, stable=True)
-            counts = count[order].tolist()
+            counts = [c for c in count[order].tolist() if c]
             first = 0
-            while first < len(counts) and counts[first]:
-                together = max(1, self.tiling.cells // (2 * counts[first]))
-                some = order[first : first + together]
-                place = torch.arange(counts[first], device=some.device)
-                filled = place < count[some, None]
-                slot = (start[some, None] + place).clamp_(max=len(member) - 1)
-                kept = [c for c in counts[first : first + together] if c]
-                some, slot, filled = some[: len(kept)], slot[: len(kept)], filled[: len(kept)]
-                yield Batch(some + top * self.columns, member[slot], filled, kept)
-                first += together
+            while first < len(counts):
+                some = counts[first : first + max(1, self.tiling.cells // (2 * counts[first]))]
+                chosen = order[first : first + len(some)]
+                place = torch.arange(some[0], device=chosen.device)
+                slot = (start[chosen, None] + place).clamp_(max=len(member) - 1)
+                members = member.index_select(0, slot.flatten()).view(slot.shape)
+                yield Batch(chosen + top * self.columns, members, place < count[chosen, None], some)
+                first += len(some)

@@ -34,7 +34,7 @@ def rasterize(
 def _nearest_first(footprint: Footprint) -> Tensor:
     """Columns of the visible Gaussians, nearest first; equally near ones in the order they came in."""
     visible = footprint.visible.nonzero().squeeze(1)
-    return visible[footprint.table[-1, visible].argsort(stable=True)]
+    return visible[footprint.table[-1].index_select(0, visible).argsort(stable=True)]
 
 
 class _View(torch.autograd.Function):
@@ -47,7 +47,11 @@ class _View(torch.autograd.Function):
             footprint = project(Splats(*fields), w2c, intrinsics, height, width, near)
             order = _nearest_first(footprint)
             composited = composite(
-                footprint.table[:, order], footprint.reach[:, order], height, width, tiling
+                footprint.table.index_select(1, order),
+                footprint.reach.index_select(1, order),
+                height,
+                width,
+                tiling,
             )
         ctx.save_for_backward(*fields, w2c, intrinsics, composited)
         ctx.frame = (height, width, near, tiling)
@@ -63,7 +67,7 @@ class _View(torch.autograd.Function):
             with torch.no_grad():
                 order = _nearest_first(project(Splats(*fields), w2c, intrinsics, height, width, near))
             # Only the visible ones are differentiated: a 0 gradient through a division by 0 would be NaN.
-            seen = [field[order].detach().requires_grad_() for field in fields]
+            seen = [field.index_select(0, order).detach().requires_grad_() for field in fields]
             with torch.enable_grad():
                 footprint = project(Splats(*seen), w2c, intrinsics, height, width, near)
             with torch.no_grad():
