@@ -86,7 +86,7 @@ class Grid:
         return (low <= first + (self.side - 1)) & (high >= first)
 
     def batches(self, mean: Float[Tensor, "2 n"], reach: Float[Tensor, "2 n"]) -> Iterator[Batch]:
-        """All tiles that a Gaussian's box (mean ± reach, px) touches; Gaussians stay in the order they come in."""
+        """All tiles that a Gaussian's box (mean ± reach, px) touches; Gaussians stay in their order."""
         n = mean.shape[1]
         if not n:
             return
