@@ -28,9 +28,7 @@ class LpipsLoss(nn.Module):
             ) from error
         self.network: nn.Module = lpips.LPIPS(net="vgg", verbose=False).requires_grad_(False).eval()
 
-    def forward(
-        self, rendering: Float[Tensor, "n 3 h w"], target: Float[Tensor, "n 3 h w"]
-    ) -> Float[Tensor, ""]:
+    def forward(self, rendering: Float[Tensor, "n 3 h w"], target: Float[Tensor, "n 3 h w"]) -> Float[Tensor, ""]:
         """The mean over n pictures; 0 for equal ones. In float32 whatever autocast says.
 
         Raises ValueError for pictures that differ in shape or are not RGB.

@@ -54,9 +54,7 @@ class PerceptualLoss(nn.Module):
             if i in POOL_AFTER:
                 x = F.avg_pool2d(x, 2)
 
-    def forward(
-        self, rendering: Float[Tensor, "n 3 h w"], target: Float[Tensor, "n 3 h w"]
-    ) -> Float[Tensor, ""]:
+    def forward(self, rendering: Float[Tensor, "n 3 h w"], target: Float[Tensor, "n 3 h w"]) -> Float[Tensor, ""]:
         """The loss of pictures in [0, 1]; 0 or more, and 0 for equal pictures.
 
         In float32 (float64 when either picture is) whatever autocast says; a gradient goes back in its

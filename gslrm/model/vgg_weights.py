@@ -38,9 +38,7 @@ class VggWeights:
 
     def __post_init__(self) -> None:
         if len(self.kernels) != len(NAMES) or len(self.biases) != len(NAMES):
-            raise ValueError(
-                f"{len(self.kernels)} kernels and {len(self.biases)} biases, expected {len(NAMES)} each"
-            )
+            raise ValueError(f"{len(self.kernels)} kernels and {len(self.biases)} biases, expected {len(NAMES)} each")
         for i, name in enumerate(NAMES):
             for kind, value, shape in (
                 ("kernel", self.kernels[i], (CHANNELS[i + 1], CHANNELS[i], 3, 3)),
@@ -80,9 +78,7 @@ def read_weights(path: str | Path) -> VggWeights:
         raise FileNotFoundError(f"{path}: no such file; VGG19's weights are never fetched, name a file")
     readers = {".mat": _from_mat, ".safetensors": _from_safetensors}
     if path.suffix not in readers:
-        raise ValueError(
-            f"{path}: VGG19's weights are read from a .mat or .safetensors file, not {path.suffix!r}"
-        )
+        raise ValueError(f"{path}: VGG19's weights are read from a .mat or .safetensors file, not {path.suffix!r}")
     try:
         return readers[path.suffix](path)
     except ValueError as error:
@@ -103,9 +99,7 @@ def _pick(tensors: Mapping[str, Tensor], layers: list[str], kind: str) -> tuple[
     missing = [name for name in (f"{layer}.{kind}" for layer in layers) if name not in tensors]
     if missing:
         there = ", ".join(sorted(tensors)[:4]) or "nothing"
-        raise ValueError(
-            f"{', '.join(missing[:4])} missing ({len(missing)} in all); the file holds {there}, …"
-        )
+        raise ValueError(f"{', '.join(missing[:4])} missing ({len(missing)} in all); the file holds {there}, …")
     return tuple(tensors[f"{layer}.{kind}"].float() for layer in layers)
 
 
@@ -120,9 +114,7 @@ def _from_mat(path: Path) -> VggWeights:
     except (MatReadError, OSError, TypeError, ValueError, NotImplementedError) as error:
         raise ValueError(f"not a MATLAB file that scipy can read ({error})") from error
     if "layers" not in content:
-        raise ValueError(
-            f"no 'layers' in it; it holds {sorted(k for k in content if not k.startswith('__'))}"
-        )
+        raise ValueError(f"no 'layers' in it; it holds {sorted(k for k in content if not k.startswith('__'))}")
     found = dict(_mat_layer(cell) for cell in content["layers"].flat)
     missing = [name for name in NAMES if found.get(name) is None]
     if missing:

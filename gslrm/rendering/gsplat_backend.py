@@ -29,9 +29,7 @@ def _gsplat() -> Any:
         ) from error
 
 
-def rasterize(
-    splats: Splats, cameras: Cameras, height: int, width: int, near: float
-) -> Float[Tensor, "v 5 h w"]:
+def rasterize(splats: Splats, cameras: Cameras, height: int, width: int, near: float) -> Float[Tensor, "v 5 h w"]:
     """Red, green, blue, alpha and alpha × depth of every view, over black: as the PyTorch backend's.
 
     gsplat holds alpha at 0.999 rather than 0.99 and its releases differ in how far out a Gaussian is drawn (3

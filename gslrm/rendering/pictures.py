@@ -18,9 +18,7 @@ FULL_ERROR = 0.5
 """The mean absolute error over RGB that is drawn white, the heat map's hottest."""
 
 
-def heat_map(
-    target: Float[Tensor, "*n 3 h w"], rendering: Float[Tensor, "*n 3 h w"]
-) -> Float[Tensor, "*n 3 h w"]:
+def heat_map(target: Float[Tensor, "*n 3 h w"], rendering: Float[Tensor, "*n 3 h w"]) -> Float[Tensor, "*n 3 h w"]:
     """Mean |Δ| over RGB as colour in [0, 1]: black 0, then red, yellow, and white at `FULL_ERROR` or more.
 
     Where either picture is NaN or infinite it is magenta, which the scale does not hold.
@@ -32,9 +30,7 @@ def heat_map(
     return torch.where(torch.isfinite(error).unsqueeze(-3), colour, magenta)
 
 
-def side_by_side(
-    target: Float[Tensor, "v c h w"], rendering: Float[Tensor, "v 3 h w"]
-) -> UInt8[Tensor, "high wide 3"]:
+def side_by_side(target: Float[Tensor, "v c h w"], rendering: Float[Tensor, "v 3 h w"]) -> UInt8[Tensor, "high wide 3"]:
     """A sheet with one row a view: target, rendering, error; channels of the target past RGB are left out.
 
     Pictures are clamped to [0, 1], and pixels that are not finite drawn magenta. Raises ValueError for shapes
@@ -47,15 +43,11 @@ def side_by_side(
         )
     target, rendering = target[:, :3].detach().float().cpu(), rendering.detach().float().cpu()
     if target.shape != rendering.shape or not target.numel():
-        raise ValueError(
-            f"target {tuple(target.shape)} and rendering {tuple(rendering.shape)} differ or are empty"
-        )
+        raise ValueError(f"target {tuple(target.shape)} and rendering {tuple(rendering.shape)} differ or are empty")
     magenta = torch.tensor([1.0, 0.0, 1.0]).view(3, 1, 1)
     columns = [heat_map(target, rendering)]
     for picture in (rendering, target):
-        columns.insert(
-            0, torch.where(torch.isfinite(picture).all(1, keepdim=True), picture.clamp(0, 1), magenta)
-        )
+        columns.insert(0, torch.where(torch.isfinite(picture).all(1, keepdim=True), picture.clamp(0, 1), magenta))
     views, _, height, width = target.shape
     sheet = torch.full((3, views * (height + GAP) - GAP, 3 * (width + GAP) - GAP), GREY)
     for i, column in enumerate(columns):
@@ -65,9 +57,7 @@ def side_by_side(
     return (sheet * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
 
 
-def write_side_by_side(
-    path: str | Path, target: Float[Tensor, "v c h w"], rendering: Float[Tensor, "v 3 h w"]
-) -> None:
+def write_side_by_side(path: str | Path, target: Float[Tensor, "v c h w"], rendering: Float[Tensor, "v 3 h w"]) -> None:
     """Writes `side_by_side` as a PNG; whoever looks sees the old file or the whole new one, never a part.
 
     Raises ValueError for shapes that do not fit, or a name that does not end in .png; OSError when it cannot

@@ -134,9 +134,7 @@ def render_batch(
     """
     sizes = {len(splats.xyz), len(c2w), len(intrinsics)}
     if len(sizes) != 1 or not len(c2w):
-        raise ValueError(
-            f"batches of {sorted(sizes)} scenes: Gaussians and cameras must be as many, and at least 1"
-        )
+        raise ValueError(f"batches of {sorted(sizes)} scenes: Gaussians and cameras must be as many, and at least 1")
     scenes = [
         render(
             Splats(splats.xyz[i], splats.colour[i], splats.scale[i], splats.quaternion[i], splats.opacity[i]),

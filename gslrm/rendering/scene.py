@@ -96,9 +96,7 @@ class Cameras:
             if not torch.isfinite(row).all():
                 raise ValueError(f"camera of view {view} holds a NaN or an infinity")
             if (row[16:18] <= 0).any():
-                raise ValueError(
-                    f"focal length of view {view} is {row[16]:g}, {row[17]:g} px, expected above 0"
-                )
+                raise ValueError(f"focal length of view {view} is {row[16]:g}, {row[17]:g} px, expected above 0")
             if abs(float(torch.linalg.det(row[:16].view(4, 4)))) < 1e-12:
                 raise ValueError(f"c2w of view {view} is singular: it has no inverse")
 

@@ -60,9 +60,7 @@ class Grid:
         y, x = torch.meshgrid(steps, steps, indexing="ij")
         return x.flatten(), y.flatten()
 
-    def centres(
-        self, tiles: Int[Tensor, " t"], like: Tensor
-    ) -> tuple[Float[Tensor, "t 1"], Float[Tensor, "t 1"]]:
+    def centres(self, tiles: Int[Tensor, " t"], like: Tensor) -> tuple[Float[Tensor, "t 1"], Float[Tensor, "t 1"]]:
         """x and y of the tiles' centres, px."""
         column, row = (part.to(like.dtype)[:, None] for part in (tiles % self.columns, tiles // self.columns))
         return (column + 0.5) * self.side, (row + 0.5) * self.side

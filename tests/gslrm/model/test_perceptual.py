@@ -52,9 +52,7 @@ def truth(a: Tensor, b: Tensor, weights: VggWeights) -> float:
         distance = np.abs(x - y).mean()
         for i, name in enumerate(LAYERS):
             x, y = (np.maximum(convolved(p, kernels[i], biases[i]), 0) for p in (x, y))
-            weight = {"1_2": 1 / 2.6, "2_2": 1 / 4.8, "3_2": 1 / 3.7, "4_2": 1 / 5.6, "5_2": 10 / 1.5}.get(
-                name, 0
-            )
+            weight = {"1_2": 1 / 2.6, "2_2": 1 / 4.8, "3_2": 1 / 3.7, "4_2": 1 / 5.6, "5_2": 10 / 1.5}.get(name, 0)
             distance += weight * np.abs(x - y).mean()
             if name in ("1_2", "2_2", "3_4", "4_4"):
                 h, w = x.shape[0] // 2, x.shape[1] // 2
@@ -218,9 +216,7 @@ OURS = [f"conv{name}" for name in LAYERS]
             "conv1_1.weight.* missing .14 in all",
         ),
         (
-            lambda d, w: write_tensors(
-                d / "a.safetensors", by_name(w, OURS) | {"conv3_2.bias": torch.rand(7)}
-            ),
+            lambda d, w: write_tensors(d / "a.safetensors", by_name(w, OURS) | {"conv3_2.bias": torch.rand(7)}),
             r"bias of conv3_2 has shape \(7,\), expected \(256,\)",
         ),
         (

@@ -40,9 +40,7 @@ def splats(
 def one(**changes: list[list[float]]) -> Splats:
     """A red isotropic Gaussian at the origin, half opaque, with some fields replaced."""
     base = splats([[0, 0, 0]], [[1, 0, 0]], [[0.2] * 3], [[1, 0, 0, 0]], [0.5])
-    return replace(
-        base, **{name: torch.tensor(value, dtype=torch.float64) for name, value in changes.items()}
-    )
+    return replace(base, **{name: torch.tensor(value, dtype=torch.float64) for name, value in changes.items()})
 
 
 def cloud(n: int, seed: int, dtype: torch.dtype = torch.float64, opaque: float = 0.9) -> Splats:

@@ -34,9 +34,7 @@ def by_plain_autograd(scene: Splats, cameras: Cameras, height: int, width: int) 
     return torch.cat([colour + (1 - alpha), alpha, depth / alpha.clamp(min=1e-8)], dim=1)
 
 
-def by_render(
-    scene: Splats, cameras: Cameras, height: int, width: int, tiling: Tiling | None = None
-) -> Tensor:
+def by_render(scene: Splats, cameras: Cameras, height: int, width: int, tiling: Tiling | None = None) -> Tensor:
     seen = render(scene, cameras, height, width, backend="torch", tiling=tiling)
     return torch.cat([seen.image, seen.alpha, seen.depth], dim=1)
 
@@ -55,9 +53,7 @@ def test_gradcheck_of_every_field() -> None:
         [[1, 0.2, -0.3, 0.1], [0.7, -0.5, 0.2, 0.4], [0.3, 0.1, 0.9, -0.2]],
         [0.6, 0.5, 0.7],
     )
-    cameras = camera_at(
-        focal=3.0, size=4, views=2
-    )  # so wide that no pixel is near the cutoff, where there is a jump
+    cameras = camera_at(focal=3.0, size=4, views=2)  # so wide that no pixel is near the cutoff, where there is a jump
 
     def picture(*fields: Tensor) -> Tensor:
         return by_render(Splats(*fields), cameras, 4, 4, Tiling(tile=2, cells=8))

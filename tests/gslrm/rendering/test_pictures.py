@@ -34,9 +34,7 @@ def test_the_heat_map_goes_from_black_through_red_and_yellow_to_white(
 
 
 def test_target_rendering_and_error_stand_in_this_order_a_row_a_view() -> None:
-    target = torch.stack(
-        [torch.full((4, 5, 6), 0.0), torch.full((4, 5, 6), 1.0)]
-    )  # with a mask as 4th channel
+    target = torch.stack([torch.full((4, 5, 6), 0.0), torch.full((4, 5, 6), 1.0)])  # with a mask as 4th channel
     rendering = torch.full((2, 3, 5, 6), 1.0)
     rendering[0, :, 2, 3] = torch.nan
     sheet = side_by_side(target, rendering)
@@ -57,9 +55,7 @@ def test_a_written_sheet_reads_back_the_same(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["step.png"]
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: Image.Image, file: object, format: str) -> None:
         file.write(b"half")  # type: ignore[attr-defined]
         raise OSError("disk full")

@@ -209,6 +209,4 @@ def test_gsplat_asked_for_and_absent_is_a_clear_error() -> None:
 
 def test_auto_on_a_cpu_is_the_pytorch_backend() -> None:
     scene, cameras = cloud(10, 0, torch.float32), camera_at()
-    assert torch.equal(
-        render(scene, cameras, 8, 8).image, render(scene, cameras, 8, 8, backend="torch").image
-    )
+    assert torch.equal(render(scene, cameras, 8, 8).image, render(scene, cameras, 8, 8, backend="torch").image)
