@@ -1,8 +1,8 @@
 """SSIM's Gaussian window mean (11 taps, σ 1.5, valid windows) and its adjoint, by shifted additions.
 
 Not by ``conv2d``: on CUDA a float32 convolution may run in TF32 (``torch.backends.cudnn.allow_tf32`` is on
-by default), whose ten mantissa bits are not enough here, and additions are the same on every backend.  On one thread of
-an AVX-512 CPU they also took a quarter to a half of a depthwise convolution's time (median of 15, planes of 16² to 512²).
+by default), whose ten mantissa bits are not enough here, and additions are the same on every backend.  On one thread
+of an AVX-512 CPU they also took a fifth to a half of a depthwise convolution's time (median of 15, 16² to 512²).
 """
 
 from __future__ import annotations
