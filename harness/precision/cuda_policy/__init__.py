@@ -1,1 +1,3 @@
-"""CUDA autocast on a machine without CUDA: its lists, its emulation on CPU tensors, a dtype oracle and an op-by-op trace."""
+"""CUDA autocast on a machine without CUDA: its lists, its emulation on CPU tensors, a dtype oracle and an op-
+by-op trace.
+"""

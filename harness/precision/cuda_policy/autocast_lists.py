@@ -1,10 +1,12 @@
 """Which ops CUDA autocast casts, and how: read from the installed torch's own header.
 
-The source is ``include/ATen/autocast_mode.h`` of the wheel: four ``AT_FORALL_*`` macros name the ops of four policies and a
-fifth names the ops that are sent on to another overload. Three more ops are registered for CUDA in the C++ source alone,
-which a wheel does not hold; they are written down here, and `cross_check` holds them against the dispatcher.
+The source is ``include/ATen/autocast_mode.h`` of the wheel: four ``AT_FORALL_*`` macros name the ops of four
+policies and a fifth names the ops that are sent on to another overload. Three more ops are registered for
+CUDA in the C++ source alone, which a wheel does not hold; they are written down here, and `cross_check`
+holds them against the dispatcher.
 
-An entry that is not understood is an error and never a guess: a list that is silently short would call a loss safe that is not.
+An entry that is not understood is an error and never a guess: a list that is silently short would call a
+loss safe that is not.
 """
 
 from __future__ import annotations
@@ -74,8 +76,9 @@ def installed_header() -> Path:
     path = Path(torch.__file__).parent / "include" / "ATen" / "autocast_mode.h"
     if not path.is_file():
         raise HeaderNotUnderstoodError(
-            f"torch {torch.__version__} was installed without its header {path}, which names the ops of CUDA autocast: "
-            "install torch from a wheel, which has it, or pass the path of the same version's header."
+            f"torch {torch.__version__} was installed without its header {path}, which names the ops of "
+            "CUDA autocast: install torch from a wheel, which has it, or pass the path of the same "
+            "version's header."
         )
     return path
 
@@ -94,8 +97,8 @@ def parse_autocast_header(text: str, *, source: str = "header") -> AutocastLists
     """Parses the text of ``autocast_mode.h``.
 
     Raises:
-        HeaderNotUnderstoodError: a macro is missing or new, an entry has an unknown form, a policy is new, or an op is
-            listed twice.
+        HeaderNotUnderstoodError: a macro is missing or new, an entry has an unknown form, a policy is new,
+            or an op is listed twice.
     """
     text = re.sub(r"/\*.*?\*/", " ", text, flags=re.S)
     text = re.sub(r"//[^\n]*", "", text)
@@ -104,7 +107,8 @@ def parse_autocast_header(text: str, *, source: str = "header") -> AutocastLists
     lists = {field: _entries(macros[macro], macro, source) for field, macro in _MACRO_OF_FIELD.items()}
     lists["lower_precision"] += LOWER_PRECISION_APART
     appended = (
-        _redispatched(entry, source) for entry in _groups(macros[_REDISPATCH_MACRO], _REDISPATCH_MACRO, source)
+        _redispatched(entry, source)
+        for entry in _groups(macros[_REDISPATCH_MACRO], _REDISPATCH_MACRO, source)
     )
     found = AutocastLists(**lists, float32_appended=tuple(appended), banned=BANNED_APART, source=source)
     _refuse_doubles(found)
@@ -131,7 +135,9 @@ def _refuse_doubles(lists: AutocastLists) -> None:
     for policy, ops in lists.by_policy().items():
         for op in ops:
             if op in seen:
-                raise _not_understood(lists.source, f"{op} is listed under {seen[op]} and again under {policy}")
+                raise _not_understood(
+                    lists.source, f"{op} is listed under {seen[op]} and again under {policy}"
+                )
             seen[op] = policy
 
 
@@ -145,7 +151,9 @@ def _entries(body: str, macro: str, source: str) -> tuple[str, ...]:
 
 
 def _redispatched(parts: list[str], source: str) -> str:
-    """The registered op of one entry: function, registered name, its signature, the signature sent on to, policy."""
+    """The registered op of one entry: function, registered name, its signature, the signature sent on to,
+    policy.
+    """
     entry = f"{_REDISPATCH_MACRO} has the entry _({', '.join(parts)})"
     if len(parts) != 5 or parts[4] != "fp32_append_dtype":
         raise _not_understood(source, entry)
@@ -200,6 +208,6 @@ def _split_top(text: str) -> list[str]:
 
 def _not_understood(source: str, what: str) -> HeaderNotUnderstoodError:
     return HeaderNotUnderstoodError(
-        f"Cannot read the CUDA autocast lists from {source}: {what}. Teach autocast_lists.py this form, or run with a torch "
-        "whose header it reads (2.6, 2.9 and 2.13 are tested)."
+        f"Cannot read the CUDA autocast lists from {source}: {what}. Teach autocast_lists.py this form, or "
+        "run with a torch whose header it reads (2.6, 2.9 and 2.13 are tested)."
     )

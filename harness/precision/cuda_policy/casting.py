@@ -1,7 +1,8 @@
-"""How CUDA autocast casts an argument: what is eligible, the widest of several inputs, and the cache of cast weights.
+"""How CUDA autocast casts an argument: what is eligible, the widest of several inputs, and the cache of cast
+weights.
 
-These follow ``cached_cast`` and ``prioritize`` of torch's ``ATen/autocast_mode`` (2.13), with one difference that is the
-point of the emulation: a CPU tensor stands for the CUDA tensor it would be on a GPU.
+These follow ``cached_cast`` and ``prioritize`` of torch's ``ATen/autocast_mode`` (2.13), with one difference
+that is the point of the emulation: a CPU tensor stands for the CUDA tensor it would be on a GPU.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from torch import Tensor
 class CastCache:
     """The casts of float32 weights made in this autocast region, as torch keeps them.
 
-    A leaf that requires grad is cast to the autocast dtype once, and later uses get the same tensor: changing the weight in
-    place inside a region does not change what the region computes with. As in torch, the key is the weight alone, so a
-    nested region of another dtype meets the first region's cast.
+    A leaf that requires grad is cast to the autocast dtype once, and later uses get the same tensor:
+    changing the weight in place inside a region does not change what the region computes with. As in torch,
+    the key is the weight alone, so a nested region of another dtype meets the first region's cast.
     """
 
     def __init__(self) -> None:
@@ -56,19 +57,17 @@ THREAD = ThreadState()
 
 def is_eligible(x: Any) -> bool:
     """Whether autocast casts ``x``: a floating tensor on the emulated device that is not float64."""
-    return isinstance(x, Tensor) and x.is_floating_point() and x.dtype is not torch.float64 and x.device.type == "cpu"
+    return (
+        isinstance(x, Tensor)
+        and x.is_floating_point()
+        and x.dtype is not torch.float64
+        and x.device.type == "cpu"
+    )
 
 
 def cast_all(args: Iterable[Any], to: torch.dtype, region: torch.dtype) -> list[Any]:
-    """Casts each tensor and each list of tensors among ``args`` to ``to``; ``region`` is the autocast dtype."""
-    return [
-        _cast(a, to, region)
-        if isinstance(a, Tensor)
-        else [_cast(x, to, region) for x in a]
-        if _is_tensor_list(a)
-        else a
-        for a in args
-    ]
+    """Casts each tensor and list of tensors in ``args`` to ``to``; ``region`` is the autocast dtype."""
+    return [_cast_arg(a, to, region) for a in args]
 
 
 def widest(args: Iterable[Any], region: torch.dtype) -> torch.dtype:
@@ -86,10 +85,17 @@ def widest(args: Iterable[Any], region: torch.dtype) -> torch.dtype:
                 to = torch.float32
             elif x.dtype is not region:
                 raise RuntimeError(
-                    f"CUDA autocast in {region} meets a {x.dtype} input in an op that runs in its widest input's dtype, and "
-                    f"raises: give it {region} or float32."
+                    f"CUDA autocast in {region} meets a {x.dtype} input in an op that runs in its widest "
+                    f"input's dtype, and raises: give it {region} or float32."
                 )
     return to
+
+
+def _cast_arg(a: Any, to: torch.dtype, region: torch.dtype) -> Any:
+    if isinstance(a, Tensor):
+        return _cast(a, to, region)
+    # A list with gaps holds indices, which are never floating.
+    return [_cast(x, to, region) for x in a] if _is_tensor_list(a) else a
 
 
 def _cast(x: Tensor, to: torch.dtype, region: torch.dtype) -> Tensor:
@@ -112,4 +118,4 @@ def _is_cacheable(x: Tensor) -> bool:
 
 
 def _is_tensor_list(a: Any) -> bool:
-    return isinstance(a, (list, tuple)) and any(isinstance(x, Tensor) for x in a)
+    return isinstance(a, (list, tuple)) and bool(a) and all(isinstance(x, Tensor) for x in a)

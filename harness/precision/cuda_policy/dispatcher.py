@@ -9,7 +9,9 @@ from harness.precision.cuda_policy.errors import PolicyMismatchError
 
 
 def autocast_ops(device_type: str) -> frozenset[str]:
-    """The aten ops that have an autocast kernel for ``device_type`` ("cuda" or "cpu"), as ``name`` or ``name.overload``."""
+    """The aten ops that have an autocast kernel for ``device_type`` ("cuda" or "cpu"), as ``name`` or
+    ``name.overload``.
+    """
     key = {"cuda": "AutocastCUDA", "cpu": "AutocastCPU"}[device_type]
     has = torch._C._dispatch_has_kernel_for_dispatch_key
     names = torch._C._dispatch_get_all_op_names()
@@ -17,12 +19,15 @@ def autocast_ops(device_type: str) -> frozenset[str]:
 
 
 def only_cpu_casts(lists: AutocastLists) -> frozenset[str]:
-    """The ops that CPU autocast casts and CUDA autocast leaves alone. Ask outside the emulation, which adds CPU kernels."""
+    """The ops that CPU autocast casts and CUDA autocast leaves alone. Ask outside the emulation, which adds
+    CPU kernels.
+    """
     return autocast_ops("cpu") - set(lists.policy_of())
 
 
 def refuse_unlike_dispatcher(lists: AutocastLists) -> None:
-    """Checks that the lists name the ops that the dispatcher has CUDA autocast kernels for, no more and no fewer.
+    """Checks that the lists name the ops that the dispatcher has CUDA autocast kernels for, no more and no
+    fewer.
 
     Raises:
         PolicyMismatchError: they do not, with the ops in question.
@@ -33,7 +38,8 @@ def refuse_unlike_dispatcher(lists: AutocastLists) -> None:
     unlisted = ", ".join(sorted(registered - listed)) or "none"
     unregistered = ", ".join(sorted(listed - registered)) or "none"
     raise PolicyMismatchError(
-        f"The CUDA autocast lists of {lists.source} are not those of the running torch {torch.__version__}: registered but "
-        f"not listed: {unlisted}; listed but not registered: {unregistered}. Read the header of the installed torch; if it is "
-        "that one, add the op to the *_APART names of autocast_lists.py with its policy."
+        f"The CUDA autocast lists of {lists.source} are not those of the running torch "
+        f"{torch.__version__}: registered but not listed: {unlisted}; listed but not registered: "
+        f"{unregistered}. Read the header of the installed torch; if it is that one, add the op to the "
+        "*_APART names of autocast_lists.py with its policy."
     )

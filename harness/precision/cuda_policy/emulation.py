@@ -3,9 +3,10 @@
     with emulate_cuda_autocast(torch.bfloat16):
         loss = subject(x, y)
 
-Inside, a CPU tensor is treated as autocast would treat the CUDA tensor in its place: half-precision convolutions and
-matrix products, float32 ``pow`` and ``sum``, and everything else in its inputs' dtype. The emulation gives CUDA's dtypes,
-not CUDA's order of summation: values agree with a GPU's to within the dtype's rounding, not to the bit.
+Inside, a CPU tensor is treated as autocast would treat the CUDA tensor in its place: half-precision
+convolutions and matrix products, float32 ``pow`` and ``sum``, and everything else in its inputs' dtype. The
+emulation gives CUDA's dtypes, not CUDA's order of summation: values agree with a GPU's to within the dtype's
+rounding, not to the bit.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ _ALLOWED = (torch.float16, torch.bfloat16)
 
 
 class _Installation:
-    """The process-wide part: overridden kernels and replaced entry points, in place while any thread is inside."""
+    """The process-wide part: overridden kernels and replaced entry points, in place while any thread is
+    inside.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -60,7 +63,9 @@ class _Installation:
             refuse_unlike_dispatcher(lists)
             self._kernels = build_kernels(lists, only_cpu_casts(lists))
         self._library = Library("aten", "IMPL")
-        overriding = {"allow_override": True} if "allow_override" in signature(Library.impl).parameters else {}
+        overriding = (
+            {"allow_override": True} if "allow_override" in signature(Library.impl).parameters else {}
+        )
         with warnings.catch_warnings():
             # Torch says once a process that a kernel is overridden, which is what is wanted here.
             warnings.filterwarnings("ignore", message=r"[\s\S]*[Oo]verrid", category=UserWarning)
@@ -84,20 +89,24 @@ def emulate_cuda_autocast(
 ) -> Iterator[None]:
     """Runs the block as under ``torch.autocast("cuda", dtype)`` on a GPU, on CPU tensors.
 
-    The subject may itself say ``torch.autocast("cuda", ...)``, ``torch.cuda.amp.autocast()``, ``enabled=False`` or
-    ``custom_fwd``; the device types "cuda" and "cpu" mean the same inside, so ``x.device.type`` does what it does on a
-    GPU. To run a whole training step that opens its own autocast regions, backward included, use ``enabled=False``: the
-    block then behaves as a machine with a GPU, and autocast is on only where the step says so.
+    The subject may itself say ``torch.autocast("cuda", ...)``, ``torch.cuda.amp.autocast()``,
+    ``enabled=False`` or ``custom_fwd``; the device types "cuda" and "cpu" mean the same inside, so
+    ``x.device.type`` does what it does on a GPU. To run a whole training step that opens its own autocast
+    regions, backward included, use ``enabled=False``: the block then behaves as a machine with a GPU, and
+    autocast is on only where the step says so.
 
-    The state belongs to the thread: a thread that the block starts is outside, as with autocast itself. Other threads may
-    use the emulation with another dtype, or stock autocast, at the same time. Blocks nest as autocast regions do.
+    The state belongs to the thread: a thread that the block starts is outside, as with autocast itself.
+    Other threads may use the emulation with another dtype, or stock autocast, at the same time. Blocks nest
+    as autocast regions do.
 
-    Two things cannot be seen from here. A ``torch.autocast("cuda")`` object or decorator made before the block, on a machine
-    without a GPU, was switched off by torch when it was made (torch warns): import such a module inside a block. And a CPU
-    tensor that would stay on the CPU on a GPU machine is cast too. ``torch.compile`` inside the block is not supported.
+    Two things cannot be seen from here. A ``torch.autocast("cuda")`` object or decorator made before the
+    block, on a machine without a GPU, was switched off by torch when it was made (torch warns): import such
+    a module inside a block. And a CPU tensor that would stay on the CPU on a GPU machine is cast too.
+    ``torch.compile`` inside the block is not supported.
 
     Args:
-        dtype: torch.float16 or torch.bfloat16; a nested ``torch.autocast("cuda")`` without a dtype uses it too.
+        dtype: torch.float16 or torch.bfloat16; a nested ``torch.autocast("cuda")`` without a dtype uses it
+            too.
         enabled: whether autocast is on in the block itself.
         cache_enabled: whether cast weights are kept for the region, as in ``torch.autocast``.
 
@@ -108,7 +117,9 @@ def emulate_cuda_autocast(
         BannedUnderAutocastError: inside, an op that CUDA autocast bans was called.
     """
     if dtype not in _ALLOWED:
-        raise ValueError(f"CUDA autocast is emulated in torch.float16 or torch.bfloat16, not in {dtype}: name one of them.")
+        raise ValueError(
+            f"CUDA autocast is emulated in torch.float16 or torch.bfloat16, not in {dtype}: name one of them."
+        )
     with ExitStack() as stack:
         _INSTALLATION.acquire()
         stack.callback(_INSTALLATION.release)

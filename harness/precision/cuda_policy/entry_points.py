@@ -1,9 +1,9 @@
 """Torch's own ways into autocast, sent to the emulation while a thread is in it.
 
-Without a GPU ``torch.autocast("cuda")`` switches itself off, ``custom_fwd`` casts CUDA tensors only, and the CPU and CUDA
-autocast states are two. Inside the emulation a CPU tensor stands for a CUDA tensor, so both device types mean the same state,
-whichever a subject names (``x.device.type`` says "cpu" here and "cuda" on a GPU). Threads outside the emulation keep torch's
-own behaviour: each replacement asks first.
+Without a GPU ``torch.autocast("cuda")`` switches itself off, ``custom_fwd`` casts CUDA tensors only, and the
+CPU and CUDA autocast states are two. Inside the emulation a CPU tensor stands for a CUDA tensor, so both
+device types mean the same state, whichever a subject names (``x.device.type`` says "cpu" here and "cuda" on
+a GPU). Threads outside the emulation keep torch's own behaviour: each replacement asks first.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ def _clear_cache(stock: Any) -> Any:
 
 def _cast(stock: Any) -> Any:
     def _cast(value: Any, device_type: str, dtype: torch.dtype) -> Any:
-        # The stock function comes back here for each member of a container, with the device type it was given.
+        # The stock function comes back here for each member of a container, with the device type it was
+        # given.
         return stock(value, "cpu" if THREAD.depth and device_type == "cuda" else device_type, dtype)
 
     return _cast
@@ -117,7 +118,9 @@ def _mirror(setter: Callable[[str, Any], None], value: Any) -> None:
 
 
 def _device_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """The device type of a call of either form: ``(device_type, value)``, or ``(value)``, which means CUDA or CPU."""
+    """The device type of a call of either form: ``(device_type, value)``, or ``(value)``, which means CUDA or
+    CPU.
+    """
     named = kwargs.get("device_type", args[0] if args else None)
     return named if isinstance(named, str) else "cuda"
 

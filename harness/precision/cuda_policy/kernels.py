@@ -1,8 +1,9 @@
-"""The kernels that the emulation puts in place of CPU autocast's: one for each op of the CUDA lists, and one that steps aside
-for each op that CPU autocast casts and CUDA autocast does not.
+"""The kernels that the emulation puts in place of CPU autocast's: one for each op of the CUDA lists, and one
+that steps aside for each op that CPU autocast casts and CUDA autocast does not.
 
-Overriding a kernel is process-wide, so each kernel first asks whether its thread is in the emulation; in any other thread it
-hands the call to the kernel it replaced. Ops run under a guard that keeps autocast out of what they call in turn, as in torch.
+Overriding a kernel is process-wide, so each kernel first asks whether its thread is in the emulation; in any
+other thread it hands the call to the kernel it replaced. Ops run under a guard that keeps autocast out of
+what they call in turn, as in torch.
 """
 
 from __future__ import annotations
@@ -37,13 +38,14 @@ def op_overload(name: str) -> Any:
         return getattr(getattr(torch.ops.aten, packet), overload or "default")
     except AttributeError:
         raise PolicyMismatchError(
-            f"The autocast lists name aten::{name}, which torch {torch.__version__} does not have: read the header of the "
-            "installed torch, not of another."
+            f"The autocast lists name aten::{name}, which torch {torch.__version__} does not have: read "
+            "the header of the installed torch, not of another."
         ) from None
 
 
 def build_kernels(lists: AutocastLists, only_cpu_casts: frozenset[str]) -> dict[str, Kernel]:
-    """Kernels to register for AutocastCPU, by op. Build them before any is registered: they remember the stock kernels.
+    """Kernels to register for AutocastCPU, by op. Build them before any is registered: they remember the
+    stock kernels.
 
     Args:
         lists: the CUDA lists.
@@ -99,10 +101,13 @@ def _stock_kernel(name: str) -> Kernel:
     if hasattr(torch.library, "get_kernel"):
         return torch.library.get_kernel(f"aten::{name}", "AutocastCPU").call_boxed
 
-    def refuse(keyset: Any, *args: Any, **kwargs: Any) -> Any:  # torch before 2.9 cannot call a kernel it has overridden
+    def refuse(
+        keyset: Any, *args: Any, **kwargs: Any
+    ) -> Any:  # torch before 2.9 cannot call a kernel it has overridden
         raise EmulationConflictError(
-            f"aten::{name} was called under torch.autocast('cpu') while another thread was in emulate_cuda_autocast, which "
-            f"torch {torch.__version__} cannot serve both: run them one after the other, or in two processes."
+            f"aten::{name} was called under torch.autocast('cpu') while another thread was in "
+            f"emulate_cuda_autocast, which torch {torch.__version__} cannot serve both: run them one after "
+            "the other, or in two processes."
         )
 
     return refuse
@@ -135,7 +140,8 @@ def _float32_unless_dtype(op: Any) -> Kernel:
     names = [a.name for a in op._schema.arguments]
     if "dtype" not in names:
         raise PolicyMismatchError(
-            f"{op} is listed as taking an optional dtype, but its schema is {op._schema}: teach kernels.py this op."
+            f"{op} is listed as taking an optional dtype, but its schema is {op._schema}: teach kernels.py "
+            "this op."
         )
     position = names.index("dtype")
 
@@ -151,7 +157,8 @@ def _float32_unless_dtype(op: Any) -> Kernel:
 def _float32_appended(op: Any) -> Kernel:
     taking_dtype = _overload_with_dtype(op)
     names = [a.name for a in op._schema.arguments]
-    # A call leaves out arguments that have their default value, but the other overload has no defaults for them.
+    # A call leaves out arguments that have their default value, but the other overload has no defaults
+    # for them.
     defaults = {a.name: a.default_value for a in op._schema.arguments if a.has_default_value()}
 
     def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -165,8 +172,9 @@ def _float32_appended(op: Any) -> Kernel:
 def _banned(op: Any) -> Kernel:
     def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         raise BannedUnderAutocastError(
-            "torch.nn.functional.binary_cross_entropy and torch.nn.BCELoss raise under CUDA autocast, in which a half-precision "
-            "probability can round to 0 or 1: leave out the sigmoid and use binary_cross_entropy_with_logits."
+            "torch.nn.functional.binary_cross_entropy and torch.nn.BCELoss raise under CUDA autocast, in "
+            "which a half-precision probability can round to 0 or 1: leave out the sigmoid and use "
+            "binary_cross_entropy_with_logits."
             if op._schema.name == "aten::binary_cross_entropy"
             else f"{op} raises under CUDA autocast: call it with autocast disabled, on float32."
         )
@@ -196,11 +204,14 @@ def _overload_with_dtype(op: Any) -> Any:
     for name in op._overloadpacket.overloads():
         other = getattr(op._overloadpacket, name)
         taken = other._schema.arguments
-        same_types = all(str(a.type) == str(b.type) for a, b in zip(op._schema.arguments[2:], taken[2:], strict=False))
+        same_types = all(
+            str(a.type) == str(b.type) for a, b in zip(op._schema.arguments[2:], taken[2:], strict=False)
+        )
         if [a.name for a in taken] == [*wanted, "dtype"] and same_types and not any(a.is_out for a in taken):
             return other
     raise PolicyMismatchError(
-        f"CUDA autocast sends {op} on to an overload that takes a dtype, and this torch shows none: teach kernels.py this op."
+        f"CUDA autocast sends {op} on to an overload that takes a dtype, and this torch shows none: teach "
+        "kernels.py this op."
     )
 
 
