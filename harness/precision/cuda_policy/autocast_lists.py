@@ -12,6 +12,7 @@ loss safe that is not.
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -211,3 +212,9 @@ def _not_understood(source: str, what: str) -> HeaderNotUnderstoodError:
         f"Cannot read the CUDA autocast lists from {source}: {what}. Teach autocast_lists.py this form, or "
         "run with a torch whose header it reads (2.6, 2.9 and 2.13 are tested)."
     )
+
+
+if __name__ == "__main__":
+    for read in [Path(a) for a in sys.argv[1:]] or [installed_header()]:
+        found = read_autocast_lists(read)
+        print(f"{read}: " + ", ".join(f"{policy} {len(ops)}" for policy, ops in found.by_policy().items()))

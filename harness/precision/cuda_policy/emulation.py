@@ -15,7 +15,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from inspect import signature
+from typing import Any
 
 import torch
 from torch.library import Library
@@ -63,14 +63,13 @@ class _Installation:
             refuse_unlike_dispatcher(lists)
             self._kernels = build_kernels(lists, only_cpu_casts(lists))
         self._library = Library("aten", "IMPL")
-        overriding = (
-            {"allow_override": True} if "allow_override" in signature(Library.impl).parameters else {}
-        )
+        registry: Any = self._library.m
         with warnings.catch_warnings():
             # Torch says once a process that a kernel is overridden, which is what is wanted here.
             warnings.filterwarnings("ignore", message=r"[\s\S]*[Oo]verrid", category=UserWarning)
             for name, kernel in self._kernels.items():
-                self._library.impl(name, kernel, "AutocastCPU", with_keyset=True, **overriding)
+                # What Library.impl does, without its bookkeeping, in which a second override is an error.
+                registry.impl(f"aten::{name}", "AutocastCPU", kernel, True)
         self._entry_points.replace()
 
     def _uninstall(self) -> None:
