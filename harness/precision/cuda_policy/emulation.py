@@ -101,7 +101,7 @@ def emulate_cuda_autocast(
     Two things cannot be seen from here. A ``torch.autocast("cuda")`` object or decorator made before the
     block, on a machine without a GPU, was switched off by torch when it was made (torch warns): import such
     a module inside a block. And a CPU tensor that would stay on the CPU on a GPU machine is cast too.
-    ``torch.compile`` inside the block is not supported.
+    What ``torch.compile`` makes of the block is not tested.
 
     Args:
         dtype: torch.float16 or torch.bfloat16; a nested ``torch.autocast("cuda")`` without a dtype uses it

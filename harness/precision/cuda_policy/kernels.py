@@ -101,9 +101,7 @@ def _stock_kernel(name: str) -> Kernel:
     if hasattr(torch.library, "get_kernel"):
         return torch.library.get_kernel(f"aten::{name}", "AutocastCPU").call_boxed
 
-    def refuse(
-        keyset: Any, *args: Any, **kwargs: Any
-    ) -> Any:  # torch before 2.9 cannot call a kernel it has overridden
+    def refuse(keyset: Any, *args: Any, **kwargs: Any) -> Any:
         raise EmulationConflictError(
             f"aten::{name} was called under torch.autocast('cpu') while another thread was in "
             f"emulate_cuda_autocast, which torch {torch.__version__} cannot serve both: run them one after "

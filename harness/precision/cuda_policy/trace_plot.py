@@ -13,14 +13,14 @@ from harness.precision.cuda_policy.op_trace import OpRecord, Trace
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MOST_MAPS = 8
+_MOST_MAPS = 6
 
 
 def plot_trace(trace: Trace, images: Mapping[str, Any]) -> Figure:
     """Images on the first row, error maps on the second, each map on its own scale with the scale beside it.
 
     The maps are those of the ops that stand out (first excess, cancellations, mismatches) and of the last op
-    that has one; where there are more than eight, the first eight of them.
+    that has one; where there are more than six, the first five and the last.
 
     Args:
         trace: recorded with ``maps=True``.
@@ -38,7 +38,7 @@ def plot_trace(trace: Trace, images: Mapping[str, Any]) -> Figure:
     if not shown:
         raise ValueError("The trace has no error maps to plot: record it with record_ops(..., maps=True).")
     columns = max(len(images), len(shown))
-    figure = Figure(figsize=(2.6 * columns, 5.6), layout="constrained")
+    figure = Figure(figsize=(2.8 * columns, 5.8), layout="constrained")
     axes = figure.subplots(2, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
@@ -54,7 +54,9 @@ def plot_trace(trace: Trace, images: Mapping[str, Any]) -> Figure:
 
 
 def _standing_out(trace: Trace) -> list[OpRecord]:
-    with_maps = [r for r in trace.records if r.error_map is not None and min(r.error_map.shape) > 1]
+    with_maps = [
+        r for r in trace.records if r.error_map is not None and min(r.error_map.shape) > 1 and not r.is_view
+    ]
     first = trace.first_excess
     indices = {r.index for r in trace.cancellations} | {i for m in trace.mismatches for i in m.ops}
     indices |= set() if first is None else {first.index}
@@ -72,5 +74,5 @@ def _as_picture(title: str, image: Any) -> Any:
 
 
 def _title(r: OpRecord) -> str:
-    lost = f", {r.digits_lost:.1f} digits lost" if r.cancels else ""
-    return f"#{r.index} {r.op} {r.outputs[0].dtype}\nerror up to {r.error:.1e}{lost}"
+    lost = f"{r.digits_lost:.1f} digits lost" if r.cancels else ""
+    return f"#{r.index} {r.op} {r.outputs[0].dtype}\nerror up to {r.error:.1e}\n{lost}"

@@ -251,6 +251,9 @@ def test_widest_input_refuses_the_other_half(dtype: torch.dtype, other: torch.dt
         ask_oracle(torch.dot, (x.to(other), x.to(other)), dtype)
     with emulate_cuda_autocast(dtype), pytest.raises(RuntimeError, match="widest"):
         torch.dot(x.to(other), x.to(other))
+    after_float32 = (x, x.to(other), x.to(other))
+    with emulate_cuda_autocast(dtype):
+        assert [torch.addcmul(*after_float32).dtype] == ask_oracle(torch.addcmul, after_float32, dtype)
 
 
 def test_oracle_leaves_no_trace() -> None:

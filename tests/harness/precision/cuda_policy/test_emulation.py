@@ -155,6 +155,14 @@ def test_setters_move_both_devices() -> None:
         assert torch.mm(A, A).dtype is BF16
 
 
+def test_a_switch_behind_torchs_back_is_obeyed() -> None:
+    with emulate_cuda_autocast(BF16):
+        torch._C.set_autocast_enabled("cuda", False)
+        assert torch.mm(A, A).dtype is F32
+        torch._C.set_autocast_enabled("cuda", True)
+        assert torch.mm(A, A).dtype is BF16
+
+
 def test_nesting() -> None:
     with emulate_cuda_autocast(BF16):
         with emulate_cuda_autocast(F16):
@@ -220,6 +228,8 @@ def test_both_norm_overloads() -> None:
         ):
             assert got.dtype is F32
             torch.testing.assert_close(got, want.float())
+        assert torch.ops.aten.norm.Scalar(x.double()).dtype is F64
+        assert torch.ops.aten.norm.ScalarOpt_dim(x.double(), 2, [0]).dtype is F64
 
 
 def test_banned_op_raises_with_advice() -> None:
@@ -390,6 +400,14 @@ def view_of_a_weight(w: Tensor) -> Any:
     return first, torch.mm(w[:], A)
 
 
+def leaf_that_is_a_view(w: Tensor) -> Any:
+    v = torch.cat([A, A])[:4].requires_grad_()
+    first = torch.mm(v, A)
+    with torch.no_grad():
+        v.add_(1)
+    return first, torch.mm(v, A), torch.mm(w, A)
+
+
 def not_a_leaf(w: Tensor) -> Any:
     v = w * 1
     first = torch.mm(v, A)
@@ -414,6 +432,7 @@ PROGRAMS = [
     across_a_disabled_region,
     cleared_between,
     view_of_a_weight,
+    leaf_that_is_a_view,
     not_a_leaf,
     nested_in_another_dtype,
 ]
@@ -602,6 +621,11 @@ def test_modules_with_torch_function_and_dispatch_modes() -> None:
             product = torch.mm(A, A)
         assert product.dtype is BF16
         assert calls.names == ["mm"]  # the casts are not calls that a subject made
+        x = A.clone().requires_grad_()
+        loss = torch.mm(x, A).sum()
+        with Calls() as calls:
+            torch.autograd.grad(loss, x)
+        assert "to" not in calls.names
         with Ops() as ops:
             assert torch.mm(A, A).dtype is BF16
         assert ops.names == ["aten::_to_copy", "aten::_to_copy", "aten::mm"]
