@@ -65,9 +65,9 @@ def is_eligible(x: Any) -> bool:
     )
 
 
-def cast_all(args: Iterable[Any], to: torch.dtype, region: torch.dtype) -> list[Any]:
-    """Casts each tensor and list of tensors in ``args`` to ``to``; ``region`` is the autocast dtype."""
-    return [_cast_arg(a, to, region) for a in args]
+def cast_all(args: Iterable[Any], to: torch.dtype) -> list[Any]:
+    """Casts each tensor and each list of tensors in ``args`` to ``to``, the autocast dtype or float32."""
+    return [_cast_arg(a, to) for a in args]
 
 
 def widest(args: Iterable[Any], region: torch.dtype) -> torch.dtype:
@@ -91,19 +91,17 @@ def widest(args: Iterable[Any], region: torch.dtype) -> torch.dtype:
     return to
 
 
-def _cast_arg(a: Any, to: torch.dtype, region: torch.dtype) -> Any:
+def _cast_arg(a: Any, to: torch.dtype) -> Any:
     if isinstance(a, Tensor):
-        return _cast(a, to, region)
+        return _cast(a, to)
     # A list with gaps holds indices, which are never floating.
-    return [_cast(x, to, region) for x in a] if _is_tensor_list(a) else a
+    return [_cast(x, to) for x in a] if _is_tensor_list(a) else a
 
 
-def _cast(x: Tensor, to: torch.dtype, region: torch.dtype) -> Tensor:
+def _cast(x: Tensor, to: torch.dtype) -> Tensor:
     if x.dtype is to or not is_eligible(x):
         return x
-    if to is region and _is_cacheable(x):
-        return THREAD.cache.cast(x, to)
-    return x.to(to)
+    return THREAD.cache.cast(x, to) if _is_cacheable(x) else x.to(to)
 
 
 def _is_cacheable(x: Tensor) -> bool:

@@ -113,23 +113,21 @@ def _stock_kernel(name: str) -> Kernel:
 
 def _lower_precision(op: Any) -> Kernel:
     def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        dtype = torch.get_autocast_dtype("cuda")
-        return _call(op, args, kwargs, dtype, dtype)
+        return _call(op, args, kwargs, torch.get_autocast_dtype("cuda"))
 
     return run
 
 
 def _float32(op: Any) -> Kernel:
     def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return _call(op, args, kwargs, torch.float32, torch.get_autocast_dtype("cuda"))
+        return _call(op, args, kwargs, torch.float32)
 
     return run
 
 
 def _widest(op: Any) -> Kernel:
     def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        dtype = torch.get_autocast_dtype("cuda")
-        return _call(op, args, kwargs, widest((*args, *kwargs.values()), dtype), dtype)
+        return _call(op, args, kwargs, widest((*args, *kwargs.values()), torch.get_autocast_dtype("cuda")))
 
     return run
 
@@ -190,10 +188,10 @@ _ON_CUDA: dict[str, Callable[[Any], Kernel]] = {
 }
 
 
-def _call(op: Any, args: Any, kwargs: Any, to: torch.dtype, region: torch.dtype) -> Any:
+def _call(op: Any, args: Any, kwargs: Any, to: torch.dtype) -> Any:
     if kwargs:
-        kwargs = dict(zip(kwargs, cast_all(kwargs.values(), to, region), strict=True))
-    return op(*cast_all(args, to, region), **kwargs)
+        kwargs = dict(zip(kwargs, cast_all(kwargs.values(), to), strict=True))
+    return op(*cast_all(args, to), **kwargs)
 
 
 def _overload_with_dtype(op: Any) -> Any:

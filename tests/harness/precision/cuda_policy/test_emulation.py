@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.amp import custom_bwd, custom_fwd
 from torch.utils.checkpoint import checkpoint
 
-from harness.precision.cuda_policy import emulation
+from harness.precision.cuda_policy import emulation, kernels
 from harness.precision.cuda_policy.casting import THREAD
 from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
-from harness.precision.cuda_policy.errors import BannedUnderAutocastError
+from harness.precision.cuda_policy.errors import BannedUnderAutocastError, EmulationConflictError
 
 F16, BF16, F32, F64 = torch.float16, torch.bfloat16, torch.float32, torch.float64
 A = torch.rand(4, 4, generator=torch.Generator().manual_seed(1)) + 0.5
@@ -153,6 +153,7 @@ def test_setters_move_both_devices() -> None:
         assert torch.mm(A, A).dtype is F16
         torch.set_autocast_gpu_dtype(BF16)
         assert torch.mm(A, A).dtype is BF16
+        assert torch.get_autocast_dtype("cpu") is BF16
 
 
 def test_a_switch_behind_torchs_back_is_obeyed() -> None:
@@ -556,6 +557,13 @@ def test_stock_cpu_autocast_in_another_thread_stays_stock() -> None:
     want = stock()
     with emulate_cuda_autocast(F16):
         assert in_threads(stock) == [want]
+
+
+def test_a_torch_that_cannot_call_overridden_kernels_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.library, "get_kernel", raising=False)
+    stock = kernels._stock_kernel("mm")
+    with pytest.raises(EmulationConflictError, match="run them one after the other, or in two processes"):
+        stock(None, A, A)
 
 
 def test_threads_with_different_dtypes_at_once() -> None:
