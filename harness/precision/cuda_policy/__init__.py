@@ -1,3 +1,1 @@
-"""CUDA autocast on a machine without CUDA: its lists, its emulation on CPU tensors, a dtype oracle and an op-
-by-op trace.
-"""
+"""CUDA autocast without CUDA: its lists, its emulation on CPU tensors, a dtype oracle, an op-by-op trace."""
