@@ -152,6 +152,13 @@ def test_first_excess_is_measured_by_the_dtype() -> None:
     assert 0 < first.expected_error < first.error < 0.01
 
 
+def test_a_rounded_round_trip_is_no_mismatch_with_its_start() -> None:
+    trace = record_ops(lambda: (picture(16).bfloat16() + 0) / 3 * 3)
+    start, end = of_op(trace, "add"), of_op(trace, "mul")
+    assert end.error > start.error
+    assert trace.mismatches == ()
+
+
 def test_overflow_is_found() -> None:
     big = torch.full((3,), 6e4)
     with emulate_cuda_autocast(torch.float16):
