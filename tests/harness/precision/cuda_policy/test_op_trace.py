@@ -184,6 +184,13 @@ def test_in_place_and_views_keep_their_twins() -> None:
     assert trace.records[-1].error > 1e-8
 
 
+def test_float64_code_is_left_as_it_is() -> None:
+    x = FLAT.double()
+    trace = record_ops(lambda: x.clone().add_(1).mul_(2))
+    assert trace.result.equal((x + 1) * 2)
+    assert max(r.error for r in trace.records) == 0
+
+
 def test_random_ops_count_as_exact() -> None:
     torch.manual_seed(0)
     want = F.dropout(FLAT, 0.5)
