@@ -107,10 +107,7 @@ def parse_autocast_header(text: str, *, source: str = "header") -> AutocastLists
     _refuse_unknown_macros(macros, text, source)
     lists = {field: _entries(macros[macro], macro, source) for field, macro in _MACRO_OF_FIELD.items()}
     lists["lower_precision"] += LOWER_PRECISION_APART
-    appended = (
-        _redispatched(entry, source)
-        for entry in _groups(macros[_REDISPATCH_MACRO], _REDISPATCH_MACRO, source)
-    )
+    appended = (_redispatched(entry, source) for entry in _groups(macros[_REDISPATCH_MACRO], _REDISPATCH_MACRO, source))
     found = AutocastLists(**lists, float32_appended=tuple(appended), banned=BANNED_APART, source=source)
     _refuse_doubles(found)
     return found
@@ -136,9 +133,7 @@ def _refuse_doubles(lists: AutocastLists) -> None:
     for policy, ops in lists.by_policy().items():
         for op in ops:
             if op in seen:
-                raise _not_understood(
-                    lists.source, f"{op} is listed under {seen[op]} and again under {policy}"
-                )
+                raise _not_understood(lists.source, f"{op} is listed under {seen[op]} and again under {policy}")
             seen[op] = policy
 
 

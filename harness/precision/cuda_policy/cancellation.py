@@ -45,9 +45,7 @@ def operands_of(func: Any, args: Any, kwargs: Any) -> Operands | None:
     if not dtypes:
         return None
     alpha = kwargs.get("alpha", args[2] if len(args) > 2 else 1)
-    a, b = (
-        exact_copy(x).double() if isinstance(x, Tensor) else torch.tensor(float(x)).double() for x in args[:2]
-    )
+    a, b = (exact_copy(x).double() if isinstance(x, Tensor) else torch.tensor(float(x)).double() for x in args[:2])
     a, b = (a * alpha, b) if name == "rsub" else (a, b * alpha)
     return Operands(torch.maximum(a.abs(), b.abs()), -math.log10(max(torch.finfo(d).eps for d in dtypes) / 2))
 

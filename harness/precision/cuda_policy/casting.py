@@ -57,12 +57,7 @@ THREAD = ThreadState()
 
 def is_eligible(x: Any) -> bool:
     """Whether autocast casts ``x``: a floating tensor on the emulated device that is not float64."""
-    return (
-        isinstance(x, Tensor)
-        and x.is_floating_point()
-        and x.dtype is not torch.float64
-        and x.device.type == "cpu"
-    )
+    return isinstance(x, Tensor) and x.is_floating_point() and x.dtype is not torch.float64 and x.device.type == "cpu"
 
 
 def cast_all(args: Iterable[Any], to: torch.dtype) -> list[Any]:

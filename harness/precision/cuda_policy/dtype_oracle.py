@@ -56,9 +56,7 @@ def expected_dtype(
         RuntimeError: whatever the op raises under CUDA autocast; a banned op raises so.
     """
     with FakeTensorMode() as mode, _real_cuda_autocast(dtype):
-        fake_args, fake_kwargs = tree_map_only(
-            Tensor, lambda t: _as_cuda(t, mode), (list(args), dict(kwargs or {}))
-        )
+        fake_args, fake_kwargs = tree_map_only(Tensor, lambda t: _as_cuda(t, mode), (list(args), dict(kwargs or {})))
         try:
             out = op(*fake_args, **fake_kwargs)
         except Exception as e:
@@ -83,9 +81,7 @@ def expected_casts(
     It needs the casts alone, and so also answers for ops that `expected_dtype` cannot run.
     """
     with FakeTensorMode() as mode, _real_cuda_autocast(dtype):
-        fake_args, fake_kwargs = tree_map_only(
-            Tensor, lambda t: _as_cuda(t, mode), (list(args), dict(kwargs or {}))
-        )
+        fake_args, fake_kwargs = tree_map_only(Tensor, lambda t: _as_cuda(t, mode), (list(args), dict(kwargs or {})))
         return casts_made(lambda: op(*fake_args, **fake_kwargs))
 
 
@@ -120,9 +116,7 @@ class _LeadingCasts(TorchDispatchMode):
 
 def _is_unavailable(error: Exception) -> bool:
     without_cuda = ("not compiled with CUDA", "not linked with support for cuda")
-    return isinstance(error, (*_NEEDS_DATA, NotImplementedError)) or any(
-        s in str(error) for s in without_cuda
-    )
+    return isinstance(error, (*_NEEDS_DATA, NotImplementedError)) or any(s in str(error) for s in without_cuda)
 
 
 def _as_cuda(x: Tensor, mode: FakeTensorMode) -> Tensor:

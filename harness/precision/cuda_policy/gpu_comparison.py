@@ -59,12 +59,7 @@ def compare_with_gpu() -> list[Comparison]:
         raise RuntimeError(f"Cannot compare with a GPU: {reason}. Run this on a machine that has one.")
     lists = read_autocast_lists()
     names = sorted(set(lists.policy_of()) - WITHOUT_CPU_KERNEL - set(lists.banned))
-    return [
-        _compare(name, region, given)
-        for name in names
-        for region in HALVES
-        for given in (torch.float32, region)
-    ]
+    return [_compare(name, region, given) for name in names for region in HALVES for given in (torch.float32, region)]
 
 
 def _compare(name: str, region: torch.dtype, given: torch.dtype) -> Comparison:

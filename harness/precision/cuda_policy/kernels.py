@@ -136,8 +136,7 @@ def _float32_unless_dtype(op: Any) -> Kernel:
     names = [a.name for a in op._schema.arguments]
     if "dtype" not in names:
         raise PolicyMismatchError(
-            f"{op} is listed as taking an optional dtype, but its schema is {op._schema}: teach kernels.py "
-            "this op."
+            f"{op} is listed as taking an optional dtype, but its schema is {op._schema}: teach kernels.py this op."
         )
     position = names.index("dtype")
 
@@ -200,9 +199,7 @@ def _overload_with_dtype(op: Any) -> Any:
     for name in op._overloadpacket.overloads():
         other = getattr(op._overloadpacket, name)
         taken = other._schema.arguments
-        same_types = all(
-            str(a.type) == str(b.type) for a, b in zip(op._schema.arguments[2:], taken[2:], strict=False)
-        )
+        same_types = all(str(a.type) == str(b.type) for a, b in zip(op._schema.arguments[2:], taken[2:], strict=False))
         if [a.name for a in taken] == [*wanted, "dtype"] and same_types and not any(a.is_out for a in taken):
             return other
     raise PolicyMismatchError(

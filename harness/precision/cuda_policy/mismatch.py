@@ -80,9 +80,7 @@ class _Group:
             return False
         same = self._same(other)
         # The mean is compared first because it is at hand.
-        return (
-            abs(other.exact.mean().item() - self._mean) <= same and _apart(first.exact, other.exact) <= same
-        )
+        return abs(other.exact.mean().item() - self._mean) <= same and _apart(first.exact, other.exact) <= same
 
     def add(self, other: Result) -> None:
         for member in self.members:

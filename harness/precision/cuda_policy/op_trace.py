@@ -30,9 +30,7 @@ from harness.precision.cuda_policy.shadow import Shadows, Twin, exact_copy, is_v
 
 # A product doubles a relative error, which the count of roundings does not see.
 _MARGIN = 2.0
-_PASSES_ON = frozenset(
-    {"_to_copy", "view", "_unsafe_view", "t", "transpose", "slice", "select", "expand", "clone"}
-)
+_PASSES_ON = frozenset({"_to_copy", "view", "_unsafe_view", "t", "transpose", "slice", "select", "expand", "clone"})
 
 
 @dataclass(frozen=True)
@@ -167,9 +165,7 @@ class _Recorder(TorchDispatchMode):
             exact = _twins_of(outputs, true)
             rounding, depth = _roundings(func, inputs, twins, outputs)
             for t, e in zip(outputs, exact, strict=True):
-                self._shadows.keep(
-                    t, Twin(e, len(self.records), rounding, depth, t), written=not is_view(func)
-                )
+                self._shadows.keep(t, Twin(e, len(self.records), rounding, depth, t), written=not is_view(func))
             lost = subtraction_loss(operands, outputs[0]) if operands and outputs else Loss(0.0, 0.0)
             floating = [(t, e) for t, e in zip(outputs, exact, strict=True) if t.is_floating_point()]
             scale = max((_largest(e) for _, e in floating), default=0.0)
@@ -202,15 +198,10 @@ def _twins_of(outputs: list[Tensor], wide: Any) -> list[Tensor]:
     leaves = [t for t in tree_leaves(wide) if isinstance(t, Tensor)]
     if len(leaves) != len(outputs):
         return [exact_copy(t) for t in outputs]
-    return [
-        like_strides(w, t) if w.shape == t.shape else exact_copy(t)
-        for t, w in zip(outputs, leaves, strict=True)
-    ]
+    return [like_strides(w, t) if w.shape == t.shape else exact_copy(t) for t, w in zip(outputs, leaves, strict=True)]
 
 
-def _roundings(
-    func: Any, inputs: list[Tensor], twins: list[Twin], outputs: list[Tensor]
-) -> tuple[float, int]:
+def _roundings(func: Any, inputs: list[Tensor], twins: list[Twin], outputs: list[Tensor]) -> tuple[float, int]:
     """The coarsest roundoff and the number of roundings on the longest way through this op."""
     rounding = max((t.rounding for t in twins), default=0.0)
     depth = max((t.depth for t in twins), default=0)

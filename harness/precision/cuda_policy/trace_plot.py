@@ -54,9 +54,7 @@ def plot_trace(trace: Trace, images: Mapping[str, Any]) -> Figure:
 
 
 def _standing_out(trace: Trace) -> list[OpRecord]:
-    with_maps = [
-        r for r in trace.records if r.error_map is not None and min(r.error_map.shape) > 1 and not r.is_view
-    ]
+    with_maps = [r for r in trace.records if r.error_map is not None and min(r.error_map.shape) > 1 and not r.is_view]
     first = trace.first_excess
     indices = {r.index for r in trace.cancellations} | {i for m in trace.mismatches for i in m.ops}
     indices |= set() if first is None else {first.index}

@@ -51,17 +51,13 @@ def what_stands_out(trace: Trace) -> list[str]:
             f"the way there should give at most {_number(r.expected_error)}."
         )
     for r in trace.cancellations:
-        operands = (
-            " and ".join(f"{_name(o)}, off by {_number(o.error)}" for o in trace.operands(r)) or "inputs"
-        )
+        operands = " and ".join(f"{_name(o)}, off by {_number(o.error)}" for o in trace.operands(r)) or "inputs"
         said.append(
             f"Cancellation: {_name(r)} loses {r.digits_lost:.1f} digits, and one or more in "
             f"{r.share_lost:.0%} of its elements. Its operands: {operands}."
         )
     for m in trace.mismatches:
-        ops = "; ".join(
-            f"{_name(trace.records[i])} {mean:.6g}" for i, mean in zip(m.ops, m.means, strict=True)
-        )
+        ops = "; ".join(f"{_name(trace.records[i])} {mean:.6g}" for i, mean in zip(m.ops, m.means, strict=True))
         said.append(
             f"Mismatch: these are one number in float64 (apart by {_number(m.apart_float64)}), and up to "
             f"{_number(m.apart)} apart here: {ops}."

@@ -87,9 +87,7 @@ def test_installed_header_agrees_with_the_dispatcher() -> None:
 
 def test_a_header_of_another_version_is_refused_by_the_dispatcher() -> None:
     other = parse_autocast_header(GOOD.replace("_(conv2d)", "_(conv2d_new)"))
-    with pytest.raises(
-        PolicyMismatchError, match=r"not listed: conv2d; listed but not registered: conv2d_new"
-    ):
+    with pytest.raises(PolicyMismatchError, match=r"not listed: conv2d; listed but not registered: conv2d_new"):
         refuse_unlike_dispatcher(other)
 
 

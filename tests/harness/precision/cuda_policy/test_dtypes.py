@@ -34,9 +34,7 @@ def dtypes_of(out: Any) -> list[torch.dtype]:
     return [t.dtype for t in tree_leaves(out) if isinstance(t, Tensor)]
 
 
-def ask_oracle(
-    op: Callable[..., Any], args: Any, dtype: torch.dtype, kwargs: Any = None
-) -> list[torch.dtype]:
+def ask_oracle(op: Callable[..., Any], args: Any, dtype: torch.dtype, kwargs: Any = None) -> list[torch.dtype]:
     return [d for d in tree_leaves(expected_dtype(op, args, dtype, kwargs)) if isinstance(d, torch.dtype)]
 
 
@@ -91,22 +89,16 @@ def test_listed_op_has_the_value_of_its_policy(name: str, dtype: torch.dtype) ->
     assert run_in is not None
     with emulate_cuda_autocast(dtype):
         got = [t for t in tree_leaves(op(*call.args, **call.kwargs)) if isinstance(t, Tensor)]
-    same = [
-        t for t in tree_leaves(op(*with_inputs_in(call.args, run_in), **call.kwargs)) if isinstance(t, Tensor)
-    ]
+    same = [t for t in tree_leaves(op(*with_inputs_in(call.args, run_in), **call.kwargs)) if isinstance(t, Tensor)]
     true = [
-        t
-        for t in tree_leaves(op(*with_inputs_in(call.args, torch.float64), **call.kwargs))
-        if isinstance(t, Tensor)
+        t for t in tree_leaves(op(*with_inputs_in(call.args, torch.float64), **call.kwargs)) if isinstance(t, Tensor)
     ]
     assert len(got) == len(same) == len(true)
     for emulated, cast_by_hand, exact in zip(got, same, true, strict=True):
         torch.testing.assert_close(emulated, cast_by_hand, rtol=0, atol=0, equal_nan=True)
         error = (emulated.double() - exact).abs().max()
         scale = exact.abs().max().clamp(min=0.1)
-        assert error <= ROUNDINGS * torch.finfo(run_in).eps * scale, (
-            f"{name}: {error / scale:.3g} of its value"
-        )
+        assert error <= ROUNDINGS * torch.finfo(run_in).eps * scale, f"{name}: {error / scale:.3g} of its value"
 
 
 IMAGE = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(3)) * 0.8 + 0.1
@@ -171,9 +163,7 @@ UNLISTED: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "cosine_similarity": lambda x, y: F.cosine_similarity(x, y),
     "l1_loss": lambda x, y: F.l1_loss(x, y),
     "mse_loss": lambda x, y: F.mse_loss(x, y),
-    "cross_entropy": lambda x, y: F.cross_entropy(
-        x.flatten(0, 2), torch.zeros(36, dtype=torch.int64, device=x.device)
-    ),
+    "cross_entropy": lambda x, y: F.cross_entropy(x.flatten(0, 2), torch.zeros(36, dtype=torch.int64, device=x.device)),
     "quantile": lambda x, y: x.quantile(0.5),
     "fft": lambda x, y: torch.fft.rfft2(x.float()),
     "float64": lambda x, y: x.double() @ y.double().mT,
@@ -212,9 +202,7 @@ def test_ops_that_cpu_autocast_alone_casts_are_left_alone() -> None:
     with emulate_cuda_autocast(torch.bfloat16):
         assert F.pad(halves, (1, 1, 1, 1), mode="reflect").dtype is torch.bfloat16
         # Stepping aside still lets autocast into what the op is made of.
-        assert (
-            F.cross_entropy(halves.flatten(0, 2), torch.zeros(36, dtype=torch.int64)).dtype is torch.float32
-        )
+        assert F.cross_entropy(halves.flatten(0, 2), torch.zeros(36, dtype=torch.int64)).dtype is torch.float32
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -545,9 +545,7 @@ def test_a_new_thread_is_outside() -> None:
         assert torch.mm(A, A).dtype is BF16
 
 
-@pytest.mark.skipif(
-    not hasattr(torch.library, "get_kernel"), reason="this torch cannot call an overridden kernel"
-)
+@pytest.mark.skipif(not hasattr(torch.library, "get_kernel"), reason="this torch cannot call an overridden kernel")
 def test_stock_cpu_autocast_in_another_thread_stays_stock() -> None:
     def stock() -> Any:
         with torch.autocast("cpu", dtype=BF16):
@@ -579,9 +577,7 @@ def test_threads_with_different_dtypes_at_once() -> None:
                 with emulate_cuda_autocast(dtype):
                     barrier.wait()
                     for _ in range(5):
-                        seen.add(
-                            (torch.mm(w, A).dtype, torch.get_autocast_dtype("cuda"), A.half().exp().dtype)
-                        )
+                        seen.add((torch.mm(w, A).dtype, torch.get_autocast_dtype("cuda"), A.half().exp().dtype))
                     with torch.autocast("cuda", enabled=False):
                         seen.add(torch.mm(w, A).dtype)
             return seen

@@ -89,9 +89,7 @@ def test_sound_code_in_half_stands_out_in_nothing() -> None:
     assert trace.first_excess is None
     assert trace.cancellations == ()
     assert trace.mismatches == ()
-    assert what_stands_out(trace) == [
-        "Nothing stands out: every error is within what its dtypes should give."
-    ]
+    assert what_stands_out(trace) == ["Nothing stands out: every error is within what its dtypes should give."]
 
 
 def test_own_and_accumulated_error() -> None:
