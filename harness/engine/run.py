@@ -15,7 +15,8 @@ from harness.engine.plan import SubjectKind, Task
 from harness.engine.result import Status, TaskResult
 from harness.engine.step_search import search_step
 from harness.errors import UsageError
-from harness.precision import precisions_named
+from harness.precision import Precision, precisions_named
+from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
 from harness.properties import LOSS_PROPERTIES, STEP_PROPERTIES
 from harness.protocols import LossSubject
 from harness.subjects.loss import load_loss
@@ -53,7 +54,11 @@ class Session:
 
     def __post_init__(self) -> None:
         self.folder = ImageFolder(self.settings.images) if self.settings.images else None
-        kinds = subject_kinds(self.settings)
+        # A subject may make an autocast("cuda") on import, which without a GPU would switch itself off for good.
+        with emulate_cuda_autocast(enabled=False):
+            self._load(subject_kinds(self.settings))
+
+    def _load(self, kinds: Sequence[SubjectKind]) -> None:
         if SubjectKind.LOSS in kinds:
             assert self.settings.loss is not None
             self.loss = load_loss(self.settings.loss, self.settings.subject_root, self.settings.similarity)
@@ -81,6 +86,10 @@ class Session:
 
     def _checked(self, task: Task, emit: Listener) -> TaskResult:
         (precision,) = precisions_named([task.precision])
+        with precision.installed():
+            return self._search(task, precision, emit)
+
+    def _search(self, task: Task, precision: Precision, emit: Listener) -> TaskResult:
         suspects = tuple(self._found.get((task.kind, task.property), ()))
         if task.kind is SubjectKind.LOSS:
             assert self.loss is not None

@@ -56,9 +56,10 @@ def _verdict(file: CaseFile, session: Session) -> Verdict:
     found = next((p for p in properties if p.name == file.task.property), None)
     if found is None:
         raise UsageError(f"this version of the harness has no {file.task.kind.value} property {file.task.property!r}.")
-    if isinstance(file.case, LossCase):
-        assert session.loss is not None
-        return check_loss_case(session.loss, found, precision, file.case, session.folder)  # type: ignore[arg-type]
-    assert isinstance(file.case, StepCase)
-    assert session.step is not None
-    return check_step_case(session.step, found, precision, file.case)  # type: ignore[arg-type]
+    with precision.installed():
+        if isinstance(file.case, LossCase):
+            assert session.loss is not None
+            return check_loss_case(session.loss, found, precision, file.case, session.folder)  # type: ignore[arg-type]
+        assert isinstance(file.case, StepCase)
+        assert session.step is not None
+        return check_step_case(session.step, found, precision, file.case)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from harness.errors import UsageError
+from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,15 @@ class Precision:
         name: as ``--precision`` takes it.
         device: where the tensors live, ``cpu`` or ``cuda``.
         input_dtype: what a loss's images and mask are cast to first.
-        autocast_dtype: the dtype of ``torch.autocast(device)`` around the call, or ``None`` for no autocast.
+        autocast_dtype: the dtype of the autocast around the call, or ``None`` for no autocast.
+        cuda_policy: CPU tensors under CUDA's autocast lists, emulated.
     """
 
     name: str
     device: str
     input_dtype: torch.dtype
     autocast_dtype: torch.dtype | None
+    cuda_policy: bool = False
 
     @property
     def applies_to_steps(self) -> bool:
@@ -39,14 +42,27 @@ class Precision:
         """Whether a training step in this precision scales its loss: float16 only."""
         return torch.float16 in (self.autocast_dtype, self.input_dtype)
 
+    def installed(self) -> AbstractContextManager[None]:
+        """What must surround all uses of :meth:`context`: the emulation, where this precision needs it."""
+        if not self.cuda_policy:
+            return contextlib.nullcontext()
+        return _emulation()
+
     def context(self) -> AbstractContextManager[None]:
         """Autocast as this precision says; without, explicitly off."""
-        return _autocast(self.device, self.autocast_dtype)
+        return _autocast("cuda" if self.cuda_policy else self.device, self.autocast_dtype)
 
 
 @contextlib.contextmanager
 def _autocast(device: str, dtype: torch.dtype | None) -> Iterator[None]:
     with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
+        yield
+
+
+@contextlib.contextmanager
+def _emulation() -> Iterator[None]:
+    # Installing takes milliseconds, so it is done once around many calls; each call then says torch.autocast("cuda").
+    with emulate_cuda_autocast(enabled=False):
         yield
 
 
@@ -58,6 +74,8 @@ PRECISIONS: tuple[Precision, ...] = (
     Precision("bfloat16-inputs", "cpu", _BF16, None),
     Precision("cpu-autocast-float16", "cpu", _F32, _F16),
     Precision("cpu-autocast-bfloat16", "cpu", _F32, _BF16),
+    Precision("cuda-policy-float16", "cpu", _F32, _F16, cuda_policy=True),
+    Precision("cuda-policy-bfloat16", "cpu", _F32, _BF16, cuda_policy=True),
     Precision("cuda-float32", "cuda", _F32, None),
     Precision("cuda-autocast-float16", "cuda", _F32, _F16),
     Precision("cuda-autocast-bfloat16", "cuda", _F32, _BF16),

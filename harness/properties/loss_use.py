@@ -27,9 +27,9 @@ def side_effects(trial: LossTrial) -> Verdict:
     if not torch.equal(torch.random.get_rng_state(), random_state):
         return holds_if(False, "the call drew from torch's global random numbers")
     with trial.precision.context():
-        inside = _modes(trial.precision.device)
+        inside = _modes()
         trial.subject(pair.rendering, pair.target, pair.mask)
-        after = _modes(trial.precision.device)
+        after = _modes()
     return holds_if(inside == after, f"the call left autocast and gradient modes as {after}, not {inside}")
 
 
@@ -80,9 +80,8 @@ def _spoilt(pair: MaskedPair, flaw: Flaw) -> MaskedPair:
     return replace(pair, mask=pair.mask[..., :-1])
 
 
-def _modes(device: str) -> dict[str, object]:
-    return {
-        "autocast": torch.is_autocast_enabled(device),
-        "autocast dtype": torch.get_autocast_dtype(device),
-        "gradients": torch.is_grad_enabled(),
-    }
+def _modes() -> dict[str, object]:
+    modes: dict[str, object] = {"gradients": torch.is_grad_enabled()}
+    for device in ("cpu", "cuda"):
+        modes[f"{device} autocast"] = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    return modes

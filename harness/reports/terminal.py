@@ -100,7 +100,7 @@ def _table(title: str, results: Sequence[TaskResult]) -> Table:
     table = Table(title=title, title_justify="left", pad_edge=False)
     table.add_column("property", no_wrap=True)
     for precision in precisions:
-        table.add_column(precision.replace("autocast-", "autocast\n").replace("-inputs", "\ninputs"))
+        table.add_column(precision.replace("-", "\n"))
     for name in dict.fromkeys(result.task.property for result in results):
         cells = []
         for precision in precisions:
