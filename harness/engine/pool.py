@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -74,6 +75,8 @@ def _pump(queue: Any, emit: Listener) -> None:
 def _start_worker(settings: Settings, deadline: float | None, queue: Any, listener: Listener) -> None:
     import torch
 
+    # A step that is being convicted of it needs no warning for it, at every example.
+    warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
     # The workers share the processors; tiny tensors gain nothing from threads.
     torch.set_num_threads(1)
     _worker.update(settings=settings, deadline=deadline, queue=queue, listener=listener, session=None)

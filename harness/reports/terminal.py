@@ -72,7 +72,8 @@ class TerminalReport:
             mine = [result for result in results if result.task.kind is kind]
             if mine:
                 spec = self.settings.loss if kind is SubjectKind.LOSS else self.settings.step
-                self.console.print(_table(f"{kind.value}: {spec}", mine))
+                self.console.print(f"[bold]{kind.value}[/] {escape(str(spec))}", soft_wrap=True, highlight=False)
+                self.console.print(_table(mine))
         violated = [result for result in results if result.status is Status.VIOLATED]
         for result in _one_for_each_property(violated):
             self._show_violation(result)
@@ -94,10 +95,10 @@ class TerminalReport:
         self.console.print(f"  replay: harness replay {path}", soft_wrap=True, highlight=False)
 
 
-def _table(title: str, results: Sequence[TaskResult]) -> Table:
+def _table(results: Sequence[TaskResult]) -> Table:
     precisions = list(dict.fromkeys(result.task.precision for result in results))
     by_task = {(result.task.property, result.task.precision): result for result in results}
-    table = Table(title=title, title_justify="left", pad_edge=False)
+    table = Table(pad_edge=False)
     table.add_column("property", no_wrap=True)
     for precision in precisions:
         table.add_column(precision.replace("-", "\n"))

@@ -32,11 +32,11 @@ def load_object(spec: str, root: str | Path | None = None) -> Any:
     location, name = _split(spec)
     if location.endswith(".py"):
         path = _find_file(location, root)
-        _enter_root(Path(root) if root is not None else path.parent)
+        _stay_in_root(Path(root) if root is not None else path.parent)
         module = _import_file(path, spec)
     else:
         if root is not None:
-            _enter_root(Path(root))
+            _stay_in_root(Path(root))
         module = _import_module(location, spec)
     found: Any = module
     for part in name.split("."):
@@ -60,6 +60,13 @@ def subject_root(root: str | Path) -> Iterator[None]:
         yield
     finally:
         finder.leave()
+
+
+def _stay_in_root(root: Path) -> None:
+    """Enter it unless it is the one entered last."""
+    first = sys.meta_path[0]
+    if not (isinstance(first, _RootFinder) and first.root == root.resolve()):
+        _enter_root(root)
 
 
 def _enter_root(root: Path) -> _RootFinder:
