@@ -110,7 +110,7 @@ class Session:
             )
         assert self.step is not None
         step_property = next(p for p in STEP_PROPERTIES if p.name == task.property)
-        if reason := step_property.inapplicable(self.step.keeps_state):
+        if reason := step_property.inapplicable(self.step):
             return TaskResult(task, Status.NOT_APPLICABLE, message=reason)
         return search_step(
             task,

@@ -150,7 +150,7 @@ class Search:
         message = f"out of time after {self.examples} examples" if self.out_of_time else ""
         return TaskResult(self.task, Status.HELD, self.examples, seconds, self._measure(), message, self._worst_held[0])
 
-    def _measure(self) -> float:
+    def _measure(self) -> float | None:
         """The worst measure met anywhere; a violated claim's smallest case need not be its worst."""
         assert self._worst_measure is not None
         return self._worst_measure.measure

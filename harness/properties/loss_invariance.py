@@ -12,7 +12,10 @@ from harness.cases.tensors import MaskedPair, other_background
 from harness.oracle.budget import RELATIVE, ZERO
 from harness.oracle.masked_ssim import masked_ssim_truth
 from harness.properties.trial import LossTrial, Measurement
-from harness.properties.verdict import Verdict, at_most, holds_if
+from harness.properties.verdict import Verdict, at_most, holds_if, relative_to
+
+# Where values and gradients are themselves near zero, differences of a billionth don't count.
+_NEAR_ZERO = RELATIVE * ZERO
 
 
 def symmetry(trial: LossTrial) -> Verdict:
@@ -36,9 +39,10 @@ def full_mask(trial: LossTrial) -> Verdict:
     value = trial.value(trial.pair)
     truth = masked_ssim_truth(replace(trial.pair, mask=torch.ones_like(trial.pair.mask))).value
     error = abs(value - truth)
-    return at_most(
-        error / (RELATIVE * truth + ZERO * RELATIVE),
-        1.0,
+    return relative_to(
+        RELATIVE * truth + _NEAR_ZERO,
+        error,
+        truth,
         f"with a full mask the loss is {value:.6g}, but that of the unmasked images is {truth:.6g}",
     )
 
@@ -88,9 +92,13 @@ def _every_other(image: Tensor) -> Tensor:
 
 
 def _same(first: float, second: float, message: str) -> Verdict:
-    difference = abs(first - second)
-    bound = RELATIVE * max(abs(first), abs(second)) + ZERO * RELATIVE
-    return at_most(difference / bound, 1.0, f"{message}: {first:.6g} against {second:.6g}")
+    larger = max(abs(first), abs(second))
+    return relative_to(
+        RELATIVE * larger + _NEAR_ZERO,
+        abs(first - second),
+        larger,
+        f"{message}: {first:.6g} against {second:.6g}",
+    )
 
 
 def _same_measurement(first: Measurement, second: Measurement, what: str) -> Verdict:
@@ -99,8 +107,9 @@ def _same_measurement(first: Measurement, second: Measurement, what: str) -> Ver
         return verdict
     length = float(first.gradient.norm())
     difference = float((first.gradient - second.gradient).norm())
-    return at_most(
-        difference / (RELATIVE * length + ZERO * RELATIVE),
-        1.0,
+    return relative_to(
+        RELATIVE * length + _NEAR_ZERO,
+        difference,
+        length,
         f"{what} the gradient by {difference:.3g}, its length being {length:.3g}",
     )

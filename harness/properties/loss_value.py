@@ -6,7 +6,7 @@ import torch
 
 from harness.oracle.budget import ZERO, budget
 from harness.properties.trial import LossTrial
-from harness.properties.verdict import VACUOUS, Verdict, at_most, holds_if, within
+from harness.properties.verdict import VACUOUS, Verdict, at_most, holds_if, relative_to, within
 
 
 def range_(trial: LossTrial) -> Verdict:
@@ -20,7 +20,6 @@ def finite(trial: LossTrial) -> Verdict:
     return holds_if(
         measured.is_finite,
         f"the loss is {measured.value:.6g} and {broken} of {measured.gradient.numel()} gradient elements aren't finite",
-        measured.value,
     )
 
 
@@ -42,12 +41,12 @@ def accuracy(trial: LossTrial) -> Verdict:
     if truth == 0.0:
         return at_most(abs(value), ZERO, f"the loss is {value:.6g} where the float64 value is zero")
     error = abs(value - truth)
-    verdict = at_most(
-        error / bound,
-        1.0,
+    return relative_to(
+        bound,
+        error,
+        truth,
         f"the loss is {value:.6g} but the float64 value is {truth:.6g}: off by {error / truth:.1%} with 0.1% allowed",
     )
-    return Verdict(verdict.holds, error / truth, verdict.badness, verdict.message)
 
 
 def gradient_accuracy(trial: LossTrial) -> Verdict:
@@ -58,13 +57,13 @@ def gradient_accuracy(trial: LossTrial) -> Verdict:
     error = float((gradient - truth).norm())
     bound = trial.budget.gradient_relative * length + trial.budget.gradient_floor * truth.numel() ** 0.5
     cosine = float((gradient * truth).sum() / (gradient.norm() * length)) if float(gradient.norm()) > 0 else 0.0
-    verdict = at_most(
-        error / bound,
-        1.0,
+    return relative_to(
+        bound,
+        error,
+        length,
         f"the gradient is off by {error / length:.3g} times its true length {length:.3g} "
         f"(cosine {cosine:.4f}) where {bound / length:.2g} is allowed",
     )
-    return Verdict(verdict.holds, error / length, verdict.badness, verdict.message)
 
 
 def gradient_alive(trial: LossTrial) -> Verdict:

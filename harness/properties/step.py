@@ -12,6 +12,7 @@ from harness.cases.descriptors import Action
 from harness.oracle.step_model import LEARNING_RATE, schedule
 from harness.properties.step_world import Observation, Snapshot
 from harness.properties.verdict import VACUOUS, Verdict, at_most, holds_if
+from harness.subjects.step import StepFactory
 
 _RECOVERABLE = tuple(action for action in Action if action not in (Action.FROZEN, Action.RESTORE))
 
@@ -25,18 +26,24 @@ class StepProperty:
         claim: the sentence.
         check: the verdict on one action.
         actions: what its fault programs are made of.
-        needs_state: why it doesn't apply to a step that can't save itself, or empty.
+        needs_state: it speaks only of steps that can save and restore themselves.
+        needs_report: it speaks only of steps that say what they did.
     """
 
     name: str
     claim: str
     check: Callable[[Observation], Verdict]
     actions: tuple[Action, ...] = tuple(action for action in Action if action is not Action.RESTORE)
-    needs_state: str = ""
+    needs_state: bool = False
+    needs_report: bool = False
 
-    def inapplicable(self, keeps_state: bool) -> str | None:
-        """Why the property doesn't apply to a step that keeps (or doesn't keep) its state, or ``None``."""
-        return self.needs_state if self.needs_state and not keeps_state else None
+    def inapplicable(self, factory: StepFactory) -> str | None:
+        """Why the property doesn't apply to the step, or ``None``."""
+        if self.needs_state and not factory.keeps_state:
+            return "a FaceLift-shaped trainer saves itself elsewhere than in optimizer_step"
+        if self.needs_report and not factory.reports:
+            return "a FaceLift-shaped trainer's optimizer_step returns nothing"
+        return None
 
     def verdict(self, seen: Observation) -> Verdict:
         """The verdict on one action; of one that raised, only the claims that nothing raises speak."""
@@ -89,7 +96,6 @@ def counters(seen: Observation) -> Verdict:
         seen.after.updates == expected,
         f"{seen.action.value}: param_update_step is {seen.after.updates}, but the parameters have been updated "
         f"{expected} times ({seen.expected.why})",
-        seen.after.updates,
     )
 
 
@@ -101,7 +107,6 @@ def schedule_follows(seen: Observation) -> Verdict:
         right,
         f"{seen.action.value}: after {updates} updates the schedule stands at step {seen.after.schedule_steps} with "
         f"rate {seen.after.learning_rate:.6g}; it should be {rate:.6g} ({seen.expected.why})",
-        seen.after.schedule_steps,
     )
 
 
@@ -112,7 +117,6 @@ def scale(seen: Observation) -> Verdict:
         found in seen.expected.scaler,
         f"{seen.action.value}: the scale is {found.scale:g} (tracker {found.growth_tracker}), but not {permitted}, "
         f"as {seen.expected.why}",
-        found.scale,
     )
 
 
@@ -199,12 +203,12 @@ STEP_PROPERTIES: tuple[StepProperty, ...] = (
     StepProperty("schedule", "The learning rate's schedule advances with the updates.", schedule_follows),
     StepProperty("scale", "Scale and growth tracker follow GradScaler's rule for the gradients seen.", scale),
     StepProperty("gradients-cleared", "No gradient is left when a window has ended.", gradients_cleared),
-    StepProperty("truthful", "What the step reports of itself is what happened.", truthful),
+    StepProperty("truthful", "What the step reports of itself is what happened.", truthful, needs_report=True),
     StepProperty(
         "resume",
         "Saved and restored at any moment, the run goes on as if it had not been.",
         resumes,
         actions=(Action.RESTORE, *_RECOVERABLE),
-        needs_state="a FaceLift-shaped trainer saves itself elsewhere than in optimizer_step",
+        needs_state=True,
     ),
 )

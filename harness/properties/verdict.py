@@ -12,13 +12,14 @@ class Verdict:
 
     Attributes:
         holds: the claim is true of this case.
-        measure: the quantity that the claim bounds, as it was measured; what reports show as the worst value.
+        measure: the quantity that the claim bounds, as it was measured; what reports show as the worst value. ``None``
+            where the claim is a plain yes or no.
         badness: 0 far inside the bound, 1 at it, more outside; what the search climbs and "worst" is ranked by.
         message: the sentence for people; empty where it holds.
     """
 
     holds: bool
-    measure: float
+    measure: float | None
     badness: float
     message: str = ""
 
@@ -40,10 +41,17 @@ def within(measure: float, low: float, high: float, message: str) -> Verdict:
     return Verdict(holds, measure, badness, "" if holds else message)
 
 
-def holds_if(condition: bool, message: str, measure: float = 0.0) -> Verdict:
+def relative_to(bound: float, error: float, scale: float, message: str) -> Verdict:
+    """Holds where ``error <= bound``, both absolute; the measure is the error as a share of ``scale``."""
+    verdict = at_most(error / bound, 1.0, message)
+    share = error / scale if scale > 0 else error
+    return Verdict(verdict.holds, share, verdict.badness, verdict.message)
+
+
+def holds_if(condition: bool, message: str, measure: float | None = None) -> Verdict:
     """A yes-or-no claim."""
     return Verdict(condition, measure, 0.0 if condition else math.inf, "" if condition else message)
 
 
-VACUOUS = Verdict(True, 0.0, 0.0)
+VACUOUS = Verdict(True, None, 0.0)
 """The case is not one that the claim speaks of."""

@@ -35,10 +35,12 @@ class StepFactory:
 
     Attributes:
         keeps_state: the subject can save and restore itself.
+        reports: the subject says what each window's end did.
     """
 
     name: SubjectName
     keeps_state: bool
+    reports: bool
     build: Callable[[StepParts], StepDriver]
 
 
@@ -85,7 +87,7 @@ def load_step(spec: str, root: str | None = None) -> StepFactory:
 def _adapted(cls: Any, name: SubjectName, spec: str) -> StepFactory:
     if callable(getattr(cls, "optimizer_step", None)):
         convention = learn_calling_convention(cls, spec)
-        return StepFactory(name, False, lambda parts: FaceLiftDriver(cls, parts, convention))
+        return StepFactory(name, False, False, lambda parts: FaceLiftDriver(cls, parts, convention))
     missing = [m for m in ("backward", "step", "state_dict", "load_state_dict") if not hasattr(cls, m)]
     if missing:
         raise SubjectError(
@@ -110,4 +112,4 @@ def _adapted(cls: Any, name: SubjectName, spec: str) -> StepFactory:
             ) from error
         return AmpStepDriver(step)
 
-    return StepFactory(name, True, build)
+    return StepFactory(name, True, True, build)

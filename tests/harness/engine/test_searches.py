@@ -45,7 +45,8 @@ def test_the_seed_decides_them_in_another_process_too() -> None:
     code = (
         "import json; from tests.harness.engine.test_searches import _cases, LOSS; from harness.config import Settings;"
         "from harness.cases.serialization import case_to_json;"
-        "print(json.dumps([case_to_json(c) for c in _cases(Settings(loss=LOSS, max_examples=20, seed=5),'loss','finite')]))"
+        "found = _cases(Settings(loss=LOSS, max_examples=20, seed=5), 'loss', 'finite');"
+        "print(json.dumps([case_to_json(case) for case in found]))"
     )
     printed = [
         subprocess.run(

@@ -84,8 +84,10 @@ def test_a_subject_that_kills_its_process_is_named(tmp_path: Path) -> None:
         "import os\ndef loss(x, y):\n    if x.shape[-1] != 16: os._exit(9)\n    return (x - y).square().mean()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "harness", "check", "--loss", f"{subject}:loss", "--property", "range"]
-        + ["--cases-dir", str(tmp_path / "cases")],
+        [
+            *(sys.executable, "-m", "harness", "check", "--loss", f"{subject}:loss", "--property", "range"),
+            *("--cases-dir", str(tmp_path / "cases")),
+        ],
         capture_output=True,
         text=True,
         timeout=120,

@@ -12,7 +12,8 @@ from harness.subjects.door import load_object, subject_root
 # A FaceLift checkout's own shape: gslrm/ without __init__.py, and a trainer that imports from it.
 _TREE = {
     "gslrm/model/utils_losses.py": (
-        "class SsimLoss:\n    origin = 'checkout'\n    def __call__(self, x, y):\n        return (x - y).square().mean()\n"
+        "class SsimLoss:\n    origin = 'checkout'\n"
+        "    def __call__(self, x, y):\n        return (x - y).square().mean()\n"
     ),
     "gslrm/model/utils_train.py": "def helper():\n    return 'checkout helper'\n",
     "train_gslrm.py": (
@@ -122,9 +123,11 @@ def test_a_missing_root_is_named(tmp_path: Path) -> None:
 
 def test_a_trainer_is_checked_as_it_is(checkout: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "harness", "check", "--step", "train_gslrm.py:GSLRMTrainer"]
-        + ["--subject-root", str(checkout), "--property", "never-raises", "--precision", "float32"]
-        + ["--max-examples", "5", "--workers", "1", "--cases-dir", str(checkout / "cases")],
+        [
+            *(sys.executable, "-m", "harness", "check", "--step", "train_gslrm.py:GSLRMTrainer"),
+            *("--subject-root", str(checkout), "--property", "never-raises", "--precision", "float32"),
+            *("--max-examples", "5", "--workers", "1", "--cases-dir", str(checkout / "cases")),
+        ],
         capture_output=True,
         text=True,
         timeout=120,
