@@ -1,0 +1,1 @@
+"""Runs properties over cases and emits events; knows no listener."""

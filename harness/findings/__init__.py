@@ -1,0 +1,1 @@
+"""Failing cases as files: written before a case is run, and replayed."""

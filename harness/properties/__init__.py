@@ -1,0 +1,6 @@
+"""One small function per property, with the sentence that a person reads when it breaks."""
+
+from harness.properties.loss import LOSS_PROPERTIES, LossProperty
+from harness.properties.step import STEP_PROPERTIES, StepProperty
+
+__all__ = ["LOSS_PROPERTIES", "STEP_PROPERTIES", "LossProperty", "StepProperty"]

@@ -1,0 +1,146 @@
+"""VGG19's convolutions from a file that the user names; nothing is ever fetched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+CHANNELS = (3, 64, 64, 128, 128, 256, 256, 256, 256, 512, 512, 512, 512, 512, 512)
+"""Channels of the picture and after each of VGG19's first 14 convolutions; the last two are not needed."""
+NAMES = (
+    "conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3", "conv3_4",
+    "conv4_1", "conv4_2", "conv4_3", "conv4_4", "conv5_1", "conv5_2",
+)  # fmt: skip
+"""The convolutions' names in the public .mat file, and in a safetensors file of ours."""
+TORCHVISION = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30)
+"""Their places in `torchvision.models.vgg19().features`."""
+
+
+@dataclass(frozen=True)
+class VggWeights:
+    """Kernels and biases of the first 14 convolutions, in order.
+
+    Raises ValueError for a missing layer, a wrong shape or a number that is not finite, naming the layer.
+    """
+
+    kernels: tuple[Float[Tensor, "out in 3 3"], ...]
+    biases: tuple[Float[Tensor, " out"], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.kernels) != len(NAMES) or len(self.biases) != len(NAMES):
+            raise ValueError(f"{len(self.kernels)} kernels and {len(self.biases)} biases, expected {len(NAMES)} each")
+        for i, name in enumerate(NAMES):
+            for kind, value, shape in (
+                ("kernel", self.kernels[i], (CHANNELS[i + 1], CHANNELS[i], 3, 3)),
+                ("bias", self.biases[i], (CHANNELS[i + 1],)),
+            ):
+                if tuple(value.shape) != shape:
+                    raise ValueError(f"{kind} of {name} has shape {tuple(value.shape)}, expected {shape}")
+                if not torch.isfinite(value).all():
+                    raise ValueError(f"{kind} of {name} holds a NaN or an infinity")
+
+
+def random_weights(seed: int) -> VggWeights:
+    """Weights for tests: normal of variance 2 / fan-in, which keeps the features' size, and small biases."""
+    rng = torch.Generator().manual_seed(seed)
+    kernels, biases = [], []
+    for inner, outer in pairwise(CHANNELS):
+        kernels.append(torch.randn(outer, inner, 3, 3, generator=rng) * math.sqrt(2 / (9 * inner)))
+        biases.append(torch.randn(outer, generator=rng) * 0.1)
+    return VggWeights(tuple(kernels), tuple(biases))
+
+
+def read_weights(path: str | Path) -> VggWeights:
+    """Weights of VGG19 as the Visual Geometry Group trained it, in float32, from one of
+
+    - `imagenet-vgg-verydeep-19.mat`, the public MatConvNet file (kernels stored (height, width, in, out));
+    - a `.safetensors` file with torchvision's names (`features.0.weight`, `features.0.bias`, …);
+    - a `.safetensors` file with the .mat file's names (`conv1_1.weight`, `conv1_1.bias`, …).
+
+    The weights must want pictures on the scale 0–255 minus the mean, red first, as the .mat file's do. Those
+    that torchvision trained want another scale: they load, but mean something else.
+
+    Raises FileNotFoundError when there is no such file, ValueError when it is not one of these, has a layer
+    missing, or has a layer of another shape; both name the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; VGG19's weights are never fetched, name a file")
+    readers = {".mat": _from_mat, ".safetensors": _from_safetensors}
+    if path.suffix not in readers:
+        raise ValueError(f"{path}: VGG19's weights are read from a .mat or .safetensors file, not {path.suffix!r}")
+    try:
+        return readers[path.suffix](path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _from_safetensors(path: Path) -> VggWeights:
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"not a safetensors file ({error})") from error
+    torchvision = any(name.startswith("features.") for name in tensors)
+    layers = [f"features.{i}" for i in TORCHVISION] if torchvision else list(NAMES)
+    return VggWeights(_pick(tensors, layers, "weight"), _pick(tensors, layers, "bias"))
+
+
+def _pick(tensors: Mapping[str, Tensor], layers: list[str], kind: str) -> tuple[Tensor, ...]:
+    missing = [name for name in (f"{layer}.{kind}" for layer in layers) if name not in tensors]
+    if missing:
+        there = ", ".join(sorted(tensors)[:4]) or "nothing"
+        raise ValueError(f"{', '.join(missing[:4])} missing ({len(missing)} in all); the file holds {there}, …")
+    return tuple(tensors[f"{layer}.{kind}"].float() for layer in layers)
+
+
+def _from_mat(path: Path) -> VggWeights:
+    try:
+        from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
+    except ImportError as error:
+        raise ValueError("reading a .mat file needs scipy: pip install scipy") from error
+    try:
+        content = loadmat(str(path))
+    except (MatReadError, OSError, TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(f"not a MATLAB file that scipy can read ({error})") from error
+    if "layers" not in content:
+        raise ValueError(f"no 'layers' in it; it holds {sorted(k for k in content if not k.startswith('__'))}")
+    found = dict(_mat_layer(cell) for cell in content["layers"].flat)
+    missing = [name for name in NAMES if found.get(name) is None]
+    if missing:
+        raise ValueError(f"no weights for {', '.join(missing)}")
+    kernels, biases = [], []
+    for name in NAMES:
+        kernel, bias = found[name] or (np.zeros(0), np.zeros(0))
+        if kernel.ndim != 4:
+            raise ValueError(f"kernel of {name} has shape {kernel.shape}, expected (3, 3, in, out)")
+        kernels.append(_tensor(kernel.transpose(3, 2, 0, 1)))
+        biases.append(_tensor(bias.reshape(-1)))
+    return VggWeights(tuple(kernels), tuple(biases))
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+
+def _mat_layer(cell: np.ndarray) -> tuple[str, tuple[np.ndarray, np.ndarray] | None]:
+    """A MatConvNet layer's name and, where it has them, its kernel and bias: fields of a 1 × 1 struct."""
+    fields = cell.dtype.names or ()
+    if "name" not in fields or not cell.size:
+        raise ValueError("'layers' is not a list of MatConvNet layers")
+    layer = cell.flat[0]
+    name = str(layer["name"].flat[0]) if layer["name"].size else ""
+    if "weights" not in fields or layer["weights"].size != 2:
+        return name, None
+    kernel, bias = layer["weights"].flat
+    return name, (kernel, bias)

@@ -1,0 +1,140 @@
+"""Descriptors: small frozen values that say which tensors, or which fault program, a case is.
+
+Hypothesis draws and shrinks these, files hold them as JSON, and :mod:`harness.cases.tensors` builds from them the same
+numbers on every machine.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class PictureKind(str, enum.Enum):
+    """What the target shows, from plain to real."""
+
+    FLAT = "flat"  # one grey level
+    SMOOTH = "smooth"  # random colours on a 3×3 grid, interpolated
+    TEXTURE = "texture"  # smooth, plus as much noise again
+    PHOTO = "photo"  # a region of a photograph that scikit-image ships
+    FILE = "file"  # one of the user's own pictures
+
+
+class MaskKind(str, enum.Enum):
+    """The foreground's shape."""
+
+    FULL = "full"
+    PIXEL = "pixel"
+    LINE = "line"
+    DISC = "disc"
+    BLOB = "blob"  # grown pixel by pixel
+    BORDER = "border"  # a disc whose centre lies on the image's edge
+    ISLANDS = "islands"  # several single pixels
+    EMPTY = "empty"
+    OWN = "own"  # the mask that comes with the user's own picture
+
+
+class PerturbationKind(str, enum.Enum):
+    """How the rendering departs from the target."""
+
+    NONE = "none"
+    OFFSET = "offset"
+    NOISE = "noise"
+    PIXEL = "pixel"  # one pixel of the foreground
+    BLUR = "blur"
+    SHIFT = "shift"  # one pixel to the right
+    UNRELATED = "unrelated"  # another picture; magnitude unused
+    ANTICORRELATED = "anticorrelated"  # the negative about mid-grey; magnitude unused
+
+
+class Flaw(str, enum.Enum):
+    """What is wrong with an input that must be refused."""
+
+    SHAPES_DIFFER = "shapes differ"
+    RANK = "three dimensions"
+    INTEGER = "integer pixels"
+    NAN = "NaN in the foreground"
+    SMALL = "side of 10 pixels"
+    MASK_SHAPE = "mask of another size"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The target. ``level``: grey of a flat one, 0…255.  ``name``: file of the user's own, or of a photograph."""
+
+    kind: PictureKind = PictureKind.FLAT
+    level: int = 128
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The foreground: a shape of about ``pixels`` pixels (exactly, for disc, border and blob where they fit)."""
+
+    kind: MaskKind = MaskKind.FULL
+    pixels: int = 1
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """``magnitude`` is in units of the image range [0, 1]; for blur and shift, the share that is blended in."""
+
+    kind: PerturbationKind = PerturbationKind.NONE
+    magnitude: float = 0.1
+
+
+@dataclass(frozen=True)
+class LossCase:
+    """A batch of masked image pairs: ``batch * views`` images of 3×height×width, values in [0, 1]."""
+
+    height: int = 16
+    width: int = 16
+    batch: int = 1
+    views: int = 1
+    seed: int = 0
+    picture: Picture = Picture()
+    mask: Mask = Mask()
+    perturbation: Perturbation = Perturbation()
+    flaw: Flaw | None = None
+
+    @property
+    def images(self) -> int:
+        return self.batch * self.views
+
+
+class Action(str, enum.Enum):
+    """One action of a fault program: a micro-step, or a save and restore between two of them."""
+
+    GOOD = "good"  # gradient elements of 2⁻⁴
+    LARGE = "large"  # 2: over the clip norm, under the limit
+    HUGE = "huge"  # 2⁷: over the limit
+    TINY = "tiny"  # 2⁻³⁰: vanishes in float16 at a small scale
+    OVERFLOW = "overflow"  # 2⁴⁰: beyond float16 at any scale
+    NAN_LOSS = "nan loss"
+    INF_LOSS = "inf loss"  # an infinite loss with finite gradients
+    NAN_BACKWARD = "nan backward"  # a finite loss whose gradients are NaN
+    FROZEN = "frozen"  # a loss that reaches no parameter
+    RESTORE = "save and restore"
+
+
+@dataclass(frozen=True)
+class StepCase:
+    """A fault program: the setting, then actions in order.
+
+    Attributes:
+        accumulation: micro-steps in a window: 1, 2 or 4.
+        scale_exponent: the scaler starts at 2 to this power.
+        growth_interval: finite windows after which the scaler doubles its scale.
+    """
+
+    accumulation: int = 1
+    scale_exponent: int = 10
+    growth_interval: int = 2
+    actions: tuple[Action, ...] = ()
+
+    @property
+    def micro_steps(self) -> int:
+        return sum(action is not Action.RESTORE for action in self.actions)
+
+
+Case = LossCase | StepCase

@@ -1,0 +1,97 @@
+"""Descriptors to JSON and back. Reading checks every field and never executes anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from harness.cases.descriptors import Case, LossCase, StepCase
+from harness.errors import UsageError
+
+_KINDS: dict[str, type] = {"loss": LossCase, "step": StepCase}
+_LIMITS = {
+    "height": (1, 4096),
+    "width": (1, 4096),
+    "batch": (1, 64),
+    "views": (1, 64),
+    "seed": (0, 2**63 - 1),
+    "level": (0, 255),
+    "pixels": (0, 4096**2),
+    "magnitude": (0.0, 1.0),
+    "accumulation": (1, 64),
+    "scale_exponent": (-24, 24),
+    "growth_interval": (1, 10**6),
+}
+
+
+def case_to_json(case: Case) -> dict[str, Any]:
+    """A plain dictionary that :func:`case_from_json` reads back to an equal case."""
+    kind = next(name for name, cls in _KINDS.items() if isinstance(case, cls))
+    return {"kind": kind, **_plain(dataclasses.asdict(case))}
+
+
+def case_from_json(data: Any, where: str) -> Case:
+    """The case that the dictionary describes.
+
+    Raises:
+        UsageError: a field is missing, unknown, of another type or out of range; ``where`` names the source.
+    """
+    if not isinstance(data, Mapping) or data.get("kind") not in _KINDS:
+        raise UsageError(f"{where}: a case must be an object whose 'kind' is one of {', '.join(_KINDS)}.")
+    fields = {key: value for key, value in data.items() if key != "kind"}
+    case: Case = _build(_KINDS[data["kind"]], fields, where)
+    return case
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _build(cls: type, data: Any, where: str) -> Any:
+    if not isinstance(data, Mapping):
+        raise UsageError(f"{where} must be an object, not {data!r}.")
+    hints = typing.get_type_hints(cls)
+    if unknown := set(data) - set(hints):
+        raise UsageError(f"{where} has the unknown field {min(unknown)!r}; known are {', '.join(hints)}.")
+    if missing := set(hints) - set(data):
+        raise UsageError(f"{where} lacks the field {min(missing)!r}.")
+    return cls(**{name: _value(hint, data[name], name, f"{where}: {name}") for name, hint in hints.items()})
+
+
+def _value(hint: Any, value: Any, name: str, where: str) -> Any:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type, hint), value, where)
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise UsageError(f"{where} must be a list, not {value!r}.")
+        item = typing.get_args(hint)[0]
+        return tuple(_value(item, entry, name, f"{where}[{i}]") for i, entry in enumerate(value))
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        try:
+            return hint(value)
+        except ValueError:
+            choices = ", ".join(repr(member.value) for member in hint)
+            raise UsageError(f"{where} is {value!r}, but must be one of {choices}.") from None
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, hint) or isinstance(value, bool):
+        raise UsageError(f"{where} must be of type {hint.__name__}, not {value!r}.")
+    if name in _LIMITS:
+        low, high = _LIMITS[name]
+        if not low <= value <= high:
+            raise UsageError(f"{where} is {value!r}, but must lie in [{low}, {high}].")
+    return value

@@ -1,0 +1,83 @@
+"""``harness check``: does the subject keep its promises?"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from harness.config import load_settings
+from harness.errors import ExitCode
+
+
+def add_subject_options(parser: argparse.ArgumentParser) -> None:
+    """The options that name a subject."""
+    group = parser.add_argument_group("subject", "SPEC is package.module:name or path/to/file.py:name")
+    group.add_argument("--loss", metavar="SPEC", help="a loss: class or function, (x, y) or (rendering, target, mask)")
+    group.add_argument("--step", metavar="SPEC", help="an AMP training step: ours, or FaceLift-shaped")
+    group.add_argument("--subject-root", metavar="DIR", help="put this checkout first on the import path")
+    group.add_argument("--images", metavar="DIR", help="use these pictures instead of the bundled ones")
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "check",
+        help="check a loss and a training step against all properties",
+        description="Check the loss and the step of [tool.harness] in pyproject.toml, or those named here.",
+    )
+    add_subject_options(parser)
+    parser.add_argument(
+        "--similarity", action="store_true", default=None, help="the loss returns a similarity, take 1 - value"
+    )
+    parser.add_argument("--precision", action="append", metavar="NAME", help="only this precision (repeatable)")
+    parser.add_argument("--property", action="append", metavar="NAME", help="only this property (repeatable)")
+    parser.add_argument("--max-examples", type=int, metavar="N", help="examples per property and precision (100)")
+    parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same cases (0)")
+    parser.add_argument("--max-time", type=float, metavar="SECONDS", help="start no example after this long")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (one per processor)")
+    parser.add_argument("--cases-dir", metavar="DIR", help="where failing cases are kept (.harness/cases)")
+    parser.add_argument("--json", metavar="FILE", help="write the results there")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check, report, and give the exit code."""
+    settings = load_settings(
+        {
+            "loss": options.loss,
+            "step": options.step,
+            "subject_root": options.subject_root,
+            "similarity": options.similarity,
+            "images": options.images,
+            "precisions": options.precision,
+            "properties": options.property,
+            "max_examples": options.max_examples,
+            "seed": options.seed,
+            "max_time": options.max_time,
+            "workers": options.workers,
+            "cases_dir": options.cases_dir,
+        }
+    )
+    from rich.console import Console
+
+    from harness.cases.image_folder import ImageFolder
+    from harness.engine.plan import plan
+    from harness.engine.pool import run_pooled
+    from harness.engine.result import Status, verdict
+    from harness.engine.run import subject_kinds
+    from harness.findings.recorder import CaseRecorder
+    from harness.reports.json_report import write_report
+    from harness.reports.terminal import TerminalReport
+
+    console = Console(width=None if Console().is_terminal else 110)
+    if settings.images:
+        ImageFolder(settings.images)
+    tasks = plan(subject_kinds(settings), settings.properties, settings.precisions)
+    with TerminalReport(settings, console) as terminal:
+        results = run_pooled(settings, tasks, terminal, CaseRecorder(settings))
+    terminal.show(results)
+    if options.json:
+        write_report(Path(options.json), settings, results)
+    if verdict(results) is Status.VIOLATED:
+        return ExitCode.VIOLATED
+    return ExitCode.HELD if verdict(results) is Status.HELD else ExitCode.USAGE

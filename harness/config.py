@@ -1,0 +1,144 @@
+"""Settings, with one precedence: flag, then environment, then ``[tool.harness]`` in pyproject.toml, then default.
+
+The only module that reads the environment.  A key ``max_examples`` is ``--max-examples``, ``HARNESS_MAX_EXAMPLES``
+and ``max-examples`` (or ``max_examples``) under ``[tool.harness]``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is told.
+
+    Attributes:
+        loss, step: specs of the subjects, ``package.module:name`` or ``path/to/file.py:name``; ``None`` for none.
+        subject_root: folder put first on the import path.
+        similarity: the loss subject returns a similarity.
+        precisions, properties: names to run; empty for all.
+        max_examples: examples per property and precision.
+        seed: the same seed gives the same cases.
+        max_time: seconds after which no further example is started; ``None`` for no limit.
+        images: folder of the user's own pictures; ``None`` for those that scikit-image ships.
+        cases_dir: where case files are written.
+        workers: processes that share the work; 0 for one per processor.
+    """
+
+    loss: str | None = None
+    step: str | None = None
+    subject_root: str | None = None
+    similarity: bool = False
+    precisions: tuple[str, ...] = ()
+    properties: tuple[str, ...] = ()
+    max_examples: int = 100
+    seed: int = 0
+    max_time: float | None = None
+    images: str | None = None
+    cases_dir: str = ".harness/cases"
+    workers: int = 0
+
+
+def load_settings(
+    flags: Mapping[str, Any],
+    *,
+    directory: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Merge the flags (``None`` meaning not given) with environment, pyproject and defaults.
+
+    With either of ``loss`` and ``step`` given as a flag or in the environment, the other default does not apply.
+
+    Raises:
+        UsageError: an unknown key in ``[tool.harness]``, or a value of the wrong kind or range, naming where.
+    """
+    environment = os.environ if environment is None else environment
+    fields = {field.name: field for field in dataclasses.fields(Settings)}
+    file_values, file_name = _from_pyproject(directory or Path.cwd(), set(fields))
+    given = {
+        name: (_convert(name, value, f"--{name.replace('_', '-')}"))
+        for name, value in flags.items()
+        if value is not None
+    }
+    for name in fields:
+        variable = f"HARNESS_{name.upper()}"
+        if name not in given and environment.get(variable):
+            given[name] = _convert(name, environment[variable], variable)
+    named_subject = "loss" in given or "step" in given
+    merged = dict(given)
+    for name, value in file_values.items():
+        if name in merged or (named_subject and name in ("loss", "step", "subject_root", "similarity")):
+            continue
+        merged[name] = _convert(name, value, f"[tool.harness] {name} in {file_name}")
+    return Settings(**merged)
+
+
+def _from_pyproject(directory: Path, known: set[str]) -> tuple[dict[str, Any], str]:
+    for folder in (directory, *directory.parents):
+        path = folder / "pyproject.toml"
+        if path.is_file():
+            break
+    else:
+        return {}, ""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("harness", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}.") from error
+    values = {key.replace("-", "_"): value for key, value in table.items()}
+    for key in values:
+        if key not in known:
+            raise UsageError(
+                f"[tool.harness] in {path} has the unknown key {key!r}; known are {', '.join(sorted(known))}."
+            )
+    return values, str(path)
+
+
+_BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+_MINIMUM = {"max_examples": 1, "seed": 0, "max_time": 0, "workers": 0}
+
+
+def _convert(name: str, value: Any, where: str) -> Any:
+    try:
+        converted = _converted(name, value)
+    except (TypeError, ValueError):
+        raise UsageError(f"{where} is {value!r}, which is not a valid {name.replace('_', ' ')}.") from None
+    if name in _MINIMUM and not converted >= _MINIMUM[name]:
+        raise UsageError(f"{where} is {value!r}, but must be at least {_MINIMUM[name]}.")
+    return converted
+
+
+def _converted(name: str, value: Any) -> Any:
+    if name in ("max_examples", "seed", "workers"):
+        if isinstance(value, (bool, float)):
+            raise TypeError
+        return int(value)
+    if name == "max_time":
+        if isinstance(value, bool):
+            raise TypeError
+        return float(value)
+    if name == "similarity":
+        if isinstance(value, bool):
+            return value
+        if str(value).lower() not in _BOOLEANS:
+            raise ValueError
+        return _BOOLEANS[str(value).lower()]
+    if name in ("precisions", "properties"):
+        items = value.split(",") if isinstance(value, str) else list(value)
+        return tuple(item.strip() for item in items if str(item).strip())
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError
+    return str(value)

@@ -1,0 +1,128 @@
+"""Search for a case on which a loss violates a property."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypothesis import Phase, given, seed, target
+from hypothesis.strategies import SearchStrategy
+
+from harness.cases.descriptors import Case, LossCase
+from harness.cases.image_folder import ImageFolder
+from harness.cases.strategies import loss_cases
+from harness.engine.events import Listener
+from harness.engine.plan import Task
+from harness.engine.result import TaskResult
+from harness.engine.search import Search, climbing_score, hypothesis_settings, run_quietly
+from harness.errors import HarnessError
+from harness.precision import Precision
+from harness.properties.loss import LossProperty
+from harness.properties.trial import LossTrial
+from harness.properties.verdict import Verdict
+from harness.protocols import LossSubject
+
+# What a person can take in at a glance, and how many such cases are tried where shrinking didn't get there.
+_SMALL_SIDE = 16
+_SMALL_CASES = 400
+
+
+def check_loss_case(
+    subject: LossSubject,
+    property_: LossProperty,
+    precision: Precision,
+    case: LossCase,
+    folder: ImageFolder | None,
+) -> Verdict:
+    """One property on one case. What the subject raises on good input violates any property."""
+    try:
+        return property_.check(LossTrial(subject, precision, case, folder))
+    except HarnessError:
+        raise
+    except Exception as error:
+        line = (str(error).splitlines() or [""])[0]
+        return Verdict(False, float("nan"), float("inf"), f"raises {type(error).__name__}: {line}")
+
+
+def search_loss(
+    task: Task,
+    subject: LossSubject,
+    property_: LossProperty,
+    precision: Precision,
+    *,
+    examples: int,
+    seed_: int,
+    folder: ImageFolder | None,
+    suspects: Sequence[Case],
+    emit: Listener,
+    deadline: float | None,
+) -> TaskResult:
+    """Run the suspects, then drawn cases; then climb towards the bound where that is worth while; shrink what fails.
+
+    The drawn cases depend on the seed and the task alone.  The climb goes where the measurements lead, so on another
+    processor it may run other cases.
+    """
+    search = Search(task, emit, deadline)
+
+    def run(case: LossCase, climbing: bool = False) -> None:
+        search.fail_again(case)
+        if not search.may_run():
+            return
+        search.starting(case)
+        verdict = check_loss_case(subject, property_, precision, case, folder)
+        if climbing and not search.has_failed:
+            target(climbing_score(verdict))
+        search.ran(case, verdict)
+
+    for suspect in suspects:
+        assert isinstance(suspect, LossCase)
+        run_quietly(lambda suspect=suspect: run(suspect))  # type: ignore[misc]
+        if search.has_failed:
+            return search.result()
+
+    def strategy(**narrower: int) -> SearchStrategy[LossCase]:
+        return loss_cases(
+            perturbations=property_.perturbations,
+            masks=property_.masks,
+            flaws=property_.flaws,
+            fewest_images=property_.fewest_images,
+            image_names=folder.names if folder else (),
+            **narrower,
+        )
+
+    @seed(task.seed(seed_))
+    @hypothesis_settings(examples, (Phase.generate, Phase.shrink))
+    @given(strategy())
+    def draw(case: LossCase) -> None:
+        run(case)
+
+    @seed(task.seed(seed_, "climb"))
+    @hypothesis_settings(max(1, examples // 2), (Phase.generate, Phase.target, Phase.shrink))
+    @given(strategy())
+    def climb(case: LossCase) -> None:
+        run(case, climbing=True)
+
+    @seed(task.seed(seed_, "small"))
+    @hypothesis_settings(_SMALL_CASES, (Phase.generate, Phase.shrink))
+    @given(strategy(largest_side=_SMALL_SIDE, most_images=1))
+    def draw_small(case: LossCase) -> None:
+        run(case)
+
+    run_quietly(draw)
+    if property_.searched and not search.has_failed and not search.out_of_time:
+        run_quietly(climb)
+    if search.has_failed and not _is_small(search.smallest, property_):
+        # Where rounding decides, no path of failing cases need lead from a large one to a small one: look afresh.
+        largest = search.smallest
+        search.allow_shrinking(_SMALL_CASES)
+        run_quietly(draw_small)
+        if not _is_small(search.smallest, property_) and largest is not None:
+            search.restore_smallest(largest)
+    return search.result()
+
+
+def _is_small(case: Case | None, property_: LossProperty) -> bool:
+    return (
+        isinstance(case, LossCase)
+        and max(case.height, case.width) <= _SMALL_SIDE
+        and case.images <= property_.fewest_images
+    )

@@ -1,0 +1,70 @@
+"""Which property is to be checked under which precision."""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.errors import UsageError
+
+
+class SubjectKind(str, enum.Enum):
+    LOSS = "loss"
+    STEP = "step"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One property of one subject under one precision, by name."""
+
+    kind: SubjectKind
+    property: str
+    precision: str
+
+    def seed(self, seed: int, stream: str = "") -> int:
+        """The task's own seed: the same in any process, and independent of which other tasks run."""
+        text = f"{seed}/{self.kind.value}/{self.property}/{self.precision}/{stream}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def plan(kinds: Sequence[SubjectKind], properties: Sequence[str], precisions: Sequence[str]) -> tuple[Task, ...]:
+    """All tasks, those of one property together.
+
+    Args:
+        kinds: the subjects at hand.
+        properties: names to keep, of either kind; empty keeps all.
+        precisions: names; those that no step is run in are left out for steps.
+
+    Raises:
+        UsageError: an unknown property, or one of a subject that isn't at hand.
+    """
+    from harness.precision import precisions_named
+    from harness.properties import LOSS_PROPERTIES, STEP_PROPERTIES
+
+    by_kind = {
+        SubjectKind.LOSS: [p.name for p in LOSS_PROPERTIES],
+        SubjectKind.STEP: [p.name for p in STEP_PROPERTIES],
+    }
+    available = [name for kind in kinds for name in by_kind[kind]]
+    for name in properties:
+        if name not in available:
+            elsewhere = next((k.value for k, names in by_kind.items() if name in names), None)
+            close = difflib.get_close_matches(name, available, 1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise UsageError(
+                f"property {name!r} is one of a {elsewhere}, and none is checked."
+                if elsewhere
+                else f"there is no property {name!r}; {hint}known are {', '.join(available)}."
+            )
+    chosen = precisions_named(precisions)
+    return tuple(
+        Task(kind, name, precision.name)
+        for kind in kinds
+        for name in by_kind[kind]
+        if not properties or name in properties
+        for precision in chosen
+        if kind is SubjectKind.LOSS or precision.applies_to_steps
+    )

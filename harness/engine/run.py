@@ -1,0 +1,135 @@
+"""Run a plan: load the subjects, check task by task, emit events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from harness.cases.descriptors import Case
+from harness.cases.image_folder import ImageFolder
+from harness.config import Settings
+from harness.engine.events import Listener, RunFinished, RunStarted, TaskFinished, TaskStarted
+from harness.engine.loss_search import search_loss
+from harness.engine.plan import SubjectKind, Task
+from harness.engine.result import Status, TaskResult
+from harness.engine.step_search import search_step
+from harness.errors import UsageError
+from harness.precision import Precision, precisions_named
+from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
+from harness.properties import LOSS_PROPERTIES, STEP_PROPERTIES
+from harness.protocols import LossSubject
+from harness.subjects.loss import load_loss
+from harness.subjects.step import StepFactory, load_step
+
+
+def subject_kinds(settings: Settings) -> tuple[SubjectKind, ...]:
+    """Which subjects the settings name.
+
+    Raises:
+        UsageError: none.
+    """
+    kinds = [
+        kind
+        for kind, spec in ((SubjectKind.LOSS, settings.loss), (SubjectKind.STEP, settings.step))
+        if spec is not None
+    ]
+    if not kinds:
+        raise UsageError(
+            "nothing to check: name a subject with --loss or --step, or in pyproject.toml under [tool.harness]."
+        )
+    return tuple(kinds)
+
+
+@dataclass
+class Session:
+    """The loaded subjects and the user's pictures, ready to run tasks of one plan."""
+
+    settings: Settings
+    deadline: float | None = None
+    loss: LossSubject | None = field(init=False, default=None)
+    step: StepFactory | None = field(init=False, default=None)
+    folder: ImageFolder | None = field(init=False, default=None)
+    _found: dict[tuple[SubjectKind, str], list[Case]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.folder = ImageFolder(self.settings.images) if self.settings.images else None
+        # A subject may make an autocast("cuda") on import, which without a GPU would switch itself off for good.
+        with emulate_cuda_autocast(enabled=False):
+            self._load(subject_kinds(self.settings))
+
+    def _load(self, kinds: Sequence[SubjectKind]) -> None:
+        if SubjectKind.LOSS in kinds:
+            assert self.settings.loss is not None
+            self.loss = load_loss(self.settings.loss, self.settings.subject_root, self.settings.similarity)
+        if SubjectKind.STEP in kinds:
+            assert self.settings.step is not None
+            self.step = load_step(self.settings.step, self.settings.subject_root)
+
+    def run(self, task: Task, emit: Listener) -> TaskResult:
+        """Check one task.
+
+        A case that violated the property under an earlier precision is tried first: if it does so here too, no
+        other needs to be found and shrunk.
+        """
+        emit(TaskStarted(task))
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            result = TaskResult(task, Status.NOT_RUN, message="out of time")
+        else:
+            result = self._checked(task, emit)
+        if result.status is Status.VIOLATED and result.case is not None:
+            known = self._found.setdefault((task.kind, task.property), [])
+            if result.case not in known:
+                known.append(result.case)
+        emit(TaskFinished(task, result))
+        return result
+
+    def _checked(self, task: Task, emit: Listener) -> TaskResult:
+        (precision,) = precisions_named([task.precision])
+        with precision.installed():
+            return self._search(task, precision, emit)
+
+    def _search(self, task: Task, precision: Precision, emit: Listener) -> TaskResult:
+        suspects = tuple(self._found.get((task.kind, task.property), ()))
+        if task.kind is SubjectKind.LOSS:
+            assert self.loss is not None
+            loss_property = next(p for p in LOSS_PROPERTIES if p.name == task.property)
+            if reason := loss_property.inapplicable(self.loss.kind):
+                return TaskResult(task, Status.NOT_APPLICABLE, message=reason)
+            return search_loss(
+                task,
+                self.loss,
+                loss_property,
+                precision,
+                examples=self.settings.max_examples,
+                seed_=self.settings.seed,
+                folder=self.folder,
+                suspects=suspects,
+                emit=emit,
+                deadline=self.deadline,
+            )
+        assert self.step is not None
+        step_property = next(p for p in STEP_PROPERTIES if p.name == task.property)
+        if reason := step_property.inapplicable(self.step):
+            return TaskResult(task, Status.NOT_APPLICABLE, message=reason)
+        return search_step(
+            task,
+            self.step,
+            step_property,
+            precision,
+            examples=self.settings.max_examples,
+            seed_=self.settings.seed,
+            suspects=suspects,
+            emit=emit,
+            deadline=self.deadline,
+        )
+
+
+def run_serially(settings: Settings, tasks: Sequence[Task], emit: Listener) -> tuple[TaskResult, ...]:
+    """Run all tasks in this process, in order."""
+    deadline = None if settings.max_time is None else time.monotonic() + settings.max_time
+    session = Session(settings, deadline)
+    emit(RunStarted(tuple(tasks)))
+    results = tuple(session.run(task, emit) for task in tasks)
+    emit(RunFinished(results))
+    return results

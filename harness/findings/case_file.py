@@ -1,0 +1,120 @@
+"""A case file: one page of JSON that says which subject, property, precision and case."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness import __version__
+from harness.cases.descriptors import Case
+from harness.cases.serialization import case_from_json, case_to_json
+from harness.config import Settings
+from harness.engine.plan import SubjectKind, Task
+from harness.errors import UsageError
+from harness.files import write_atomically
+
+SCHEMA = "harness-case/1"
+
+
+@dataclass(frozen=True)
+class CaseFile:
+    """What a case file holds.
+
+    Attributes:
+        spec, root, similarity: the subject, as the settings named it.
+        images: the user's folder of pictures that the case draws on, or ``None``.
+        message: what was wrong, or ``None`` for a case that was saved before it was run.
+    """
+
+    spec: str
+    root: str | None
+    similarity: bool
+    images: str | None
+    task: Task
+    case: Case
+    seed: int
+    message: str | None = None
+
+    @staticmethod
+    def of(settings: Settings, task: Task, case: Case, message: str | None = None) -> CaseFile:
+        spec = settings.loss if task.kind is SubjectKind.LOSS else settings.step
+        assert spec is not None
+        return CaseFile(
+            spec, settings.subject_root, settings.similarity, settings.images, task, case, settings.seed, message
+        )
+
+    def settings(self) -> Settings:
+        """Settings under which the case's subject is loaded again."""
+        loaded = Settings(subject_root=self.root, similarity=self.similarity, images=self.images, seed=self.seed)
+        if self.task.kind is SubjectKind.LOSS:
+            return replace(loaded, loss=self.spec)
+        return replace(loaded, step=self.spec)
+
+    def file_name(self) -> str:
+        """A name that is the same for the same finding, and another for any other."""
+        identity = json.dumps([self.spec, self.root, case_to_json(self.case)], sort_keys=True)
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:10]
+        return f"{self.task.kind.value}.{self.task.property}.{self.task.precision}.{digest}.json"
+
+    def as_json(self, path: Path) -> dict[str, Any]:
+        """The file's content as plain values; ``path`` is where it will lie."""
+        return {
+            "schema": SCHEMA,
+            "subject": {"spec": self.spec, "root": self.root, "similarity": self.similarity},
+            "property": self.task.property,
+            "precision": self.task.precision,
+            "case": case_to_json(self.case),
+            "images": self.images,
+            "seed": self.seed,
+            "harness": __version__,
+            "message": self.message,
+            "replay": f"harness replay {path}",
+        }
+
+    def write(self, path: Path) -> None:
+        """Write the file whole."""
+        write_atomically(path, json.dumps(self.as_json(path), indent=2) + "\n")
+
+
+def read_case_file(path: Path) -> CaseFile:
+    """Read and check a case file; nothing in it is executed.
+
+    Raises:
+        UsageError: the file is missing, or no case file that this version understands.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"the case file {path} can't be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UsageError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        found = data.get("schema") if isinstance(data, dict) else None
+        raise UsageError(f"{path} is no case file: its schema is {found!r}, not {SCHEMA!r}.")
+    case = case_from_json(data.get("case"), f"{path}: case")
+    kind = SubjectKind(data["case"]["kind"])
+    subject = data.get("subject")
+    if not isinstance(subject, dict):
+        raise UsageError(f"{path}: subject must be an object.")
+    task = Task(kind, _text(data, "property", path), _text(data, "precision", path))
+    seed = data.get("seed")
+    return CaseFile(
+        spec=_text(subject, "spec", path),
+        root=_text(subject, "root", path, optional=True),
+        similarity=subject.get("similarity") is True,
+        images=_text(data, "images", path, optional=True),
+        task=task,
+        case=case,
+        seed=seed if isinstance(seed, int) and seed >= 0 else 0,
+        message=_text(data, "message", path, optional=True),
+    )  # fmt: skip
+
+
+def _text(data: dict[str, Any], key: str, path: Path, optional: bool = False) -> Any:
+    value = data.get(key)
+    if isinstance(value, str) or (optional and value is None):
+        return value
+    raise UsageError(f"{path}: {key} must be text, not {value!r}.")

@@ -1,0 +1,68 @@
+"""Writes case files as the engine's events come."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from harness.cases.descriptors import Case
+from harness.config import Settings
+from harness.engine.events import CaseFailed, CaseStarted, Event, TaskFinished
+from harness.engine.plan import Task
+from harness.findings.case_file import CaseFile
+
+
+class CaseRecorder:
+    """A listener that keeps the case in hand on disk, and every first and shrunk failing case.
+
+    The case in hand lies in ``in-flight.<process>.json``: a run that is killed, or a subject that takes the
+    interpreter down, leaves just that file.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._in_flight: _InFlightFile | None = None
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, CaseStarted):
+            if self._in_flight is None:
+                self._in_flight = _InFlightFile(Path(self.settings.cases_dir))
+            self._in_flight.write(CaseFile.of(self.settings, event.task, event.case))
+        elif isinstance(event, CaseFailed):
+            path = case_path(self.settings, event.task, event.case)
+            CaseFile.of(self.settings, event.task, event.case, event.message).write(path)
+        elif isinstance(event, TaskFinished) and self._in_flight is not None:
+            self._in_flight.remove()
+            self._in_flight = None
+
+
+class _InFlightFile:
+    """One small file overwritten by a single write for each case.
+
+    Moving a new file into place, as for the others, would take milliseconds a case on a journalling file system.
+    """
+
+    _SIZE = 8192
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / f"in-flight.{os.getpid()}.json"
+        self._handle = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
+
+    def write(self, file: CaseFile) -> None:
+        # Padded to one length with spaces, which JSON ignores: no truncation, so no moment with half a file.
+        text = json.dumps(file.as_json(self._path)).encode()
+        os.lseek(self._handle, 0, os.SEEK_SET)
+        os.write(self._handle, text.ljust(self._SIZE) + b"\n")
+
+    def remove(self) -> None:
+        os.close(self._handle)
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()
+
+
+def case_path(settings: Settings, task: Task, case: Case) -> Path:
+    """Where the failing case is kept."""
+    return Path(settings.cases_dir) / CaseFile.of(settings, task, case).file_name()

@@ -1,0 +1,179 @@
+"""A plain model of an AMP step with a GradScaler, fed the actions of a fault program.
+
+Every gradient element of a micro-step is the same power of two (or inf, or NaN), so the model knows exactly, without
+floating-point luck, what a right step does: whether half precision overflows, the norm, the parameters after
+SGD with momentum and weight decay on matrices, the schedule and the scale.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field
+
+from harness.cases.descriptors import Action, StepCase
+
+# The setting that every fault program runs in.
+ELEMENTS = 8  # a 2×3 matrix and its bias
+MATRIX_START, BIAS_START = 1.0, 0.5
+LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 2.0**-6, 0.5, 0.125
+CLIP_NORM, NORM_FACTOR = 1.0, 20.0
+GROWTH, BACKOFF = 2.0, 0.5
+
+GRADIENT = {
+    Action.GOOD: 2.0**-4,
+    Action.LARGE: 2.0,
+    Action.HUGE: 2.0**7,
+    Action.TINY: 2.0**-30,
+    Action.OVERFLOW: 2.0**40,
+    Action.INF_LOSS: 2.0**-4,
+}
+_HALF_MAX, _HALF_UNDERFLOW = 2.0**16, 2.0**-25
+_SINGLE_MAX = 2.0**128
+
+
+def schedule(updates: int) -> float:
+    """The learning rate's factor after this many optimizer steps."""
+    return 1.0 / (1.0 + updates)
+
+
+@dataclass(frozen=True)
+class ScalerState:
+    """GradScaler's scale and the finite windows since it last changed."""
+
+    scale: float
+    growth_tracker: int
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a right step has done after an action.
+
+    Attributes:
+        window_ended: the action was a window's last micro-step.
+        stepped: the parameters moved.
+        why: in words, for messages.
+        grad_norm: before clipping; ``None`` where no finite one exists.
+        updates: optimizer steps so far.
+        scaler: permitted states; more than one only where a non-finite loss may, but need not, count as an overflow.
+        matrix, bias: each parameter's elements.
+    """
+
+    window_ended: bool
+    stepped: bool
+    why: str
+    grad_norm: float | None
+    updates: int
+    scaler: tuple[ScalerState, ...]
+    matrix: float
+    bias: float
+
+
+@dataclass
+class StepModel:
+    """The model's state; ``scaled`` says whether a GradScaler is on and gradients pass through float16."""
+
+    case: StepCase
+    scaled: bool
+    updates: int = 0
+    matrix: float = MATRIX_START
+    bias: float = BIAS_START
+    _momentum: tuple[float, float] | None = None
+    _window: list[Action] = field(default_factory=list)
+    _scaler: ScalerState = field(init=False)
+    _gradient: float | None = None
+
+    def __post_init__(self) -> None:
+        scale = 2.0**self.case.scale_exponent if self.scaled else 1.0
+        self._scaler = ScalerState(scale, 0)
+
+    def clone(self) -> StepModel:
+        return copy.deepcopy(self)
+
+    def adopt(self, scaler: ScalerState) -> None:
+        """Go on from the permitted state that the subject chose."""
+        self._scaler = scaler
+
+    def after(self, action: Action) -> Expected:
+        """Feed one action and say what a right step has done."""
+        if action is Action.RESTORE:
+            return self._expected(False, False, "saved and restored", None)
+        self._accumulate(action)
+        self._window.append(action)
+        if len(self._window) < self.case.accumulation:
+            return self._expected(False, False, "the window is still open", None)
+        window, gradient = self._window, self._gradient
+        self._window, self._gradient = [], None
+        return self._end(window, gradient)
+
+    def _accumulate(self, action: Action) -> None:
+        if action is Action.FROZEN:
+            return
+        if action in (Action.NAN_LOSS, Action.NAN_BACKWARD):
+            received = math.nan
+        else:
+            received = self._through_half(GRADIENT[action] / self.case.accumulation)
+        self._gradient = received if self._gradient is None else self._gradient + received
+
+    def _through_half(self, gradient: float) -> float:
+        """A power of two scaled, sent back through float16 (or float32), and unscaled."""
+        scaled = gradient * self._scaler.scale
+        if self.scaled and scaled <= _HALF_UNDERFLOW:
+            return 0.0
+        if scaled >= (_HALF_MAX if self.scaled else _SINGLE_MAX):
+            return math.inf
+        return gradient
+
+    def _end(self, window: list[Action], gradient: float | None) -> Expected:
+        if any(action in (Action.NAN_LOSS, Action.INF_LOSS) for action in window):
+            kept = self._scaler
+            permitted = {kept}
+            if gradient is not None and self.scaled:
+                permitted.add(self._updated(found_inf=not math.isfinite(gradient)))
+            return self._expected(
+                True,
+                False,
+                "a loss in the window was NaN or inf",
+                None,
+                tuple(sorted(permitted, key=lambda s: s != kept)),
+            )
+        if gradient is None:
+            return self._expected(True, False, "no parameter got a gradient", None)
+        finite = math.isfinite(gradient)
+        self._scaler = self._updated(found_inf=not finite)
+        if not finite:
+            return self._expected(True, False, "a gradient was NaN or inf", None)
+        norm = abs(gradient) * math.sqrt(ELEMENTS)
+        if norm > CLIP_NORM * NORM_FACTOR:
+            return self._expected(True, False, f"the norm {norm:.4g} exceeds {CLIP_NORM * NORM_FACTOR:g}", norm)
+        self._move(gradient * min(1.0, CLIP_NORM / norm) if norm > 0 else 0.0)
+        return self._expected(True, True, "all was finite and in bounds", norm)
+
+    def _updated(self, found_inf: bool) -> ScalerState:
+        if not self.scaled:
+            return self._scaler
+        if found_inf:
+            return ScalerState(self._scaler.scale * BACKOFF, 0)
+        tracker = self._scaler.growth_tracker + 1
+        if tracker < self.case.growth_interval:
+            return ScalerState(self._scaler.scale, tracker)
+        return ScalerState(self._scaler.scale * GROWTH, 0)
+
+    def _move(self, gradient: float) -> None:
+        matrix, bias = gradient + WEIGHT_DECAY * self.matrix, gradient
+        if self._momentum is not None:
+            matrix, bias = MOMENTUM * self._momentum[0] + matrix, MOMENTUM * self._momentum[1] + bias
+        self._momentum = (matrix, bias)
+        rate = LEARNING_RATE * schedule(self.updates)
+        self.matrix, self.bias = self.matrix - rate * matrix, self.bias - rate * bias
+        self.updates += 1
+
+    def _expected(
+        self,
+        ended: bool,
+        stepped: bool,
+        why: str,
+        norm: float | None,
+        scaler: tuple[ScalerState, ...] | None = None,
+    ) -> Expected:
+        return Expected(ended, stepped, why, norm, self.updates, scaler or (self._scaler,), self.matrix, self.bias)

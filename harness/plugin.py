@@ -1,0 +1,127 @@
+"""The pytest plugin: a user's own test run gets the properties as tests.
+
+``pytest --harness-loss=SPEC --harness-step=SPEC`` adds one test for each property and precision.  Without these options
+the plugin does nothing, and imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.config import Settings
+    from harness.engine.plan import Task
+    from harness.engine.run import Session
+
+_SESSION: pytest.StashKey[Session] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("harness", "properties of a loss or an AMP step")
+    group.addoption("--harness-loss", metavar="SPEC", help="check this loss (package.module:name or file.py:name)")
+    group.addoption("--harness-step", metavar="SPEC", help="check this AMP training step")
+    group.addoption("--harness-subject-root", metavar="DIR", help="put this checkout first on the import path")
+    group.addoption("--harness-similarity", action="store_true", default=None, help="the loss returns a similarity")
+    group.addoption("--harness-images", metavar="DIR", help="use these pictures instead of the bundled ones")
+    group.addoption("--harness-precision", action="append", metavar="NAME", help="only this precision (repeatable)")
+    group.addoption("--harness-property", action="append", metavar="NAME", help="only this property (repeatable)")
+    group.addoption("--harness-max-examples", type=int, metavar="N", help="examples per test (100)")
+    group.addoption("--harness-seed", type=int, metavar="N", help="the same seed gives the same cases (0)")
+
+
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Add the properties behind the run's own tests; every xdist worker adds the same."""
+    if not (config.getoption("harness_loss") or config.getoption("harness_step")):
+        return
+    try:
+        settings = _settings(config)
+        collector = _Properties.from_parent(session, name="harness", settings=settings)
+        items.extend(collector.collect())
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _settings(config: pytest.Config) -> Settings:
+    from harness.config import load_settings
+
+    names = {"precision": "precisions", "property": "properties"}
+    options = (
+        "loss",
+        "step",
+        "subject_root",
+        "similarity",
+        "images",
+        "precision",
+        "property",
+        "max_examples",
+        "seed",
+    )
+    flags = {names.get(name, name): config.getoption(f"harness_{name}") for name in options}
+    return load_settings(flags, directory=config.rootpath)
+
+
+class _Properties(pytest.Collector):
+    """Parent of the property tests."""
+
+    def __init__(self, *, settings: Settings, **kwargs: object) -> None:
+        super().__init__(**kwargs)  # type: ignore[arg-type]
+        self.settings = settings
+
+    def collect(self) -> Iterator[pytest.Item]:
+        from harness.engine.plan import plan
+        from harness.engine.run import subject_kinds
+
+        for task in plan(subject_kinds(self.settings), self.settings.properties, self.settings.precisions):
+            name = f"{task.kind.value}-{task.property}[{task.precision}]"
+            yield _PropertyTest.from_parent(self, name=name, task=task)
+
+
+class _PropertyTest(pytest.Item):
+    """One property under one precision."""
+
+    def __init__(self, *, task: Task, **kwargs: object) -> None:
+        super().__init__(**kwargs)  # type: ignore[arg-type]
+        self.task = task
+
+    def runtest(self) -> None:
+        from harness.engine.result import Status
+        from harness.findings.recorder import CaseRecorder, case_path
+        from harness.reports.words import describe
+
+        parent = self.parent
+        assert isinstance(parent, _Properties)
+        result = _session(self.config, parent.settings).run(self.task, CaseRecorder(parent.settings))
+        if result.status in (Status.NOT_APPLICABLE, Status.NOT_RUN):
+            pytest.skip(result.message)
+        if result.status is Status.VIOLATED:
+            assert result.case is not None
+            path = case_path(parent.settings, self.task, result.case)
+            raise PropertyViolated(
+                f"{result.message}\n  smallest case: {describe(result.case)}\n  replay: harness replay {path}"
+            )
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str:
+        if isinstance(excinfo.value, (PropertyViolated, HarnessError)):
+            return str(excinfo.value)
+        return str(super().repr_failure(excinfo))
+
+    def reportinfo(self) -> tuple[str, None, str]:
+        return "harness", None, self.name
+
+
+class PropertyViolated(Exception):
+    """The message says what is wrong, with which case, and how to replay it."""
+
+
+def _session(config: pytest.Config, settings: Settings) -> Session:
+    """The loaded subjects, once for each process."""
+    from harness.engine.run import Session
+
+    if _SESSION not in config.stash:
+        config.stash[_SESSION] = Session(settings)
+    return config.stash[_SESSION]

@@ -1,0 +1,138 @@
+"""A trace as text for a terminal and as plain data for JSON."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from harness.precision.cuda_policy.op_trace import OpRecord, TensorNote, Trace
+
+_SHORT = {
+    "float16": "f16",
+    "bfloat16": "bf16",
+    "float32": "f32",
+    "float64": "f64",
+    "int64": "i64",
+    "bool": "bool",
+}
+
+
+def format_trace(trace: Trace, *, views: bool = False) -> str:
+    """The trace as a table, one op a line, and below it what stands out, in sentences.
+
+    Marks: ``E`` the first error beyond what the dtypes should give, ``e`` the later ones, ``C``
+        cancellation, ``M`` one side of a mismatch.
+
+    Args:
+        views: also show ops that only reshape.
+    """
+    mismatched = {i for m in trace.mismatches for i in m.ops}
+    first = trace.first_excess
+    rows = [("", "#", "op", "in > out", "range", "own error", "error", "expected", "lost", "line")]
+    for r in trace.records:
+        if r.is_view and not views:
+            continue
+        error = "E" if first is r else "e" if r.exceeds else " "
+        marks = error + ("C" if r.cancels else " ") + ("M" if r.index in mismatched else " ")
+        lost = f"{r.digits_lost:.1f}" if r.cancels else ""
+        errors = (_number(r.own_error), _number(r.error), _number(r.expected_error))
+        rows.append((marks, str(r.index), r.op, _dtypes(r), _range(r), *errors, lost, r.where))
+    widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*lines, "", *what_stands_out(trace)])
+
+
+def what_stands_out(trace: Trace) -> list[str]:
+    """Sentences: the first excess, each cancellation with its operands, each mismatch."""
+    said = []
+    if (r := trace.first_excess) is not None:
+        said.append(
+            f"First error beyond its dtype: {_name(r)}, off by {_number(r.error)} where the roundings on "
+            f"the way there should give at most {_number(r.expected_error)}."
+        )
+    for r in trace.cancellations:
+        operands = " and ".join(f"{_name(o)}, off by {_number(o.error)}" for o in trace.operands(r)) or "inputs"
+        said.append(
+            f"Cancellation: {_name(r)} loses {r.digits_lost:.1f} digits, and one or more in "
+            f"{r.share_lost:.0%} of its elements. Its operands: {operands}."
+        )
+    for m in trace.mismatches:
+        ops = "; ".join(f"{_name(trace.records[i])} {mean:.6g}" for i, mean in zip(m.ops, m.means, strict=True))
+        said.append(
+            f"Mismatch: these are one number in float64 (apart by {_number(m.apart_float64)}), and up to "
+            f"{_number(m.apart)} apart here: {ops}."
+        )
+    return said or ["Nothing stands out: every error is within what its dtypes should give."]
+
+
+def trace_to_dict(trace: Trace) -> dict[str, Any]:
+    """The trace as JSON-ready data: numbers that JSON lacks become their names, ``"nan"`` or ``"inf"``."""
+    first = trace.first_excess
+    return {
+        "ops": [_record_to_dict(r) for r in trace.records],
+        "first_excess": None if first is None else first.index,
+        "cancellations": [r.index for r in trace.cancellations],
+        "mismatches": [
+            {
+                "ops": list(m.ops),
+                "means": [_plain(x) for x in m.means],
+                "apart": _plain(m.apart),
+                "apart_float64": _plain(m.apart_float64),
+            }
+            for m in trace.mismatches
+        ],
+        "stands_out": what_stands_out(trace),
+    }
+
+
+def _record_to_dict(r: OpRecord) -> dict[str, Any]:
+    return {
+        "index": r.index,
+        "op": r.op,
+        "where": r.where,
+        "inputs": [_note_to_dict(n) for n in r.inputs],
+        "outputs": [_note_to_dict(n) for n in r.outputs],
+        "parents": list(r.parents),
+        "own_error": _plain(r.own_error),
+        "error": _plain(r.error),
+        "expected_error": _plain(r.expected_error),
+        "exceeds": r.exceeds,
+        "cancels": r.cancels,
+        "digits_lost": _plain(r.digits_lost),
+        "share_lost": _plain(r.share_lost),
+    }
+
+
+def _note_to_dict(n: TensorNote) -> dict[str, Any]:
+    return {
+        "dtype": n.dtype,
+        "shape": list(n.shape),
+        "low": _plain(n.low),
+        "high": _plain(n.high),
+        "not_finite": n.not_finite,
+    }
+
+
+def _plain(x: float) -> float | str:
+    return x if math.isfinite(x) else str(x)
+
+
+def _name(r: OpRecord) -> str:
+    dtype = r.outputs[0].dtype if r.outputs else "no tensor"
+    return f"#{r.index} {r.op} ({dtype}{', ' + r.where if r.where else ''})"
+
+
+def _dtypes(r: OpRecord) -> str:
+    taken, given = ([_SHORT.get(n.dtype, n.dtype) for n in notes] for notes in (r.inputs, r.outputs))
+    return f"{' '.join(taken)} > {' '.join(given)}"
+
+
+def _range(r: OpRecord) -> str:
+    if not r.outputs:
+        return ""
+    n = r.outputs[0]
+    return f"{_number(n.low)} .. {_number(n.high)}" + (f", {n.not_finite} not finite" if n.not_finite else "")
+
+
+def _number(x: float) -> str:
+    return "0" if x == 0 else f"{x:.3g}"

@@ -1,0 +1,110 @@
+"""Each precision: which device, which input dtype, which autocast, and whether a step needs a gradient scaler."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from harness.errors import UsageError
+from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A context to run a subject in.
+
+    Attributes:
+        name: as ``--precision`` takes it.
+        device: where the tensors live, ``cpu`` or ``cuda``.
+        input_dtype: what a loss's images and mask are cast to first.
+        autocast_dtype: the dtype of the autocast around the call, or ``None`` for no autocast.
+        cuda_policy: CPU tensors under CUDA's autocast lists, emulated.
+    """
+
+    name: str
+    device: str
+    input_dtype: torch.dtype
+    autocast_dtype: torch.dtype | None
+    cuda_policy: bool = False
+
+    @property
+    def applies_to_steps(self) -> bool:
+        """A step is fed losses, not images: a cast of the inputs says nothing that autocast doesn't."""
+        return self.input_dtype == torch.float32
+
+    @property
+    def needs_scaler(self) -> bool:
+        """Whether a training step in this precision scales its loss: float16 only."""
+        return torch.float16 in (self.autocast_dtype, self.input_dtype)
+
+    def installed(self) -> AbstractContextManager[None]:
+        """What must surround all uses of :meth:`context`: the emulation, where this precision needs it."""
+        if not self.cuda_policy:
+            return contextlib.nullcontext()
+        return _emulation()
+
+    def context(self) -> AbstractContextManager[None]:
+        """Autocast as this precision says; without, explicitly off."""
+        return _autocast("cuda" if self.cuda_policy else self.device, self.autocast_dtype)
+
+
+@contextlib.contextmanager
+def _autocast(device: str, dtype: torch.dtype | None) -> Iterator[None]:
+    with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
+        yield
+
+
+@contextlib.contextmanager
+def _emulation() -> Iterator[None]:
+    # Installing takes milliseconds, so it is done once around many calls; each call then says torch.autocast("cuda").
+    with emulate_cuda_autocast(enabled=False):
+        yield
+
+
+_F32, _F16, _BF16 = torch.float32, torch.float16, torch.bfloat16
+
+PRECISIONS: tuple[Precision, ...] = (
+    Precision("float32", "cpu", _F32, None),
+    Precision("float16-inputs", "cpu", _F16, None),
+    Precision("bfloat16-inputs", "cpu", _BF16, None),
+    Precision("cpu-autocast-float16", "cpu", _F32, _F16),
+    Precision("cpu-autocast-bfloat16", "cpu", _F32, _BF16),
+    Precision("cuda-policy-float16", "cpu", _F32, _F16, cuda_policy=True),
+    Precision("cuda-policy-bfloat16", "cpu", _F32, _BF16, cuda_policy=True),
+    Precision("cuda-float32", "cuda", _F32, None),
+    Precision("cuda-autocast-float16", "cuda", _F32, _F16),
+    Precision("cuda-autocast-bfloat16", "cuda", _F32, _BF16),
+)
+
+
+def unavailable_reason(precision: Precision) -> str | None:
+    """Why this machine can't run the precision, or ``None`` if it can."""
+    if precision.device == "cuda" and not torch.cuda.is_available():
+        return "no CUDA GPU"
+    return None
+
+
+def precisions_named(names: Sequence[str]) -> tuple[Precision, ...]:
+    """The precisions of these names, or all that this machine has.
+
+    Raises:
+        UsageError: an unknown name, or one that was asked for and this machine hasn't.
+    """
+    if not names:
+        return tuple(p for p in PRECISIONS if unavailable_reason(p) is None)
+    known = {p.name: p for p in PRECISIONS}
+    chosen = []
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise UsageError(f"there is no precision {name!r}; {hint}known are {', '.join(known)}.")
+        if reason := unavailable_reason(known[name]):
+            raise UsageError(f"precision {name!r} can't run on this machine: {reason}.")
+        chosen.append(known[name])
+    return tuple(chosen)

@@ -1,0 +1,57 @@
+"""What a property says of one case."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the property holds for the case, and by how much.
+
+    Attributes:
+        holds: the claim is true of this case.
+        measure: the quantity that the claim bounds, as it was measured; what reports show as the worst value. ``None``
+            where the claim is a plain yes or no.
+        badness: 0 far inside the bound, 1 at it, more outside; what the search climbs and "worst" is ranked by.
+        message: the sentence for people; empty where it holds.
+    """
+
+    holds: bool
+    measure: float | None
+    badness: float
+    message: str = ""
+
+
+def at_most(measure: float, bound: float, message: str) -> Verdict:
+    """Holds where ``measure <= bound``; NaN doesn't. A bound of zero allows nothing but zero."""
+    if math.isnan(measure):
+        return Verdict(False, measure, math.inf, message)
+    holds = measure <= bound
+    badness = measure / bound if bound > 0 else (0.0 if measure <= 0 else math.inf)
+    return Verdict(holds, measure, max(0.0, badness), "" if holds else message)
+
+
+def within(measure: float, low: float, high: float, message: str) -> Verdict:
+    """Holds where ``low <= measure <= high``; NaN doesn't."""
+    middle, half = (low + high) / 2.0, (high - low) / 2.0
+    badness = math.inf if math.isnan(measure) else abs(measure - middle) / half
+    holds = low <= measure <= high
+    return Verdict(holds, measure, badness, "" if holds else message)
+
+
+def relative_to(bound: float, error: float, scale: float, message: str) -> Verdict:
+    """Holds where ``error <= bound``, both absolute; the measure is the error as a share of ``scale``."""
+    verdict = at_most(error / bound, 1.0, message)
+    share = error / scale if scale > 0 else error
+    return Verdict(verdict.holds, share, verdict.badness, verdict.message)
+
+
+def holds_if(condition: bool, message: str, measure: float | None = None) -> Verdict:
+    """A yes-or-no claim."""
+    return Verdict(condition, measure, 0.0 if condition else math.inf, "" if condition else message)
+
+
+VACUOUS = Verdict(True, None, 0.0)
+"""The case is not one that the claim speaks of."""

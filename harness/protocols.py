@@ -1,0 +1,90 @@
+"""What a subject must offer. Loading and adapting is :mod:`harness.subjects`' work; everything else sees only this."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+
+class LossKind(str, enum.Enum):
+    """How a loss is called."""
+
+    MASKED = "masked"  # loss(rendering, target, mask)
+    BARE = "bare"  # loss(x, y)
+
+
+@dataclass(frozen=True)
+class SubjectName:
+    """Who a subject is, as it stands in reports and case files.
+
+    Attributes:
+        spec: the import path it was asked for by.
+        root: the folder put first on the import path, or ``None``.
+        similarity: the callable returns a similarity, of which the harness takes 1 − value.
+    """
+
+    spec: str
+    root: str | None = None
+    similarity: bool = False
+
+
+class LossSubject(Protocol):
+    """A loss ready to be called: always with a mask, which a bare loss is spared."""
+
+    @property
+    def name(self) -> SubjectName: ...
+
+    @property
+    def kind(self) -> LossKind: ...
+
+    def __call__(
+        self,
+        rendering: Float[Tensor, "n 3 h w"],
+        target: Float[Tensor, "n 3 h w"],
+        mask: Shaped[Tensor, "n 1 h w"],
+    ) -> Float[Tensor, ""]:
+        """The loss. Whatever the subject raises passes through."""
+
+
+@runtime_checkable
+class AmpStepLike(Protocol):
+    """The training step's own shape, constructed as ``cls(optimizer, scaler, lr_scheduler, grad_accum_steps=…,
+    grad_clip_norm=…, allowed_gradnorm_factor=…)``.
+
+    ``backward(loss)`` divides by ``grad_accum_steps``, scales and back-propagates; ``step()`` ends the window when it
+    is full, returning an object with ``stepped``, ``reason``, ``grad_norm`` and ``scale``, else ``None``.
+    """
+
+    fwdbwd_pass_step: int
+    param_update_step: int
+
+    def backward(self, loss: Tensor) -> None: ...
+    def step(self) -> Any: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step says of itself at the end of a window; ``None`` where it doesn't say."""
+
+    stepped: bool | None
+    grad_norm: float | None
+    scale: float | None
+
+
+class StepDriver(Protocol):
+    """One training step under test, whatever its shape: fed loss by loss."""
+
+    def micro_step(self, loss: Float[Tensor, ""]) -> StepReport | None:
+        """Back-propagate the loss and, at the end of a window, step; ``None`` inside a window."""
+
+    def counters(self) -> tuple[int, int]:
+        """``fwdbwd_pass_step`` and ``param_update_step``."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...

@@ -1,0 +1,57 @@
+"""The results as one JSON file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.cases.serialization import case_to_json
+from harness.config import Settings
+from harness.engine.result import TaskResult, verdict
+from harness.files import write_atomically
+from harness.reports.environment import environment
+
+SCHEMA = "harness-report/1"
+
+
+def report(settings: Settings, results: Sequence[TaskResult]) -> dict[str, Any]:
+    """The report as plain values. A number that JSON can't hold (NaN, inf) is given as text."""
+    return {
+        "schema": SCHEMA,
+        "subject": {
+            "loss": settings.loss,
+            "step": settings.step,
+            "root": settings.subject_root,
+            "similarity": settings.similarity,
+        },
+        "seed": settings.seed,
+        "environment": environment(),
+        "verdict": verdict(results).value,
+        "results": [
+            {
+                "property": result.task.property,
+                "kind": result.task.kind.value,
+                "precision": result.task.precision,
+                "status": result.status.value,
+                "examples": result.examples,
+                "seconds": round(result.seconds, 3),
+                "worst": _number(result.worst),
+                "message": result.message,
+                "case": None if result.case is None else case_to_json(result.case),
+            }
+            for result in results
+        ],
+    }
+
+
+def write_report(path: Path, settings: Settings, results: Sequence[TaskResult]) -> None:
+    """Write the report atomically."""
+    text = json.dumps(report(settings, results), indent=2, allow_nan=False)
+    write_atomically(path, text + "\n")
+
+
+def _number(value: float | None) -> float | str | None:
+    return value if value is None or math.isfinite(value) else str(value)

@@ -1,0 +1,189 @@
+"""Import a subject by ``package.module:name`` or ``path/to/file.py:name``, from the user's checkout first."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from harness.errors import SubjectError, UsageError
+
+
+def load_object(spec: str, root: str | Path | None = None) -> Any:
+    """The object that ``spec`` names.
+
+    Args:
+        spec: ``package.module:name`` or ``path/to/file.py:name``; a relative path is taken from ``root`` if it is
+            there, else from the working directory.
+        root: put first on the import path for the rest of the process, as :func:`subject_root` does. A file's own
+            folder is the root where none is given.
+
+    Raises:
+        UsageError: the spec has another form.
+        SubjectError: nothing can be imported there, or it has no such name; a missing module is named.
+    """
+    location, name = _split(spec)
+    if location.endswith(".py"):
+        path = _find_file(location, root)
+        _stay_in_root(Path(root) if root is not None else path.parent)
+        module = _import_file(path, spec)
+    else:
+        if root is not None:
+            _stay_in_root(Path(root))
+        module = _import_module(location, spec)
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            close = difflib.get_close_matches(part, dir(found), 1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise SubjectError(f"{spec}: {location} has no {part!r}.{hint}")
+        found = getattr(found, part)
+    return found
+
+
+@contextmanager
+def subject_root(root: str | Path) -> Iterator[None]:
+    """Give a checkout's modules precedence over installed ones, and undo it at the end.
+
+    Being first on ``sys.path`` is not enough: a folder without ``__init__.py`` is a namespace package, which loses
+    to a regular package of that name anywhere on the path, and a module that is already imported is not looked for.
+    """
+    finder = _enter_root(Path(root))
+    try:
+        yield
+    finally:
+        finder.leave()
+
+
+def _stay_in_root(root: Path) -> None:
+    """Enter it unless it is the one entered last."""
+    first = sys.meta_path[0]
+    if not (isinstance(first, _RootFinder) and first.root == root.resolve()):
+        _enter_root(root)
+
+
+def _enter_root(root: Path) -> _RootFinder:
+    if not root.is_dir():
+        raise UsageError(f"--subject-root: there is no folder {root}.")
+    finder = _RootFinder(root.resolve())
+    finder.enter()
+    return finder
+
+
+class _RootFinder:
+    """Answers for the top-level names that stand in one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._displaced: dict[str, ModuleType] = {}
+
+    def enter(self) -> None:
+        sys.meta_path.insert(0, self)
+        sys.path.insert(0, str(self.root))
+        for top in {name.partition(".")[0] for name in sys.modules}:
+            if self._provides(top) and not self._is_ours(sys.modules.get(top)):
+                self._displaced.update(_pop_package(top))
+        importlib.invalidate_caches()
+
+    def leave(self) -> None:
+        sys.meta_path.remove(self)
+        sys.path.remove(str(self.root))
+        for top in {name.partition(".")[0] for name in self._displaced}:
+            _pop_package(top)
+        sys.modules.update(self._displaced)
+        self._displaced.clear()
+        importlib.invalidate_caches()
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if path is not None or not self._provides(name):
+            return None
+        regular = importlib.machinery.PathFinder.find_spec(name, [str(self.root)])
+        if regular is not None and regular.loader is not None:
+            return regular
+        # A namespace package, pinned to this folder: a plain list as __path__ is not widened later.
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [str(self.root / name)]
+        return spec
+
+    def _provides(self, name: str) -> bool:
+        if not name.isidentifier() or name in sys.stdlib_module_names or name in ("harness", "torch"):
+            return False
+        folder = self.root / name
+        if (self.root / f"{name}.py").is_file() or (folder / "__init__.py").is_file():
+            return True
+        # A folder of data or logs (./wandb, ./datasets) must not shadow the package of that name.
+        return folder.is_dir() and (any(folder.glob("*.py")) or any(folder.glob("*/*.py")))
+
+    def _is_ours(self, module: ModuleType | None) -> bool:
+        if module is None:
+            return False
+        places = [getattr(module, "__file__", None) or "", *list(getattr(module, "__path__", []))]
+        return any(place and Path(place).resolve().is_relative_to(self.root) for place in places)
+
+
+def _pop_package(top: str) -> dict[str, ModuleType]:
+    names = [name for name in sys.modules if name == top or name.startswith(f"{top}.")]
+    return {name: sys.modules.pop(name) for name in names}
+
+
+def _split(spec: str) -> tuple[str, str]:
+    location, separator, name = spec.rpartition(":")
+    if not separator or not location or not name:
+        raise UsageError(f"{spec!r} is not a subject: write package.module:name or path/to/file.py:name.")
+    return location, name
+
+
+def _find_file(location: str, root: str | Path | None) -> Path:
+    for path in ([Path(root) / location] if root is not None else []) + [Path(location)]:
+        if path.is_file():
+            return path.resolve()
+    raise SubjectError(f"there is no file {location}{f' in {root} or here' if root is not None else ''}.")
+
+
+def _import_file(path: Path, spec: str) -> ModuleType:
+    known = sys.modules.get(path.stem)
+    if known is not None and getattr(known, "__file__", None) == str(path):
+        return known
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    if module_spec is None or module_spec.loader is None:
+        raise SubjectError(f"{spec}: {path} is not a Python file.")
+    module = importlib.util.module_from_spec(module_spec)
+    previous = sys.modules.get(path.stem)
+    sys.modules[path.stem] = module
+    try:
+        with _readable_failures(spec):
+            module_spec.loader.exec_module(module)
+    except SubjectError:
+        del sys.modules[path.stem]
+        if previous is not None:
+            sys.modules[path.stem] = previous
+        raise
+    return module
+
+
+def _import_module(location: str, spec: str) -> ModuleType:
+    with _readable_failures(spec):
+        return importlib.import_module(location)
+
+
+@contextmanager
+def _readable_failures(spec: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise SubjectError(
+            f"{spec} can't be imported: the module {error.name!r} is missing. Install it, or name the folder that "
+            f"holds it with --subject-root."
+        ) from error
+    # A script may call sys.exit() when it is imported.
+    except (Exception, SystemExit) as error:
+        raise SubjectError(f"importing {spec} raised {type(error).__name__}: {error}.") from error

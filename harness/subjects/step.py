@@ -1,0 +1,115 @@
+"""Adapt a training step, of our own shape or FaceLift's, to a driver that is fed loss by loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from harness.errors import SubjectError
+from harness.protocols import AmpStepLike, StepDriver, StepReport, SubjectName
+from harness.subjects.door import load_object
+from harness.subjects.facelift import FaceLiftDriver, learn_calling_convention
+
+
+@dataclass(frozen=True)
+class StepParts:
+    """What a step works on, made anew for every fault program."""
+
+    parameters: dict[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    lr_scheduler: torch.optim.lr_scheduler.LRScheduler
+    accumulation: int
+    clip_norm: float
+    norm_factor: float
+
+
+@dataclass(frozen=True)
+class StepFactory:
+    """Builds drivers of one step subject.
+
+    Attributes:
+        keeps_state: the subject can save and restore itself.
+        reports: the subject says what each window's end did.
+    """
+
+    name: SubjectName
+    keeps_state: bool
+    reports: bool
+    build: Callable[[StepParts], StepDriver]
+
+
+class AmpStepDriver:
+    """A step of our own shape, :class:`harness.protocols.AmpStepLike`."""
+
+    def __init__(self, step: AmpStepLike) -> None:
+        self._step = step
+
+    def micro_step(self, loss: Float[Tensor, ""]) -> StepReport | None:
+        self._step.backward(loss)
+        outcome = self._step.step()
+        if outcome is None:
+            return None
+        return StepReport(
+            getattr(outcome, "stepped", None),
+            getattr(outcome, "grad_norm", None),
+            getattr(outcome, "scale", None),
+        )
+
+    def counters(self) -> tuple[int, int]:
+        return self._step.fwdbwd_pass_step, self._step.param_update_step
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._step.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._step.load_state_dict(state)
+
+
+def load_step(spec: str, root: str | None = None) -> StepFactory:
+    """Load and adapt the step.
+
+    Raises:
+        SubjectError: it can't be loaded, or has neither shape, or raises AttributeError on a plain good step.
+    """
+    cls: Any = load_object(spec, root)
+    name = SubjectName(spec, root)
+    if not isinstance(cls, type):
+        raise SubjectError(f"{spec} is a {type(cls).__name__}; a step must be a class.")
+    return _adapted(cls, name, spec)
+
+
+def _adapted(cls: Any, name: SubjectName, spec: str) -> StepFactory:
+    if callable(getattr(cls, "optimizer_step", None)):
+        convention = learn_calling_convention(cls, spec)
+        return StepFactory(name, False, False, lambda parts: FaceLiftDriver(cls, parts, convention))
+    missing = [m for m in ("backward", "step", "state_dict", "load_state_dict") if not hasattr(cls, m)]
+    if missing:
+        raise SubjectError(
+            f"{spec} fits neither shape of a step: it has no optimizer_step(result), and lacks "
+            f"{', '.join(missing)} of backward(loss), step(), state_dict() and load_state_dict()."
+        )
+
+    def build(parts: StepParts) -> StepDriver:
+        try:
+            step = cls(
+                parts.optimizer,
+                parts.scaler,
+                parts.lr_scheduler,
+                grad_accum_steps=parts.accumulation,
+                grad_clip_norm=parts.clip_norm,
+                allowed_gradnorm_factor=parts.norm_factor,
+            )
+        except TypeError as error:
+            raise SubjectError(
+                f"{spec} can't be constructed as {cls.__name__}(optimizer, scaler, lr_scheduler, grad_accum_steps=…, "
+                f"grad_clip_norm=…, allowed_gradnorm_factor=…): {error}."
+            ) from error
+        return AmpStepDriver(step)
+
+    return StepFactory(name, True, True, build)

@@ -1,0 +1,36 @@
+"""CI sessions: each installs the project and calls a command that a person can also run by hand."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["lint", "tests", "check"]
+nox.options.reuse_existing_virtualenvs = True
+
+
+def _install(session: nox.Session, extras: str) -> None:
+    session.install("-c", "constraints.txt", "-e", f".[{extras}]")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """python -m pytest -n auto"""
+    _install(session, "test")
+    session.run("python", "-m", "pytest", "-n", "auto", *session.posargs)
+
+
+@nox.session
+def check(session: nox.Session) -> None:
+    """python -m harness check"""
+    _install(session, "test")
+    session.run("python", "-m", "harness", "check", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff check . && ruff format --check . && mypy"""
+    _install(session, "test,lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")

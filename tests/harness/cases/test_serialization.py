@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.cases.descriptors import Action, LossCase, StepCase
+from harness.cases.serialization import case_from_json, case_to_json
+from harness.cases.strategies import loss_cases
+from harness.errors import UsageError
+
+
+@given(loss_cases())
+def test_loss_cases_survive_a_file(case: LossCase) -> None:
+    assert case_from_json(json.loads(json.dumps(case_to_json(case))), "a file") == case
+
+
+@given(st.builds(StepCase, actions=st.lists(st.sampled_from(Action)).map(tuple)))
+def test_fault_programs_survive_a_file(case: StepCase) -> None:
+    assert case_from_json(json.loads(json.dumps(case_to_json(case))), "a file") == case
+
+
+def _changed(path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    data = copy.deepcopy(case_to_json(LossCase()))
+    inner = data
+    for key in path[:-1]:
+        inner = inner[key]
+    if value is ...:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = value
+    return data
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ([], "'kind' is one of"),
+        ({"kind": "image"}, "'kind' is one of"),
+        (_changed(("height",), "tall"), "height must be of type int"),
+        (_changed(("height",), True), "height must be of type int"),
+        (_changed(("height",), 0), "height is 0, but must lie in"),
+        (_changed(("height",), ...), "lacks the field 'height'"),
+        (_changed(("depth",), 3), "unknown field 'depth'"),
+        (_changed(("mask",), 3), "mask must be an object"),
+        (_changed(("mask", "kind"), "star"), "mask: kind is 'star', but must be one of"),
+        (_changed(("perturbation", "magnitude"), 2.0), "magnitude is 2.0, but must lie in"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_named(data: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        case_from_json(data, "x.json")

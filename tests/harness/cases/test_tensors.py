@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+
+from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, PerturbationKind, Picture, PictureKind
+from harness.cases.masks import draw_mask
+from harness.cases.random_numbers import RandomNumbers
+from harness.cases.strategies import DRAWN_MASKS, loss_cases
+from harness.cases.tensors import build_pair, other_background
+
+
+@given(loss_cases())
+def test_pairs_are_images_in_range(case: LossCase) -> None:
+    pair = build_pair(case)
+    shape = (case.images, 3, case.height, case.width)
+    assert tuple(pair.rendering.shape) == tuple(pair.target.shape) == shape
+    assert tuple(pair.mask.shape) == (case.images, 1, case.height, case.width)
+    for image in (pair.rendering, pair.target):
+        assert image.dtype == torch.float32
+        assert image.is_contiguous()
+        assert 0.0 <= float(image.min()) <= float(image.max()) <= 1.0
+    assert set(pair.mask.unique().tolist()) <= {0.0, 1.0}
+
+
+# Recorded once: a change here means that saved cases no longer mean what they meant.
+DIGESTS = {
+    "smooth": "bce438e1",
+    "texture": "2c207a27",
+    "photo": "afd56bd3",
+}
+
+
+def _digest(case: LossCase) -> str:
+    pair = build_pair(case)
+    data = b"".join(part.numpy().tobytes() for part in (pair.rendering, pair.target, pair.mask))
+    return hashlib.sha256(data).hexdigest()[:8]
+
+
+def _case(kind: str) -> LossCase:
+    picture = Picture(PictureKind(kind), 0, "chelsea.png" if kind == "photo" else "")
+    return LossCase(19, 23, 2, 1, 7, picture, Mask(MaskKind.BLOB, 9), Perturbation(PerturbationKind.NOISE, 0.0422))
+
+
+@pytest.mark.parametrize("kind", DIGESTS)
+def test_cases_never_go_stale(kind: str) -> None:
+    assert _digest(_case(kind)) == DIGESTS[kind]
+
+
+def test_another_process_builds_the_same_bits() -> None:
+    code = (
+        "import hashlib; from harness.cases.tensors import build_pair; from harness.cases.descriptors import *;"
+        "p = build_pair(LossCase(19, 23, 2, 1, 7, Picture(PictureKind.TEXTURE), Mask(MaskKind.BLOB, 9),"
+        "Perturbation(PerturbationKind.BLUR, 0.0422)));"
+        "print(hashlib.sha256(p.rendering.numpy().tobytes()).hexdigest())"
+    )
+    digests = {
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    }
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("kind", DRAWN_MASKS)
+@pytest.mark.parametrize("pixels", [1, 5])
+def test_masks_have_the_pixels_they_say(kind: MaskKind, pixels: int) -> None:
+    for seed in range(20):
+        mask = draw_mask(Mask(kind, pixels), 13, 17, RandomNumbers(seed))
+        count = int(mask.sum())
+        if kind in (MaskKind.DISC, MaskKind.BORDER, MaskKind.BLOB):
+            assert count == pixels
+        elif kind is MaskKind.EMPTY:
+            assert count == 0
+        elif kind is MaskKind.FULL:
+            assert mask.all()
+        else:
+            assert 1 <= count <= pixels
+        if kind is MaskKind.BORDER:
+            rim = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+            assert rim.any()
+
+
+def test_blobs_are_connected() -> None:
+    from scipy.ndimage import label
+
+    for seed in range(20):
+        assert label(draw_mask(Mask(MaskKind.BLOB, 12), 16, 16, RandomNumbers(seed)))[1] == 1
+
+
+@pytest.mark.parametrize("kind", list(PerturbationKind))
+def test_perturbations_do_what_they_say(kind: PerturbationKind) -> None:
+    case = LossCase(16, 16, picture=Picture(PictureKind.SMOOTH), perturbation=Perturbation(kind, 1e-3))
+    pair = build_pair(case)
+    change = (pair.rendering - pair.target).abs()
+    if kind is PerturbationKind.NONE:
+        assert not change.any()
+    elif kind in (PerturbationKind.UNRELATED, PerturbationKind.ANTICORRELATED):
+        assert change.max() > 0.1
+    else:
+        assert 0 < change.max() <= 1.001e-3
+    if kind is PerturbationKind.PIXEL:
+        assert int(change.sum(1).count_nonzero()) == 1
+
+
+def test_other_background_keeps_the_foreground() -> None:
+    case = LossCase(16, 16, mask=Mask(MaskKind.DISC, 9))
+    pair = build_pair(case)
+    other = other_background(case, pair)
+    shown = pair.mask.expand_as(pair.rendering) > 0.5
+    assert torch.equal(other.rendering[shown], pair.rendering[shown])
+    assert not torch.equal(other.rendering[~shown], pair.rendering[~shown])
+
+
+def test_random_numbers_differ_by_every_key() -> None:
+    seen = {tuple(RandomNumbers(*keys).uniform(3)) for keys in ((0,), (1,), (0, 0), (0, 1), (1, 0), (0, 0, 0))}
+    assert len(seen) == 6

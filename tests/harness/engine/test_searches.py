@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.cases.descriptors import Case, LossCase, StepCase
+from harness.config import Settings
+from harness.engine.events import CaseFailed, CaseStarted, Event
+from harness.engine.plan import SubjectKind, Task
+from harness.engine.result import Status, TaskResult
+from harness.engine.run import Session
+from harness.errors import SubjectError
+from harness.subjects.known_bad import KNOWN_BAD
+
+LOSS, STEP = "gslrm.model.utils_losses:MaskedSsimLoss", "gslrm.training.amp_step:AmpStep"
+BEFORE_FIX, CLAMP, STEP_BEFORE, STEP_AFTER = (known.spec for known in KNOWN_BAD)
+
+
+def _run(settings: Settings, kind: str, name: str, precision: str) -> tuple[TaskResult, list[Event]]:
+    events: list[Event] = []
+    return Session(settings).run(Task(SubjectKind(kind), name, precision), events.append), events
+
+
+def _cases(settings: Settings, kind: str, name: str) -> list[Case]:
+    _, events = _run(settings, kind, name, "float32")
+    return [event.case for event in events if isinstance(event, CaseStarted)]
+
+
+@pytest.mark.parametrize(("kind", "spec", "name"), [("loss", LOSS, "range"), ("step", STEP, "scale")])
+def test_the_seed_decides_the_cases(kind: str, spec: str, name: str) -> None:
+    one, again, other = (
+        _cases(Settings(**{kind: spec}, max_examples=20, seed=seed), kind, name)  # type: ignore[arg-type]
+        for seed in (1, 1, 2)
+    )
+    assert one == again
+    assert one != other
+    assert len(set(one)) >= 20
+
+
+def test_the_seed_decides_them_in_another_process_too() -> None:
+    code = (
+        "import json; from tests.harness.engine.test_searches import _cases, LOSS; from harness.config import Settings;"
+        "from harness.cases.serialization import case_to_json;"
+        "found = _cases(Settings(loss=LOSS, max_examples=20, seed=5), 'loss', 'finite');"
+        "print(json.dumps([case_to_json(case) for case in found]))"
+    )
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).resolve().parents[3],
+            env={"PATH": "/usr/bin:/bin", "CI": ci, "PYTHONHASHSEED": hash_seed},
+        ).stdout
+        for ci, hash_seed in (("", "1"), ("true", "2"))
+    ]
+    assert printed[0] == printed[1]
+    assert len(json.loads(printed[0])) == 20
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("precision", ["cpu-autocast-bfloat16", "cuda-policy-float16"])
+def test_the_loss_before_the_fix_is_convicted_by_range(seed: int, precision: str) -> None:
+    result, _ = _run(Settings(loss=BEFORE_FIX, seed=seed), "loss", "range", precision)
+    assert result.status is Status.VIOLATED
+    assert result.worst is not None
+    assert result.worst < 0 or result.worst > 2
+    _assert_small(result.case)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_clamp_is_convicted_by_its_gradient_and_accuracy(seed: int) -> None:
+    for name in ("gradient-alive", "accuracy"):
+        result, _ = _run(Settings(loss=CLAMP, seed=seed), "loss", name, "cpu-autocast-float16")
+        assert result.status is Status.VIOLATED
+        _assert_small(result.case)
+    assert _run(Settings(loss=CLAMP, seed=seed), "loss", "range", "cpu-autocast-float16")[0].status is Status.HELD
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize(("spec", "error"), [(STEP_BEFORE, "RuntimeError"), (STEP_AFTER, "AssertionError")])
+def test_the_steps_are_convicted_of_raising(seed: int, spec: str, error: str) -> None:
+    result, _ = _run(Settings(step=spec, seed=seed), "step", "never-raises", "cpu-autocast-float16")
+    assert result.status is Status.VIOLATED
+    assert f"raises {error}" in result.message
+    assert isinstance(result.case, StepCase)
+    assert result.case.micro_steps <= 3
+    if spec == STEP_AFTER:
+        assert [action.value for action in result.case.actions] in (["nan loss"], ["inf loss"])
+
+
+def _assert_small(case: Case | None) -> None:
+    assert isinstance(case, LossCase)
+    assert max(case.height, case.width) <= 16
+    assert case.images == 1
+
+
+def test_failing_cases_are_told_before_and_after_shrinking() -> None:
+    result, events = _run(Settings(loss=BEFORE_FIX), "loss", "range", "cpu-autocast-bfloat16")
+    failed = [event for event in events if isinstance(event, CaseFailed)]
+    assert [event.shrunk for event in failed] == [False, True]
+    assert failed[-1].case == result.case
+    first_run = next(i for i, e in enumerate(events) if isinstance(e, CaseStarted) and e.case == failed[0].case)
+    assert first_run < events.index(failed[0])
+
+
+def test_a_case_known_from_another_precision_is_tried_first() -> None:
+    session = Session(Settings(loss=BEFORE_FIX))
+    task = Task(SubjectKind.LOSS, "bad-input", "float32")
+    first = session.run(task, lambda _: None)
+    second = session.run(Task(SubjectKind.LOSS, "bad-input", "cpu-autocast-float16"), lambda _: None)
+    assert second.examples == 1
+    assert second.case == first.case
+
+
+def test_no_time_is_not_a_verdict() -> None:
+    session = Session(Settings(loss=LOSS), deadline=0.0)
+    assert session.run(Task(SubjectKind.LOSS, "range", "float32"), lambda _: None).status is Status.NOT_RUN
+
+
+def test_a_subject_that_stops_fitting_ends_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "late.py"
+    path.write_text("def loss(x, y):\n    return (x - y).mean() if x.shape[-1] == 16 and len(x) == 1 else (x - y)\n")
+    with pytest.raises(SubjectError, match="must return one number"):
+        _run(Settings(loss=f"{path}:loss"), "loss", "range", "float32")

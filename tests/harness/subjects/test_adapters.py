@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from harness.errors import SubjectError
+from harness.protocols import LossKind
+from harness.subjects.facelift import CallingConvention, learn_calling_convention
+from harness.subjects.known_bad import KNOWN_BAD
+from harness.subjects.loss import load_loss
+from harness.subjects.step import load_step
+
+_MODULE = '''
+import torch
+from torch import nn
+
+def bare(x, y): return (x - y).square().mean()
+def masked(rendering, target, mask): return ((rendering - target) * mask).square().mean()
+def optional(rendering, target, mask=None): return ((rendering - target) * mask).square().mean()
+def ranged(x, y, data_range=255.0): return (x - y).square().mean() / data_range**2
+def similar(x, y): return 1 - (x - y).square().mean()
+def one(x): return x.mean()
+def number(x, y): return 0.5
+def per_pixel(x, y): return (x - y).square()
+def raises(x, y): raise KeyError("beta")
+class Needs(nn.Module):
+    def __init__(self, weight): super().__init__()
+    def forward(self, x, y): return x.mean()
+class Explodes:
+    def __init__(self): raise OSError("no weights")
+class Neither:
+    pass
+class WantsLogger:
+    def optimizer_step(self, result): self.logger.info("x")
+class Every:
+    """Counts before it calls, on every pass."""
+    def optimizer_step(self, result):
+        if self.fwdbwd_pass_step % self.config.training.runtime.grad_accum_steps: return
+        self.optimizer.step(); self.optimizer.zero_grad()
+class Before:
+    def optimizer_step(self, result):
+        if (self.fwdbwd_pass_step + 1) % self.config.training.runtime["grad_accum_steps"]: return
+        self.optimizer.step(); self.optimizer.zero_grad()
+class AtTheEnd(nn.Module):
+    def optimizer_step(self, result):
+        assert float(result.loss) == float(result["loss_metrics"].loss)
+        self.optimizer.step(); self.optimizer.zero_grad()
+'''
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> str:
+    path = tmp_path / "their_losses.py"
+    path.write_text(_MODULE)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("bare", LossKind.BARE), ("masked", LossKind.MASKED), ("optional", LossKind.MASKED), ("ranged", LossKind.BARE)],
+)
+def test_kinds_of_losses(module: str, name: str, kind: LossKind) -> None:
+    assert load_loss(f"{module}:{name}").kind is kind
+
+
+def test_the_data_range_is_one(module: str) -> None:
+    loss = load_loss(f"{module}:ranged")
+    ones, zeros = torch.ones(1, 3, 11, 11), torch.zeros(1, 3, 11, 11)
+    assert loss(ones, zeros, ones[:, :1]).item() == 1.0
+
+
+def test_a_similarity_is_turned_round(module: str) -> None:
+    loss = load_loss(f"{module}:similar", similarity=True)
+    assert loss(torch.ones(1, 3, 11, 11), torch.zeros(1, 3, 11, 11), torch.ones(1, 1, 11, 11)).item() == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("one", "takes 1 required"),
+        ("number", "must return one number"),
+        ("per_pixel", "of shape"),
+        ("raises", "raised KeyError"),
+        ("Needs", "without weight"),
+        ("Explodes", "raised OSError: no weights"),
+        ("Neither", "can't be called"),
+        ("torch", "can't be called"),
+    ],
+)
+def test_losses_that_do_not_fit_are_named(module: str, name: str, words: str) -> None:
+    with pytest.raises(SubjectError, match=words):
+        load_loss(f"{module}:{name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("bare", "must be a class"), ("Neither", "lacks backward"), ("WantsLogger", "'logger'")]
+)
+def test_steps_that_do_not_fit_are_named(module: str, name: str, words: str) -> None:
+    with pytest.raises(SubjectError, match=words):
+        load_step(f"{module}:{name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "convention"),
+    [("Every", (True, True)), ("Before", (True, False)), ("AtTheEnd", (False, True))],
+)
+def test_the_calling_convention_is_learnt(module: str, name: str, convention: tuple[bool, bool]) -> None:
+    from harness.subjects.door import load_object
+
+    cls: Any = load_object(f"{module}:{name}")
+    assert learn_calling_convention(cls, name) == CallingConvention(*convention)
+    if name == "AtTheEnd":
+        assert issubclass(cls, nn.Module)
+
+
+def test_every_known_bad_subject_loads() -> None:
+    for known in KNOWN_BAD:
+        load_loss(known.spec) if known.kind == "loss" else load_step(known.spec)
+    assert {known.kind for known in KNOWN_BAD} == {"loss", "step"}

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.config import Settings, load_settings
+from harness.errors import UsageError
+
+
+def _pyproject(folder: Path, text: str) -> Path:
+    (folder / "pyproject.toml").write_text(text)
+    return folder
+
+
+def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:
+    folder = _pyproject(tmp_path, "[tool.harness]\nseed = 3\nmax-examples = 4\nworkers = 5\n")
+    settings = load_settings(
+        {"seed": 1}, directory=folder, environment={"HARNESS_SEED": "2", "HARNESS_MAX_EXAMPLES": "6"}
+    )
+    assert (settings.seed, settings.max_examples, settings.workers) == (1, 6, 5)
+    assert settings.cases_dir == Settings().cases_dir
+
+
+def test_one_named_subject_displaces_both_defaults(tmp_path: Path) -> None:
+    folder = _pyproject(tmp_path, '[tool.harness]\nloss = "a:b"\nstep = "c:d"\nsimilarity = true\n')
+    both = load_settings({}, directory=folder, environment={})
+    assert (both.loss, both.step, both.similarity) == ("a:b", "c:d", True)
+    one = load_settings({"loss": "e:f"}, directory=folder, environment={})
+    assert (one.loss, one.step, one.similarity) == ("e:f", None, False)
+
+
+def test_the_file_is_looked_for_upwards(tmp_path: Path) -> None:
+    _pyproject(tmp_path, "[tool.harness]\nseed = 8\n")
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    assert load_settings({}, directory=inner, environment={}).seed == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "words"),
+    [
+        ("[tool.harness]\nsed = 1\n", {}, "unknown key 'sed'"),
+        ("[tool.harness]\nseed = 1.5\n", {}, "not a valid seed"),
+        ("[tool.harness]\nloss = 3\n", {}, "not a valid loss"),
+        ("[tool.harness\n", {}, "not valid TOML"),
+        ("", {"HARNESS_SEED": "many"}, "HARNESS_SEED is 'many'"),
+        ("", {"HARNESS_MAX_TIME": "-1"}, "at least 0"),
+        ("", {"HARNESS_SIMILARITY": "perhaps"}, "not a valid similarity"),
+    ],
+)
+def test_bad_settings_are_named(tmp_path: Path, text: str, environment: dict[str, str], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        load_settings({}, directory=_pyproject(tmp_path, text), environment=environment)

@@ -1,0 +1,75 @@
+"""The plugin in a repository of its own, as a user has it."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.subjects.known_bad import KNOWN_BAD
+
+pytest_plugins = ["pytester"]
+
+RIGHT = "gslrm.model.utils_losses:MaskedSsimLoss"
+FEW = ("--harness-max-examples=5", "--harness-precision=float32", "--harness-precision=cpu-autocast-bfloat16")
+
+
+def _run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments, timeout=150)
+
+
+def test_properties_are_tests(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_own(): pass")
+    result = _run(pytester, f"--harness-loss={RIGHT}", *FEW, "-v")
+    result.assert_outcomes(passed=31)
+    result.stdout.fnmatch_lines(["*loss-range?float32? PASSED*"])
+
+
+def test_a_violation_fails_with_case_and_replay(pytester: pytest.Pytester) -> None:
+    arguments = (f"--harness-loss={KNOWN_BAD[0].spec}", "--harness-property=range")
+    result = _run(pytester, *arguments, "--harness-precision=cpu-autocast-bfloat16")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*belongs in*", "*smallest case:*", "*replay: harness replay*"])
+
+
+def test_what_does_not_apply_is_skipped_with_its_reason(pytester: pytest.Pytester) -> None:
+    loss = "--harness-loss=gslrm.model.utils_losses:SsimLoss"
+    result = _run(pytester, loss, "--harness-property=empty-mask", "--harness-precision=float32", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*a bare loss takes no mask*"])
+
+
+def test_workers_share_the_properties(pytester: pytest.Pytester) -> None:
+    step = "--harness-step=gslrm.training.amp_step:AmpStep"
+    result = _run(pytester, step, *FEW, "-n", "2")
+    result.assert_outcomes(passed=22)
+
+
+def test_the_seed_gives_the_same_finding_with_and_without_workers(pytester: pytest.Pytester) -> None:
+    arguments = (f"--harness-loss={KNOWN_BAD[0].spec}", "--harness-precision=cpu-autocast-bfloat16")
+    arguments += ("--harness-property=range", "--harness-property=batch", "--harness-seed=3")
+    found = []
+    for more in ((), ("-n", "2")):
+        _run(pytester, *arguments, *more)
+        cases = sorted((pytester.path / ".harness" / "cases").glob("loss.*.json"))
+        found.append({path.name: path.read_text() for path in cases})
+        for path in cases:
+            path.unlink()
+    assert found[0] == found[1]
+    assert found[0]
+
+
+def test_without_its_options_it_does_nothing(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("import sys\ndef test_own(): assert 'torch' not in sys.modules")
+    _run(pytester).assert_outcomes(passed=1)
+
+
+def test_a_subject_that_can_not_be_loaded_is_one_sentence(pytester: pytest.Pytester) -> None:
+    result = _run(pytester, "--harness-loss=nowhere:loss", "--harness-property=range", "--harness-precision=float32")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*'nowhere' is missing*"])
+    assert "Traceback" not in result.stdout.str()
+
+
+def test_a_wrong_option_is_one_sentence(pytester: pytest.Pytester) -> None:
+    result = _run(pytester, f"--harness-loss={RIGHT}", "--harness-property=rnge")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*did you mean 'range'*"])

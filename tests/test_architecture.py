@@ -1,0 +1,70 @@
+"""The rooms and the directions between them, as ARCHITECTURE.md tells them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# Each room may import from those before it (and from itself).
+ROOMS = [
+    {"errors", "files"},
+    {"protocols", "config"},
+    {"cases"},
+    {"precision"},
+    {"oracle"},
+    {"subjects"},
+    {"properties"},
+    {"engine"},
+    {"findings"},
+    {"goldens"},
+    {"reports"},
+    {"cli", "plugin", "__main__"},
+]
+RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
+
+
+def _modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+@pytest.mark.parametrize("path", _modules("harness"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_rooms_import_only_from_the_rooms_above(path: Path) -> None:
+    parts = path.relative_to(ROOT / "harness").with_suffix("").parts
+    if parts == ("__init__",):
+        return
+    own = RANK[parts[0]]
+    for name in _imports(path):
+        assert name.split(".")[0] != "gslrm", "a subject comes in by its import path only"
+        if name.startswith("harness."):
+            assert RANK[name.split(".")[1]] <= own, f"{parts[0]} imports {name}"
+
+
+@pytest.mark.parametrize("path", _modules("gslrm"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_subject_knows_nothing_of_the_harness(path: Path) -> None:
+    assert not [name for name in _imports(path) if name.split(".")[0] == "harness"]
+
+
+def test_only_config_reads_the_environment() -> None:
+    readers = [p.name for p in _modules("harness") if "os.environ" in p.read_text() or "getenv" in p.read_text()]
+    assert readers == ["config.py"]
+
+
+def test_nothing_unpickles() -> None:
+    for package in ("harness", "gslrm"):
+        for path in _modules(package):
+            text = path.read_text()
+            assert "import pickle" not in text, path
+            assert "weights_only=False" not in text, path
+            assert "yaml.load(" not in text, path
