@@ -21,9 +21,7 @@ class ImageTokenizerConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.image_size % self.patch_size:
-            raise ConfigError(
-                f"image_size is {self.image_size}, which is no multiple of patch_size, {self.patch_size}"
-            )
+            raise ConfigError(f"image_size is {self.image_size}, which is no multiple of patch_size, {self.patch_size}")
         if self.in_channels != POSED_CHANNELS:
             raise ConfigError(
                 f"in_channels is {self.in_channels}, but a posed image has {POSED_CHANNELS}: RGB and its ray"

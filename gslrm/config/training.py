@@ -60,9 +60,7 @@ class RuntimeConfig(Checked):
         if self.use_amp and self.amp_dtype == "fp32":
             raise ConfigError("amp_dtype is fp32, but use_amp is true: set use_amp to false for float32")
         if not self.use_amp and self.amp_dtype in ("fp16", "bf16"):
-            raise ConfigError(
-                f"amp_dtype is {self.amp_dtype}, but use_amp is false: leave amp_dtype out for float32"
-            )
+            raise ConfigError(f"amp_dtype is {self.amp_dtype}, but use_amp is false: leave amp_dtype out for float32")
 
     @property
     def precision(self) -> Precision:

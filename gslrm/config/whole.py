@@ -29,9 +29,7 @@ class Config(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         losses, side = self.training.losses, self.model.image_tokenizer.image_size
-        smallest = {"ms_ssim": MS_SSIM_SMALLEST_SIDE, "l1": 1, "l2": 1}.get(
-            losses.ssim_variant, SSIM_SMALLEST_SIDE
-        )
+        smallest = {"ms_ssim": MS_SSIM_SMALLEST_SIDE, "l1": 1, "l2": 1}.get(losses.ssim_variant, SSIM_SMALLEST_SIDE)
         if losses.ssim_loss_weight and side < smallest:
             raise ConfigError(
                 f"model.image_tokenizer.image_size is {side}, but training.losses.ssim_variant "

@@ -112,9 +112,7 @@ def _rigid(raw: Any, where: str) -> Float64[np.ndarray, "4 4"]:
     rows = raw if isinstance(raw, list) else []
     if len(rows) != 4 or any(not isinstance(row, list) or len(row) != 4 for row in rows):
         raise SceneError(f"{where}: w2c must be 4 rows of 4 numbers")
-    matrix = np.array(
-        [[_finite(x, f"w2c[{i}][{j}]", where) for j, x in enumerate(r)] for i, r in enumerate(rows)]
-    )
+    matrix = np.array([[_finite(x, f"w2c[{i}][{j}]", where) for j, x in enumerate(r)] for i, r in enumerate(rows)])
     rotation = matrix[:3, :3]
     with np.errstate(over="ignore", invalid="ignore"):
         determinant = float(np.linalg.det(rotation))

@@ -29,9 +29,7 @@ def background_rgb(colour: str | Sequence[float]) -> tuple[float, float, float]:
     """RGB in [0, 1] of a colour's name or of three numbers. Raises ValueError for others."""
     if isinstance(colour, str):
         if colour not in COLOURS:
-            raise ValueError(
-                f"background is {colour!r}, expected one of {', '.join(COLOURS)} or three numbers"
-            )
+            raise ValueError(f"background is {colour!r}, expected one of {', '.join(COLOURS)} or three numbers")
         return COLOURS[colour]
     numbers = tuple(float(x) for x in colour)
     if len(numbers) != 3 or not all(0 <= x <= 1 for x in numbers):
@@ -65,9 +63,7 @@ def read_png(path: Path, size: int | None = None) -> UInt8[np.ndarray, "c h w"]:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def composite(
-    rgba: UInt8[np.ndarray, "4 h w"], background: tuple[float, float, float]
-) -> Float32[np.ndarray, "4 h w"]:
+def composite(rgba: UInt8[np.ndarray, "4 h w"], background: tuple[float, float, float]) -> Float32[np.ndarray, "4 h w"]:
     """Straight RGBA put over `background`, and its alpha as the mask; in [0, 1]."""
     straight = _unit(rgba)
     alpha = straight[3:]

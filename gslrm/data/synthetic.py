@@ -49,9 +49,7 @@ def synthetic_scene(
     pictures, and `load_scene` of it gives these very views. Raises ValueError for counts below 1.
     """
     if min(n_views, image_size, n_blobs) < 1:
-        raise ValueError(
-            f"n_views {n_views}, image_size {image_size} and n_blobs {n_blobs} must be at least 1"
-        )
+        raise ValueError(f"n_views {n_views}, image_size {image_size} and n_blobs {n_blobs} must be at least 1")
     blobs = _blobs(n_blobs, np.random.default_rng(seed))
     focal = 0.5 * image_size / float(np.tan(HALF_FIELD_OF_VIEW))
     frames, pictures = [], []

@@ -36,9 +36,7 @@ class PosedViews:
     def __post_init__(self) -> None:
         shape = tuple(self.images.shape)
         if len(shape) != 4 or shape[0] < 1 or shape[1] not in (3, 4):
-            raise SceneError(
-                f"scene {self.scene!r}: images have shape {shape}, expected (views, 3 or 4, h, w)"
-            )
+            raise SceneError(f"scene {self.scene!r}: images have shape {shape}, expected (views, 3 or 4, h, w)")
         if len(self.ids) != shape[0]:
             raise SceneError(f"scene {self.scene!r}: {len(self.ids)} ids for {shape[0]} images")
         for name, expected in (("images", shape), ("c2w", (shape[0], 4, 4)), ("intrinsics", (shape[0], 4))):

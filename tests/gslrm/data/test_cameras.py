@@ -100,9 +100,7 @@ def _put(row: int, column: int, value: float) -> Callable[[np.ndarray], None]:
         (lambda c: c["frames"].__setitem__(1, 5), "expected an object, found a number"),
     ],
 )
-def test_a_wrong_frame_is_named(
-    tmp_path: Path, spoil: Callable[[dict[str, Any]], None], message: str
-) -> None:
+def test_a_wrong_frame_is_named(tmp_path: Path, spoil: Callable[[dict[str, Any]], None], message: str) -> None:
     content = document()
     spoil(content)
     with pytest.raises(SceneError, match=rf"opencv_cameras\.json: frame 1: {message}"):

@@ -34,9 +34,7 @@ def test_cameras_stand_on_the_circle_and_look_at_the_origin() -> None:
 def test_a_sphere_is_drawn_where_its_silhouette_is() -> None:
     # A sphere of radius r at distance d, on the optical axis, is a disc of radius f·r/√(d² − r²).
     radius, size, focal = 0.5, 128, 140.0
-    sphere = Ellipsoids(
-        np.zeros((1, 3)), np.full((1, 3), radius), np.eye(3)[None], np.array([[1.0, 0.5, 0.25]])
-    )
+    sphere = Ellipsoids(np.zeros((1, 3)), np.full((1, 3), radius), np.eye(3)[None], np.array([[1.0, 0.5, 0.25]]))
     rgba = draw(sphere, Frame(size, focal, focal, 64.0, 64.0, look_at_origin(0.3), "a.png"))
     area = np.pi * (focal * radius) ** 2 / (2.7**2 - radius**2)
     assert (rgba[3] / 255).sum() == pytest.approx(area, rel=0.005)
