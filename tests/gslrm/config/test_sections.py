@@ -57,7 +57,7 @@ from gslrm.config import (
         ("model.transformer.d_head=48", "d is 64, which is no multiple of d_head, 48"),
         ("model.gaussians.sh_degree=1", "sh_degree is 1, but only 0 is supported"),
         ("training.schedule.warmup=301", "warmup is 301, which is past total_steps, 300"),
-        ("training.dataset.num_views=3", "num_input_views is 4, past num_views, 3"),
+        ("training.dataset.num_views=1", "num_input_views is 2, past num_views, 1"),
         (
             "training.dataset.remove_alpha=true",
             "masked_l2_loss needs a mask, but dataset.remove_alpha is true",
@@ -71,8 +71,9 @@ def test_wrong_settings_are_named(override: str, message: str) -> None:
 
 
 def test_a_loss_of_nothing_is_refused() -> None:
+    weights = ("l2_loss_weight", "ssim_loss_weight", "background_loss_weight")
     with pytest.raises(ConfigError, match="nothing would be learned"):
-        load_config("tiny", ["training.losses.l2_loss_weight=0", "training.losses.ssim_loss_weight=0"])
+        load_config("tiny", [f"training.losses.{weight}=0" for weight in weights])
 
 
 def test_masked_variants_need_the_mask() -> None:
@@ -86,7 +87,10 @@ def test_a_mask_is_only_needed_by_terms_that_count() -> None:
     bare = ["training.dataset.remove_alpha=true", "training.losses.masked_l2_loss=false"]
     with pytest.raises(ConfigError, match="masked_ssim_loss needs a mask"):
         load_config("tiny", bare)
-    load_config("tiny", [*bare, "training.losses.ssim_loss_weight=0"])
+    bare.append("training.losses.ssim_loss_weight=0")
+    with pytest.raises(ConfigError, match="background_loss_weight needs a mask"):
+        load_config("tiny", bare)
+    load_config("tiny", [*bare, "training.losses.background_loss_weight=0"])
 
 
 def test_precision_follows_use_amp() -> None:

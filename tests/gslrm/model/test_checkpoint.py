@@ -220,6 +220,17 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: p
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_the_new_file_is_on_the_disk_before_it_replaces_the_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda f: (done.append("fsync"), fsync(f)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (done.append("replace"), replace(a, b)))
+    save_checkpoint(tmp_path / "a.pt", Checkpoint({"w": torch.ones(1)}))
+    assert done == ["fsync", "replace", "fsync"]
+
+
 _WRITER = """
 import sys, torch
 from gslrm.model.checkpoint import Checkpoint, save_checkpoint
