@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from gslrm.config.sections import (
@@ -18,7 +18,7 @@ from gslrm.config.sections import (
 
 Precision = Literal["fp16", "bf16", "fp32"]
 SsimVariant = Literal["stable", "clamp", "foreground", "ms_ssim", "l1", "l2"]
-COLOUR_NAMES = ("white", "gray", "black")
+ColourName = Literal["white", "gray", "black"]
 _BELOW_ONE = Bounds(0, 1, open_high=True)
 _LOSS_WEIGHTS = (
     "l2_loss_weight",
@@ -153,7 +153,7 @@ class DatasetConfig(Checked):
     num_views: int = setting(8, AT_LEAST_ONE)
     num_input_views: int = setting(4, AT_LEAST_ONE)
     batch_size: int = setting(1, AT_LEAST_ONE)
-    background_color: tuple[float, float, float] | Literal["white", "gray", "black"] = setting("white", UNIT)
+    background_color: ColourName | tuple[float, float, float] = field(default="white", metadata={"bounds": UNIT})
     remove_alpha: bool = False
     mask_threshold: int = setting(250, Bounds(0, 255))
 

@@ -35,7 +35,7 @@ from gslrm.config import (
         ("training.optimizer.lr=fast", "lr must be a number, found 'fast'"),
         ("training.optimizer.lr=", "lr must be a number, found null"),
         ("training.losses.perceptual_weights_file=3", "must be text or null, found 3"),
-        ("training.dataset.background_color=[1, 1]", "must be a list of 3 numbers or white or gray or black"),
+        ("training.dataset.background_color=[1, 1]", "must be white or gray or black or a list of 3 numbers"),
         # ranges
         ("training.optimizer.lr=0", "lr is 0, expected above 0"),
         ("training.optimizer.lr=.nan", "lr is nan, expected a finite number"),

@@ -58,6 +58,19 @@ def test_resizing_keeps_constants_means_and_the_range() -> None:
     assert (small[0, :, 9:] > 0.8).all()
 
 
+@pytest.mark.parametrize("side", [12, 48])
+def test_resizing_is_lanczos_of_three_lobes(side: int) -> None:
+    row = np.random.default_rng(0).uniform(0.4, 0.6, 36)  # far enough from 0 and 1 for nothing to be clamped
+    ratio = 36 / side
+    widened = max(ratio, 1.0)  # a smaller picture is filtered at its own pixels' width
+    centres = (np.arange(side) + 0.5) * ratio
+    x = (np.arange(36) + 0.5 - centres[:, None]) / widened
+    weights = np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
+    expected = weights @ row / weights.sum(1)
+    resized = resize(np.tile(row.astype(np.float32), (1, 36, 1)), side)
+    np.testing.assert_allclose(resized[0], np.tile(expected, (side, 1)), atol=1e-5)
+
+
 def test_resizing_to_the_same_size_changes_nothing() -> None:
     picture = np.random.default_rng(0).random((3, 9, 9), dtype=np.float32)
     np.testing.assert_array_equal(resize(picture, 9), picture)

@@ -38,11 +38,13 @@ def test_a_sphere_is_drawn_where_its_silhouette_is() -> None:
     rgba = draw(sphere, Frame(size, focal, focal, 64.0, 64.0, look_at_origin(0.3), "a.png"))
     area = np.pi * (focal * radius) ** 2 / (2.7**2 - radius**2)
     assert (rgba[3] / 255).sum() == pytest.approx(area, rel=0.005)
-    rows, columns = np.nonzero(rgba[3] > 127)
-    assert rows.mean() == pytest.approx(63.5, abs=0.05)
-    assert columns.mean() == pytest.approx(63.5, abs=0.05)
+    alpha, pixels = rgba[3] / rgba[3].sum(dtype=float), np.arange(size) + 0.5
+    assert (alpha.sum(0) * pixels).sum() == pytest.approx(64.0, abs=0.01)
+    assert (alpha.sum(1) * pixels).sum() == pytest.approx(64.0, abs=0.01)
     inside = rgba[:, 3 * size // 8 : size // 2, size // 2]
     np.testing.assert_allclose(inside[1] / inside[0], 0.5, atol=0.02)  # shading keeps the hue
+    # Colours are straight: at the edge too they are no darker than the ambient light leaves them.
+    assert rgba[0][rgba[3] > 0].min() >= 0.35 * 255 - 1
 
 
 def test_nearer_ellipsoids_hide_those_behind() -> None:

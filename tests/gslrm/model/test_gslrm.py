@@ -10,6 +10,7 @@ import torch
 from gslrm.config import ModelConfig, load_config
 from gslrm.data import ViewBatch, stack_views, synthetic_scene
 from gslrm.model.gslrm import GSLRM, Reconstruction
+from gslrm.rendering import render_batch
 
 TINY = load_config("tiny").model
 LAYER = {
@@ -202,6 +203,18 @@ def test_a_pixel_gaussian_is_made_of_its_own_patch() -> None:
     moved = ((plain - changed).abs() > 1e-6).any(-1)
     assert moved[1, 8:12, 20:24].all()
     assert moved.sum() == 16
+
+
+def test_what_it_makes_can_be_drawn(batch: ViewBatch) -> None:
+    model = GSLRM(TINY)
+    out = model(batch.images[:, :1, :3, :8, :8], batch.c2w[:, :1], batch.intrinsics[:, :1])
+    image = render_batch(out.gaussians, batch.c2w, batch.intrinsics / 4, 8, 8).image
+    assert image.shape == (2, 3, 3, 8, 8)
+    assert image.min() < 0.9  # something is there
+    image.square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
 
 
 def test_no_learned_tokens_is_possible(batch: ViewBatch) -> None:
