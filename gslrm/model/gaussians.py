@@ -42,16 +42,16 @@ def activate(raw: Float[Tensor, "b n 14"]) -> Gaussians:
     is normalised, and where it is as good as 0 it is the identity, with no gradient. In float32, or float64
     for float64, whatever autocast says.
     """
-    with torch.autocast(raw.device.type, enabled=False):
-        raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
-        xyz, sh, log_scale, quaternion, opacity = raw.split(CHANNELS, dim=-1)
-        return Gaussians(
-            xyz=xyz,
-            colour=(0.5 + SH0 * sh).clamp(min=0),
-            scale=(log_scale + SCALE_SHIFT).clamp(max=LOG_SCALE_MAX).exp(),
-            quaternion=_unit(quaternion),
-            opacity=(opacity + OPACITY_SHIFT).sigmoid(),
-        )
+    # Autocast leaves these operations in the widened type.
+    raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
+    xyz, sh, log_scale, quaternion, opacity = raw.split(CHANNELS, dim=-1)
+    return Gaussians(
+        xyz=xyz,
+        colour=(0.5 + SH0 * sh).clamp(min=0),
+        scale=(log_scale + SCALE_SHIFT).clamp(max=LOG_SCALE_MAX).exp(),
+        quaternion=_unit(quaternion),
+        opacity=(opacity + OPACITY_SHIFT).sigmoid(),
+    )
 
 
 def _unit(quaternion: Float[Tensor, "b n 4"]) -> Float[Tensor, "b n 4"]:

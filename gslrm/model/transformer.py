@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -73,7 +72,7 @@ def run_blocks(
     the rest again in it; 0 keeps all.
     """
     blocks = list(blocks)
-    if checkpoint_every < 1 or not torch.is_grad_enabled():
+    if checkpoint_every < 1:
         return _run(blocks, x)
     for first in range(0, len(blocks), checkpoint_every):
         # Nothing in a block is random, so there is no generator's state to keep.
