@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,6 @@ from gslrm.config.whole import Config
 
 PRESETS = ("tiny", "facelift")
 """`tiny` trains on a CPU in seconds; `facelift` has the public sizes."""
-
-
-class _Loader(yaml.SafeLoader):
-    """The safe loader, but a key that is given twice is an error rather than the last one's."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if key is not None and key != "<<" and key in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key} is given twice", problem_mark=key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 def load_config(
@@ -82,11 +69,33 @@ def _read(path: Path) -> str:
 
 def _parse(text: str, where: str) -> Any:
     try:
-        parsed = yaml.load(text, Loader=_Loader)
+        _refuse_twice(yaml.compose(text, Loader=yaml.SafeLoader))
+        parsed = yaml.safe_load(text)
         return {} if parsed is None else parsed
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         said = " ".join(str(error).split())
         raise ConfigError(f"{where}: not YAML: {said}") from None
+
+
+def _refuse_twice(root: yaml.Node | None) -> None:
+    """Raise MarkedYAMLError for a key that a mapping has twice: YAML's own reader would take the last one's value."""
+    nodes, met = [root], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or id(node) in met:  # an alias may lead back to a node that holds it
+            continue
+        met.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes.extend(node.value)
+        elif isinstance(node, yaml.MappingNode):
+            keys = set()
+            for key, value in node.value:
+                nodes.extend((key, value))
+                if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
+                    continue
+                if key.value in keys:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value} is given twice", problem_mark=key.start_mark)
+                keys.add(key.value)
 
 
 def _pairs(overrides: Mapping[str, Any] | Sequence[str]) -> list[tuple[str, Any]]:

@@ -75,6 +75,8 @@ def test_overrides_come_as_a_mapping_or_as_text() -> None:
         ("[1, 2]", "expected sections model and training, found list"),
         ("model: 3", "model must be a section of keys, found 3"),
         ("training:\n  schedule: {warmup: 1, warmup: 2}", "not YAML: .*warmup is given twice"),
+        ("a: [{b: {c: 1, c: 2}}]", "not YAML: .*c is given twice"),
+        ("training: &a {runtime: *a}", r"training\.runtime\.runtime: no such setting"),
         ("model: !!python/object/apply:os.getcwd []", "not YAML: could not determine a constructor"),
         ("a: &a [*a]", "a: no such setting; the file has model, training"),
         ("[" * 5000, "not YAML"),
