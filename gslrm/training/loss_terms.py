@@ -23,14 +23,14 @@ def masked_l2(
     rendering: Float[Tensor, "n 3 h w"], target: Float[Tensor, "n 3 h w"], mask: Float[Tensor, "n 1 h w"]
 ) -> Float[Tensor, ""]:
     """Squared error summed over the foreground (mask > 0.5) of all images, over 3·max(1, foreground pixels)."""
-    return _mean_where(mask > 0.5, (rendering - target).square())
+    return _mean_square_where(mask > 0.5, rendering - target)
 
 
 def background(
     rendering: Float[Tensor, "n 3 h w"], colour: Float[Tensor, "3"], mask: Float[Tensor, "n 1 h w"]
 ) -> Float[Tensor, ""]:
     """Mean squared distance to the background's colour where mask < 0.5; 0 where there is no background."""
-    return _mean_where(mask < 0.5, (rendering - colour.view(1, 3, 1, 1)).square())
+    return _mean_square_where(mask < 0.5, rendering - colour.view(1, 3, 1, 1))
 
 
 def pixel_alignment(
@@ -63,6 +63,7 @@ def points_distance(xyz: Float[Tensor, "b v 3 h w"], origin: Float[Tensor, "b v 
     return (distance - target).square().mean()
 
 
-def _mean_where(shown: Tensor, error: Tensor) -> Tensor:
-    # where(), not a product: what lies outside, NaN included, must not count.
-    return error.where(shown, 0.0).sum() / (error.shape[1] * shown.sum().clamp(min=1))
+def _mean_square_where(shown: Tensor, difference: Tensor) -> Tensor:
+    # where(), not a product, and before the square: what lies outside, NaN included, must count neither in the value
+    # nor in the gradient.
+    return difference.where(shown, 0.0).square().sum() / (difference.shape[1] * shown.sum().clamp(min=1))
