@@ -91,6 +91,11 @@ def test_a_mask_is_only_needed_by_terms_that_count() -> None:
     with pytest.raises(ConfigError, match="background_loss_weight needs a mask"):
         load_config("tiny", bare)
     load_config("tiny", [*bare, "training.losses.background_loss_weight=0"])
+    masked = [
+        "training.dataset.remove_alpha=true",
+        *(f"training.losses.{w}_loss_weight=0" for w in ("l2", "ssim", "background")),
+    ]
+    load_config("tiny", [*masked, "training.losses.lpips_loss_weight=1"])
 
 
 def test_precision_follows_use_amp() -> None:

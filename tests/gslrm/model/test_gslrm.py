@@ -135,6 +135,14 @@ def test_checkpointing_changes_no_gradient(batch: ViewBatch, amp: bool) -> None:
         assert torch.equal(a, c)
 
 
+def test_blocks_are_recomputed_when_asked(batch: ViewBatch) -> None:
+    for every, calls in ((0, 1), (1, 2)):
+        model, seen = GSLRM(TINY, grad_checkpoint_every=every), []
+        model.transformer_layers[0].register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
+        total(run(model, batch)).backward()
+        assert len(seen) == calls
+
+
 def test_permuting_views_permutes_their_gaussians(batch: ViewBatch) -> None:
     model, order = spread(GSLRM(TINY)), [2, 0, 1]
     moved = ViewBatch(batch.images[:, order], batch.c2w[:, order], batch.intrinsics[:, order], batch.scenes)
