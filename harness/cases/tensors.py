@@ -48,6 +48,8 @@ class MaskedPair:
 def build_pair(case: LossCase, folder: ImageFolder | None = None) -> MaskedPair:
     """The case's tensors, float32 on the CPU; the same bits for the same case on every machine.
 
+    Image i of a batch is the one image of a case whose seed is i larger, so a batch can be taken apart.
+
     Raises:
         UsageError: the case uses a picture that isn't there.
     """
@@ -57,7 +59,7 @@ def build_pair(case: LossCase, folder: ImageFolder | None = None) -> MaskedPair:
         mask = own_mask
         if case.mask.kind is not MaskKind.OWN or mask is None:
             kind = MaskKind.FULL if case.mask.kind is MaskKind.OWN else case.mask.kind
-            numbers = RandomNumbers(case.seed, index, _MASK)
+            numbers = RandomNumbers(case.seed + index, _MASK)
             mask = draw_mask(replace(case.mask, kind=kind), case.height, case.width, numbers)
         rendering = np.clip(_perturbed(case, index, target, mask, folder), 0.0, 1.0)
         renderings.append(rendering)
@@ -82,7 +84,7 @@ def other_background(case: LossCase, pair: MaskedPair) -> MaskedPair:
 def _target(
     case: LossCase, index: int, folder: ImageFolder | None, stream: int = _PICTURE
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
-    numbers = RandomNumbers(case.seed, index, stream)
+    numbers = RandomNumbers(case.seed + index, stream)
     return draw_picture(case.picture, case.height, case.width, numbers, folder)
 
 
@@ -94,7 +96,7 @@ def _perturbed(
     folder: ImageFolder | None,
 ) -> NDArray[np.float64]:
     kind, magnitude = case.perturbation.kind, case.perturbation.magnitude
-    numbers = RandomNumbers(case.seed, index, _PERTURBATION)
+    numbers = RandomNumbers(case.seed + index, _PERTURBATION)
     if kind is PerturbationKind.OFFSET:
         return target + magnitude
     if kind is PerturbationKind.NOISE:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from hypothesis import Phase, given, seed, target
 from hypothesis.strategies import SearchStrategy
@@ -24,6 +25,7 @@ from harness.protocols import LossSubject
 # What a person can take in at a glance, and how many such cases are tried where shrinking didn't get there.
 _SMALL_SIDE = 16
 _SMALL_CASES = 400
+_NEARBY_SEEDS = 40
 
 
 def check_loss_case(
@@ -111,13 +113,35 @@ def search_loss(
     if property_.searched and not search.has_failed and not search.out_of_time:
         run_quietly(climb)
     if search.has_failed and not _is_small(search.smallest, property_):
-        # Where rounding decides, no path of failing cases need lead from a large one to a small one: look afresh.
-        largest = search.smallest
+        # Where rounding decides, no path of failing cases need lead from a large one to a small one.
+        _look_nearby(search, run, property_)
+    if search.has_failed and not _is_small(search.smallest, property_):
+        large = search.smallest
         search.allow_shrinking(_SMALL_CASES)
         run_quietly(draw_small)
-        if not _is_small(search.smallest, property_) and largest is not None:
-            search.restore_smallest(largest)
+        if not _is_small(search.smallest, property_) and large is not None:
+            search.restore_smallest(large)
     return search.result()
+
+
+def _look_nearby(search: Search, run: Callable[[LossCase], None], property_: LossProperty) -> None:
+    """Try the batch's images one by one, then cases like it but of a few small sizes and other seeds."""
+    large = search.smallest
+    assert isinstance(large, LossCase)
+    images = property_.fewest_images
+    alone = replace(large, batch=images, views=1)
+    candidates = [replace(alone, seed=large.seed + index) for index in range(large.images)]
+    candidates += [
+        replace(alone, seed=seed, height=height, width=width)
+        for height, width in ((11, 11), (11, 14), (14, 11), (13, 13), (16, 16))
+        for seed in range(_NEARBY_SEEDS)
+    ]
+    search.allow_shrinking(len(candidates))
+    for candidate in candidates:
+        run_quietly(lambda case=candidate: run(case))  # type: ignore[misc]
+        if search.smallest == candidate and _is_small(candidate, property_):
+            return
+    search.restore_smallest(large)
 
 
 def _is_small(case: Case | None, property_: LossProperty) -> bool:

@@ -101,7 +101,7 @@ class Session:
                 self.loss,
                 loss_property,
                 precision,
-                examples=self.settings.max_examples,
+                examples=self.settings.max_examples * loss_property.effort,
                 seed_=self.settings.seed,
                 folder=self.folder,
                 suspects=suspects,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -22,6 +23,8 @@ from harness.properties.verdict import VACUOUS, Verdict
 from harness.subjects.step import StepFactory
 
 _LONGEST_PROGRAM = 10
+# Micro-steps that a person can follow.
+_SMALL = 3
 
 
 def check_step_case(factory: StepFactory, property_: StepProperty, precision: Precision, case: StepCase) -> Verdict:
@@ -110,4 +113,33 @@ def search_step(
             ),
         )
     )
+    if search.has_failed and not _is_small(search.smallest):
+        _try_parts(search, factory, property_, precision)
     return search.result()
+
+
+def _try_parts(search: Search, factory: StepFactory, property_: StepProperty, precision: Precision) -> None:
+    """Try every few actions of the failing program, in their order, under every accumulation.
+
+    Hypothesis' shrinking seldom finds its way from a long window to a short one, where both program and setting change.
+    """
+    large = search.smallest
+    assert isinstance(large, StepCase)
+    parts = [part for length in range(1, _SMALL + 1) for part in itertools.combinations(large.actions, length)]
+    candidates = [
+        replace(large, actions=part, accumulation=accumulation)
+        for part in dict.fromkeys(parts)
+        for accumulation in ACCUMULATIONS
+    ]
+    search.allow_shrinking(len(candidates))
+    for candidate in candidates:
+        search.starting(candidate)
+        verdict = check_step_case(factory, property_, precision, candidate)
+        run_quietly(lambda case=candidate, v=verdict: search.ran(case, v))  # type: ignore[misc]
+        if search.smallest == candidate:
+            return
+    search.restore_smallest(large)
+
+
+def _is_small(case: Case | None) -> bool:
+    return isinstance(case, StepCase) and case.micro_steps <= _SMALL

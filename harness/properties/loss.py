@@ -26,6 +26,7 @@ class LossProperty:
         masked_only: why the claim says nothing of a bare loss, or empty.
         perturbations, masks, flaws, fewest_images: the cases that it speaks of.
         searched: the verdict's badness is worth climbing.
+        effort: how many times the examples asked for are run: more where a check is cheap and a break is rare.
     """
 
     name: str
@@ -37,6 +38,7 @@ class LossProperty:
     flaws: tuple[Flaw | None, ...] = (None,)
     fewest_images: int = 1
     searched: bool = False
+    effort: int = 1
 
     def inapplicable(self, kind: LossKind) -> str | None:
         """Why the property doesn't apply to this kind of loss, or ``None``."""
@@ -46,7 +48,7 @@ class LossProperty:
 _NO_MASK = "a bare loss takes no mask"
 
 LOSS_PROPERTIES: tuple[LossProperty, ...] = (
-    LossProperty("range", "The loss lies in [0, 2].", loss_value.range_, searched=True),
+    LossProperty("range", "The loss lies in [0, 2].", loss_value.range_, searched=True, effort=3),
     LossProperty("finite", "The loss and its gradient are finite.", loss_value.finite),
     LossProperty(
         "identity",
