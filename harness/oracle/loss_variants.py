@@ -81,7 +81,7 @@ def _foreground_mean(error: Float[Tensor, "n c h w"], shown: Bool[Tensor, "n 1 h
 
 
 def _differentiated(pair: MaskedPair, loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Truth:
-    """Value and gradient of ``loss(composited rendering, composited target, foreground)`` at the pair's exact values."""
+    """Value and gradient of ``loss(composited rendering, composited target, foreground)`` at exact values."""
     shown = (pair.mask > 0.5).cpu()
     rendering = pair.rendering.detach().cpu().double().requires_grad_()
     target = pair.target.detach().cpu().double()
