@@ -119,7 +119,7 @@ def _entry_to_json(entry: Entry, prefix: str, arrays: dict[str, Tensor]) -> dict
     for name, term in entry.terms.items():
         key = f"{prefix}/{name}"
         if isinstance(term, Array):
-            arrays[key] = term.data
+            arrays[key] = term.data.clone()  # safetensors refuses shared memory
             terms[name] = {
                 "array": key,
                 "shape": list(term.shape),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import statistics
 import time
@@ -53,14 +54,12 @@ class Side:
     def measure(self, case: Case) -> Observed | Raised:
         """What the subject gives on the case."""
         assert self._kind is not None
-        self._connection.send((case, 0))
-        answer: Observed | Raised = self._answer()
+        answer: Observed | Raised = self._asked(case, 0)
         return answer
 
     def seconds(self, case: Case, repeats: int) -> float:
         """The median time of a run on the case."""
-        self._connection.send((case, repeats))
-        return float(self._answer())
+        return float(self._asked(case, repeats))
 
     def close(self) -> None:
         """End the process."""
@@ -68,6 +67,12 @@ class Side:
         self._process.join(timeout=5)
         if self._process.is_alive():
             self._process.kill()
+
+    def _asked(self, case: Case, repeats: int) -> Any:
+        # To a dead process nothing can be sent; why it died, it may have said before.
+        with contextlib.suppress(BrokenPipeError):
+            self._connection.send((case, repeats))
+        return self._answer()
 
     def _answer(self) -> Any:
         try:

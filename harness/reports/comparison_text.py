@@ -53,7 +53,7 @@ def comparison_report(comparison: Comparison, a: str, b: str) -> dict[str, Any]:
         "by_size": [
             {
                 "least": least,
-                "below": str(below),
+                "below": None if below == math.inf else below,
                 "terms": [_finite(vars(s)) for s in comparison.summaries(least, below)],
             }
             for least, below in _BANDS
