@@ -40,14 +40,19 @@ def replay(path: Path, given: Settings) -> Replayed:
         HarnessError: no answer: the file, subject, property or precision is not to be had here.
     """
     file = read_case_file(path)
+    verdict = _verdict(file, Session(settings_for(file, given)))
+    if verdict.holds:
+        return Replayed(file, Answer.FIXED, "the property holds for this case")
+    return Replayed(file, Answer.FAILED, verdict.message)
+
+
+def settings_for(file: CaseFile, given: Settings) -> Settings:
+    """The file's own subject, root and pictures, where none are given instead."""
     settings = file.settings()
     for name in ("loss", "step", "subject_root", "images"):
         if getattr(given, name) is not None and (name not in ("loss", "step") or name == file.task.kind.value):
             settings = replace(settings, **{name: getattr(given, name)})
-    verdict = _verdict(file, Session(settings))
-    if verdict.holds:
-        return Replayed(file, Answer.FIXED, "the property holds for this case")
-    return Replayed(file, Answer.FAILED, verdict.message)
+    return settings
 
 
 def _verdict(file: CaseFile, session: Session) -> Verdict:

@@ -64,13 +64,13 @@ class LossTrial:
     def value(self, pair: MaskedPair) -> float:
         """The subject's value alone, without a graph."""
         with torch.no_grad(), self.precision.context():
-            return float(self._call(pair.rendering, pair))
+            return float(self.forward(pair.rendering, pair))
 
     def measure(self, pair: MaskedPair) -> Measurement:
         """The subject's value and gradient."""
         rendering = pair.rendering.detach().clone(memory_format=torch.preserve_format).requires_grad_()
         with self.precision.context():
-            loss = self._call(rendering, pair)
+            loss = self.forward(rendering, pair)
         if not loss.requires_grad:
             return Measurement(float(loss.detach()), torch.zeros_like(pair.rendering, dtype=torch.float64).cpu(), 1.0)
         for scale in _LOSS_SCALES if self.precision.needs_scaler else (1.0,):
@@ -81,7 +81,8 @@ class LossTrial:
                 break
         return Measurement(float(loss.detach()), gradient.detach().double().cpu() / scale, scale)
 
-    def _call(self, rendering: Tensor, pair: MaskedPair) -> Tensor:
+    def forward(self, rendering: Tensor, pair: MaskedPair) -> Tensor:
+        """The subject called with this rendering in the pair's place, in whatever context is current."""
         if self.subject.kind is LossKind.BARE:
             # What a caller of a bare loss does himself.
             shown = replace(pair, rendering=rendering).composited()

@@ -1,0 +1,186 @@
+"""GS-LRM's training: passes under autocast, steps by :class:`AmpStep`, several processes if need be."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from gslrm.config import Config, OptimizerConfig, ScheduleConfig
+from gslrm.data.images import background_rgb
+from gslrm.data.views import ViewBatch
+from gslrm.model.checkpoint import Checkpoint, CheckpointError, load_weights, read_checkpoint, save_checkpoint
+from gslrm.model.gslrm import GSLRM
+from gslrm.rendering import render_batch
+from gslrm.training.amp_step import AmpStep, StepOutcome
+from gslrm.training.loss_computer import LossComputer, Losses
+from gslrm.training.monitor import StepMonitor
+
+_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """One pass forward and backward: its losses and the rendered views (b, v, 3, h, w), in [0, 1] or beyond."""
+
+    losses: Losses
+    rendering: Float[Tensor, "b v 3 h w"]
+
+
+class Trainer:
+    """A model, its loss, optimizer, scaler and schedule.
+
+    Args:
+        config: as the YAML files give it.
+        device: ``cpu`` or ``cuda``.
+        losses: instead of what the configuration says.
+        monitor: logs skips and losses out of range; ``None`` for none.
+
+    With ``torch.distributed`` initialised, the model is wrapped for it, all processes start from rank 0's weights
+    and decide alike about every step.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        device: torch.device | str = "cpu",
+        *,
+        losses: LossComputer | None = None,
+        monitor: StepMonitor | None = None,
+    ) -> None:
+        self.config = config
+        self.device = torch.device(device)
+        training = config.training
+        runtime = training.runtime
+        self.background = background_rgb(training.dataset.background_color)
+        self.model = GSLRM(config.model, seed=runtime.seed, grad_checkpoint_every=runtime.grad_checkpoint_every).to(
+            self.device
+        )
+        self.losses = (losses or LossComputer(training.losses, self.background)).to(self.device)
+        self.amp_dtype = _DTYPES[runtime.precision]
+        optimizer = make_optimizer(self.model, training.optimizer)
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        self._module: nn.Module = DistributedDataParallel(self.model) if distributed else self.model
+        self.step = AmpStep(
+            optimizer,
+            torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype == torch.float16),
+            make_schedule(optimizer, training.schedule),
+            grad_accum_steps=runtime.grad_accum_steps,
+            grad_clip_norm=runtime.grad_clip_norm,
+            allowed_gradnorm_factor=runtime.allowed_gradnorm_factor,
+            monitor=monitor,
+            agree=_largest_of_all if distributed else None,
+        )
+
+    def train_step(self, batch: ViewBatch) -> PassResult:
+        """One pass: reconstruct from the input views, render all views, back-propagate the loss.
+
+        Raises:
+            SceneError, ValueError: the batch doesn't fit the model.
+        """
+        batch = batch.to(self.device)
+        with self._synchronised_on_the_last_pass():
+            result = self.forward(batch)
+            self.step.backward(result.losses.total)
+        return PassResult(result.losses, result.rendering.detach())
+
+    def optimizer_step(self) -> StepOutcome | None:
+        """End the accumulation window if it is full; ``None`` while it is open."""
+        return self.step.step()
+
+    def forward(self, batch: ViewBatch) -> PassResult:
+        """Reconstruct, render and weigh, under autocast; nothing is back-propagated."""
+        seen = batch.first(self.config.training.dataset.num_input_views)
+        enabled = self.amp_dtype != torch.float32
+        with torch.autocast(self.device.type, dtype=self.amp_dtype if enabled else None, enabled=enabled):
+            made = self._module(seen.images[:, :, :3], seen.c2w, seen.intrinsics)
+            height, width = batch.images.shape[-2:]
+            drawn = render_batch(made.gaussians, batch.c2w, batch.intrinsics, height, width, self.background)
+            has_mask = batch.images.shape[2] == 4
+            losses = self.losses(
+                drawn.image,
+                batch.images,
+                made,
+                input_mask=seen.images[:, :, 3:] if has_mask else None,
+                update=self.step.param_update_step,
+            )
+        return PassResult(losses, drawn.image)
+
+    def save(self, path: Path) -> None:
+        """Write everything that a resumed run needs, in one move."""
+        state = self.step.state_dict()
+        save_checkpoint(
+            path,
+            Checkpoint(
+                model=self.model.state_dict(),
+                optimizer=state["optimizer"],
+                lr_scheduler=state["lr_scheduler"],
+                fwdbwd_pass_step=state["fwdbwd_pass_step"],
+                param_update_step=state["param_update_step"],
+                extra={"scaler": state["scaler"], "window": state["window"]},
+            ),
+        )
+
+    def resume(self, path: Path) -> None:
+        """Continue from a file of :meth:`save`.
+
+        Raises:
+            CheckpointError: the file can't be read, fits another model, or holds no training state.
+        """
+        saved = read_checkpoint(path, self.device)
+        if saved.optimizer is None or saved.lr_scheduler is None or not {"scaler", "window"} <= set(saved.extra):
+            raise CheckpointError(f"{path}: holds weights but no whole training state: it can't be resumed")
+        load_weights(self.model, saved.model, path)
+        try:
+            self.step.load_state_dict(
+                {
+                    "optimizer": saved.optimizer,
+                    "scaler": saved.extra["scaler"],
+                    "lr_scheduler": saved.lr_scheduler,
+                    "fwdbwd_pass_step": saved.fwdbwd_pass_step,
+                    "param_update_step": saved.param_update_step,
+                    "window": saved.extra["window"],
+                }
+            )
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+
+    def _synchronised_on_the_last_pass(self) -> AbstractContextManager[None]:
+        if isinstance(self._module, DistributedDataParallel) and not self.step.next_backward_ends_window:
+            return self._module.no_sync()
+        return contextlib.nullcontext()
+
+
+def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW with weight decay on parameters of two dimensions or more."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2))
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, config: ScheduleConfig) -> torch.optim.lr_scheduler.LambdaLR:
+    """A linear rise over ``warmup`` optimizer steps, then a cosine down to 0 at ``total_steps``."""
+
+    def factor(update: int) -> float:
+        if update < config.warmup:
+            return (update + 1) / config.warmup
+        share = (update - config.warmup) / max(1, config.total_steps - config.warmup)
+        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def _largest_of_all(verdicts: Tensor) -> Tensor:
+    torch.distributed.all_reduce(verdicts, op=torch.distributed.ReduceOp.MAX)
+    return verdicts

@@ -1,0 +1,43 @@
+"""``harness explain FILE``: where does this case's loss lose its digits?"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from harness.cli.check import add_subject_options
+from harness.config import Settings
+from harness.errors import ExitCode
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "explain",
+        help="follow a loss case's rounding op by op",
+        description="Rerun a loss case and show where its rounding goes beyond what the dtypes should give: the first "
+        "such op, every cancellation with the digits it loses, and numbers that should be one and are not.",
+    )
+    parser.add_argument("file", metavar="CASE", type=Path, help="a case file, as harness check leaves them")
+    add_subject_options(parser)
+    parser.add_argument("--precision", metavar="NAME", help="explain under this precision instead of the file's")
+    parser.add_argument("--brief", action="store_true", help="show only what stands out, not every op")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the whole trace there")
+    parser.add_argument("--picture", metavar="FILE", type=Path, help="draw error maps next to the images, as PNG")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Explain; the exit code is 0 where that was possible."""
+    from harness.findings.explain import explain
+    from harness.reports.words import describe
+
+    given = Settings(loss=options.loss, subject_root=options.subject_root, images=options.images)
+    explanation = explain(options.file, given, options.precision)
+    print(f"{given.loss or explanation.file.spec}\n{describe(explanation.file.case)}")
+    print(explanation.as_text(brief=options.brief))
+    if options.json:
+        explanation.write_json(options.json)
+    if options.picture:
+        explanation.write_picture(options.picture)
+    return ExitCode.HELD

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gslrm.config import ConfigError, LossesConfig, load_config
+from gslrm.data.synthetic import synthetic_scene
+from gslrm.data.views import ViewBatch, stack_views
+from gslrm.model.gslrm import GSLRM, Reconstruction
+from gslrm.model.utils_losses import MaskedSsimLoss
+from gslrm.training import loss_terms
+from gslrm.training.loss_computer import LossComputer
+
+EVERY = LossesConfig(
+    l2_loss_weight=1.0,
+    ssim_loss_weight=0.5,
+    perceptual_loss_weight=0.5,
+    lpips_loss_weight=0.25,
+    pixelalign_loss_weight=0.1,
+    pointsdist_loss_weight=0.1,
+    background_loss_weight=0.3,
+    l2_warmup_steps=3,
+    warmup_pointsdist_loss_weight=0.7,
+    perceptual_weights_file="unused",
+)
+
+
+class _MeanDifference(nn.Module):
+    """Stands in for a network."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return (x - y).abs().mean()
+
+
+def _computer(config: LossesConfig = EVERY) -> LossComputer:
+    return LossComputer(config, perceptual=_MeanDifference(), lpips=_MeanDifference())
+
+
+@pytest.fixture(scope="module")
+def scene() -> ViewBatch:
+    return stack_views([synthetic_scene(4, 16).select([0, 1, 2])])
+
+
+@pytest.fixture(scope="module")
+def made(scene: ViewBatch) -> Reconstruction:
+    model = GSLRM(load_config("tiny", {"model.image_tokenizer.image_size": 16}).model)
+    return model(scene.images[:, :2, :3], scene.c2w[:, :2], scene.intrinsics[:, :2])
+
+
+def _rendering(scene: ViewBatch) -> Tensor:
+    return (scene.images[:, :, :3] * 0.9 + 0.02).requires_grad_()
+
+
+def test_the_total_is_the_weighted_sum(scene: ViewBatch, made: Reconstruction) -> None:
+    losses = _computer()(_rendering(scene), scene.images, made, input_mask=scene.images[:, :2, 3:], update=3)
+    assert set(losses.terms) == {"l2", "ssim", "perceptual", "lpips", "pixelalign", "pointsdist", "background"}
+    weights = _computer().weights(3)
+    total = sum(weights[name] * float(term.detach()) for name, term in losses.terms.items())
+    assert losses.total.item() == pytest.approx(total, rel=1e-6)
+    assert losses.total.dtype == torch.float32
+
+
+def test_each_image_term_is_its_own_function(scene: ViewBatch) -> None:
+    config = LossesConfig(ssim_loss_weight=0.5, background_loss_weight=1.0)
+    rendering = _rendering(scene)
+    terms = _computer(config)(rendering, scene.images).terms
+    images, target, mask = rendering.flatten(0, 1), scene.images[0, :, :3], scene.images[0, :, 3:]
+    assert terms["l2"].item() == loss_terms.masked_l2(images, target, mask).item()
+    assert terms["ssim"].item() == MaskedSsimLoss()(images, target, mask).item()
+    assert terms["background"].item() == loss_terms.background(images, torch.ones(3), mask).item()
+
+
+def test_warm_up_silences_the_networks_and_weighs_the_points() -> None:
+    warming, later = _computer().weights(2), _computer().weights(3)
+    assert (warming["perceptual"], warming["lpips"], warming["pointsdist"]) == (0.0, 0.0, 0.7)
+    assert (later["perceptual"], later["lpips"], later["pointsdist"]) == (0.5, 0.25, 0.1)
+
+
+def test_a_term_that_weighs_nothing_is_not_computed(scene: ViewBatch) -> None:
+    class Refuses(nn.Module):
+        def forward(self, *_: Tensor) -> Tensor:
+            raise AssertionError
+
+    terms = LossComputer(LossesConfig(ssim_loss_weight=0.0), perceptual=Refuses())(
+        _rendering(scene), scene.images
+    ).terms
+    assert set(terms) == {"l2"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_around_it_changes_nothing(scene: ViewBatch, made: Reconstruction, dtype: torch.dtype) -> None:
+    computer = LossComputer(replace(EVERY, perceptual_loss_weight=0.0, lpips_loss_weight=0.0))
+    plain = computer(_rendering(scene), scene.images, made)
+    with torch.autocast("cpu", dtype=dtype):
+        inside = computer(_rendering(scene), scene.images, made)
+    assert inside.numbers() == plain.numbers()
+
+
+def test_statistics(scene: ViewBatch) -> None:
+    rendering = scene.images[:, :, :3].clone()
+    same = _computer(LossesConfig())(rendering, scene.images).numbers()
+    assert same["psnr"] == pytest.approx(80.0)
+    assert same["mask_iou"] > 0.7
+    assert same["target_mean"] == pytest.approx(float(rendering.mean()), rel=1e-6)
+    white = _computer(LossesConfig())(torch.ones_like(rendering), scene.images).numbers()
+    assert white["mask_iou"] == 0.0
+    assert white["rendering_min"] == white["rendering_max"] == 1.0
+    assert white["psnr"] == pytest.approx(-10 * math.log10(white["l2"]), rel=1e-6)
+
+
+def test_renderings_are_clamped_unless_told_not_to(scene: ViewBatch) -> None:
+    beyond = scene.images[:, :, :3] + 2.0
+    clamped = _computer(LossesConfig(ssim_loss_weight=0.0))(beyond, scene.images).total.item()
+    free = _computer(LossesConfig(ssim_loss_weight=0.0, clamp_rendering=False))(beyond, scene.images).total.item()
+    assert clamped < 1.0
+    assert free == pytest.approx(4.0, rel=1e-5)
+
+
+def test_nan_in_the_picture_is_nan_in_the_loss_and_no_exception(scene: ViewBatch) -> None:
+    rendering = _rendering(scene).detach().clone()
+    rendering[0, 0, :, 8, 8] = math.nan
+    images = scene.images.clone()
+    images[0, 0, 3, 8, 8] = 1.0
+    assert math.isnan(_computer(LossesConfig())(rendering, images).total.item())
+
+
+def test_what_is_missing_is_named(scene: ViewBatch, made: Reconstruction) -> None:
+    with pytest.raises(ConfigError, match="perceptual_weights_file"):
+        LossComputer(LossesConfig(perceptual_loss_weight=1.0))
+    with pytest.raises(ValueError, match="needs a mask"):
+        _computer(LossesConfig())(_rendering(scene), scene.images[:, :, :3])
+    with pytest.raises(ValueError, match="reconstruction"):
+        _computer()(_rendering(scene), scene.images)
+    with pytest.raises(ValueError, match="do not fit"):
+        _computer(LossesConfig())(_rendering(scene)[:, :2], scene.images)
+    with pytest.raises(ValueError, match="5 channels"):
+        _computer(LossesConfig())(_rendering(scene), torch.zeros(1, 3, 5, 16, 16))
