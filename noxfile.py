@@ -5,7 +5,7 @@ from __future__ import annotations
 import nox
 
 nox.options.default_venv_backend = "venv"
-nox.options.sessions = ["lint", "tests", "check"]
+nox.options.sessions = ["lint", "tests", "check", "golden"]
 nox.options.reuse_existing_virtualenvs = True
 
 
@@ -34,3 +34,10 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
+
+
+@nox.session
+def golden(session: nox.Session) -> None:
+    """python -m harness golden check"""
+    _install(session, "test")
+    session.run("python", "-m", "harness", "golden", "check", *session.posargs)

@@ -36,6 +36,7 @@ class Settings:
         max_time: seconds after which no further example is started; ``None`` for no limit.
         images: folder of the user's own pictures; ``None`` for those that scikit-image ships.
         cases_dir: where case files are written.
+        golden_dir: the goldens' folder: ``suite.toml`` and what is recorded.
         workers: processes that share the work; 0 for one per processor.
     """
 
@@ -50,6 +51,7 @@ class Settings:
     max_time: float | None = None
     images: str | None = None
     cases_dir: str = ".harness/cases"
+    golden_dir: str = "golden"
     workers: int = 0
 
 

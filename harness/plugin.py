@@ -1,11 +1,13 @@
 """The pytest plugin: a user's own test run gets the properties as tests.
 
-``pytest --harness-loss=SPEC --harness-step=SPEC`` adds one test for each property and precision.  Without these options
-the plugin does nothing, and imports nothing heavy.
+``pytest --harness-loss=SPEC --harness-step=SPEC`` adds one test for each property and precision, and
+``pytest --harness-golden`` one for each golden and precision.  Without these options the plugin does nothing, and
+imports nothing heavy.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -33,15 +35,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--harness-max-examples", type=int, metavar="N", help="examples per test (100)")
     group.addoption("--harness-seed", type=int, metavar="N", help="the same seed gives the same cases (0)")
 
+    group.addoption(
+        "--harness-golden",
+        nargs="?",
+        const="",
+        metavar="PATTERN",
+        help="check the goldens (whose name the pattern, or a part of it, fits)",
+    )
+    group.addoption("--harness-golden-dir", metavar="DIR", help="the goldens' folder (golden)")
+    group.addoption("--harness-golden-reason", metavar="TEXT", help="why goldens are recorded anew; kept in the files")
+    regressions = (
+        ("--force-regen", "record anew each golden that fails; its test fails all the same"),
+        ("--regen-all", "record all goldens anew; their tests don't fail"),
+    )
+    for option, meaning in regressions:
+        # pytest-regressions has the same two, with the same meaning: whichever plugin comes first defines them.
+        with contextlib.suppress(ValueError):
+            group.addoption(option, action="store_true", default=False, help=meaning)
+
 
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     """Add the properties behind the run's own tests; every xdist worker adds the same."""
-    if not (config.getoption("harness_loss") or config.getoption("harness_step")):
-        return
     try:
-        settings = _settings(config)
-        collector = _Properties.from_parent(session, name="harness", settings=settings)
-        items.extend(collector.collect())
+        if config.getoption("harness_loss") or config.getoption("harness_step"):
+            collector = _Properties.from_parent(session, name="harness", settings=_settings(config))
+            items.extend(collector.collect())
+        if config.getoption("harness_golden") is not None:
+            from harness.golden_tests import golden_items
+
+            items.extend(golden_items(session, config))
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from error
 

@@ -75,6 +75,7 @@ class StepReport:
     stepped: bool | None
     grad_norm: float | None
     scale: float | None
+    reason: str | None = None
 
 
 class StepDriver(Protocol):

@@ -22,7 +22,7 @@ ROOMS = [
     {"findings"},
     {"goldens"},
     {"reports"},
-    {"cli", "plugin", "__main__"},
+    {"cli", "plugin", "golden_tests", "__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
 

@@ -7,10 +7,12 @@ import enum
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.cases.descriptors import Case, LossCase, StepCase
 from harness.errors import UsageError
+
+T = TypeVar("T")
 
 _KINDS: dict[str, type] = {"loss": LossCase, "step": StepCase}
 _LIMITS = {
@@ -25,6 +27,9 @@ _LIMITS = {
     "accumulation": (1, 64),
     "scale_exponent": (-24, 24),
     "growth_interval": (1, 10**6),
+    "gaussians": (0, 4096),
+    "size": (1, 512),
+    "hidden_mask_value": (0.0, 0.5),
 }
 
 
@@ -45,6 +50,32 @@ def case_from_json(data: Any, where: str) -> Case:
     fields = {key: value for key, value in data.items() if key != "kind"}
     case: Case = _build(_KINDS[data["kind"]], fields, where)
     return case
+
+
+def descriptor_to_json(descriptor: Any) -> dict[str, Any]:
+    """Any frozen dataclass of plain values as a plain dictionary, without a kind."""
+    return dict(_plain(dataclasses.asdict(descriptor)))
+
+
+def descriptor_from_json(cls: type[T], data: Any, where: str, complete: bool = True) -> T:
+    """The descriptor of this class that the dictionary describes; with ``complete=False`` lacking fields, at any
+    depth, have their defaults.
+
+    Raises:
+        UsageError: as :func:`case_from_json`.
+    """
+    if not complete and isinstance(data, Mapping):
+        data = _over(descriptor_to_json(cls()), data)
+    built: T = _build(cls, data, where)
+    return built
+
+
+def _over(default: dict[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(default)
+    for key, value in data.items():
+        both = isinstance(value, Mapping) and isinstance(default.get(key), dict)
+        merged[key] = _over(default[key], value) if both else value
+    return merged
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,1 @@
+"""Recorded values that guard a refactor: record, compare, update, drift."""

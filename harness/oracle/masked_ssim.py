@@ -51,9 +51,15 @@ def masked_ssim_truth(pair: MaskedPair, neutral_value: float = 0.5) -> Truth:
 
 def ssim_loss(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
     """1 − SSIM of two float64 batches, differentiable."""
-    taps = torch.exp(-((torch.arange(_SIZE, dtype=torch.float64) - _SIZE // 2) ** 2) / (2 * _SIGMA**2))
-    window = torch.outer(taps, taps).flatten()[:, None]
-    window = window / window.sum()
+    one_minus_l, one_minus_cs = window_terms(x, y)
+    return (one_minus_l + one_minus_cs - one_minus_l * one_minus_cs).mean()
+
+
+def window_terms(
+    x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]
+) -> tuple[Float[Tensor, "n c windows"], Float[Tensor, "n c windows"]]:
+    """1 − l and 1 − cs of every window of two float64 batches, differentiable; windows row by row."""
+    window = gaussian_window()
     planes = x.shape[0] * x.shape[1]
     # (planes, 121, windows): every window's pixels.
     a, b = (F.unfold(image.reshape(planes, 1, *image.shape[2:]), _SIZE) for image in (x, y))
@@ -64,4 +70,11 @@ def ssim_loss(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]) -> Float
     )
     one_minus_l = mean_d.square() / (mean_a.square() + mean_b.square() + C1)
     one_minus_cs = variance_d / (variance_a + variance_b + C2)
-    return (one_minus_l + one_minus_cs - one_minus_l * one_minus_cs).mean()
+    return one_minus_l.reshape(*x.shape[:2], -1), one_minus_cs.reshape(*x.shape[:2], -1)
+
+
+def gaussian_window() -> Float[Tensor, "121 1"]:
+    """The window's weights, row by row, float64, of sum 1."""
+    taps = torch.exp(-((torch.arange(_SIZE, dtype=torch.float64) - _SIZE // 2) ** 2) / (2 * _SIGMA**2))
+    window = torch.outer(taps, taps).flatten()[:, None]
+    return window / window.sum()

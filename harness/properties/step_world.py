@@ -54,7 +54,7 @@ class Snapshot:
 class Observation:
     """One action: what was there before and after, what the step said, and what was expected.
 
-    ``raised`` ends the program: nothing after it is observed.
+    ``raised`` ends the program: nothing after it is observed.  ``loss`` is ``None`` where the action has none.
     """
 
     action: Action
@@ -63,6 +63,7 @@ class Observation:
     expected: Expected
     report: StepReport | None
     raised: Exception | None
+    loss: float | None = None
 
 
 class StepWorld:
@@ -76,13 +77,15 @@ class StepWorld:
     def act(self, action: Action) -> Observation:
         """Run one action. A subject that doesn't fit raises :class:`SubjectError`; what it else raises is observed."""
         before = self.snapshot()
-        report, raised = None, None
+        report, raised, value = None, None, None
         expected = self._model.after(action)
         try:
             if action is Action.RESTORE:
                 self._restore()
             else:
-                report = self._driver.micro_step(self._loss(action))
+                loss = self._loss(action)
+                value = float(loss.detach())
+                report = self._driver.micro_step(loss)
         except SubjectError:
             raise
         except Exception as error:
@@ -90,7 +93,7 @@ class StepWorld:
         after = self.snapshot()
         if after.scaler in expected.scaler:
             self._model.adopt(after.scaler)
-        return Observation(action, before, after, expected, report, raised)
+        return Observation(action, before, after, expected, report, raised, value)
 
     def snapshot(self) -> Snapshot:
         scaler = self._parts.scaler

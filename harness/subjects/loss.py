@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,31 +50,41 @@ class AdaptedLoss:
         return 1.0 - value.double() if self.name.similarity else value
 
 
-def load_loss(spec: str, root: str | None = None, similarity: bool = False) -> AdaptedLoss:
-    """Load and adapt the loss, and call it once on a plain pair.
+def load_loss(
+    spec: str,
+    root: str | None = None,
+    similarity: bool = False,
+    arguments: Mapping[str, Any] | None = None,
+    try_out: bool = True,
+) -> AdaptedLoss:
+    """Load and adapt the loss, and (``try_out``) call it once on a plain pair.
 
     A class is constructed without arguments, with ``data_range=1.0`` where it has such a parameter, and so is a
     function given it.  Two required arguments make a bare loss (x, y), three a masked one (rendering, target, mask).
+    ``arguments`` are further ones for a class' constructor.
 
     Raises:
         SubjectError: it can't be loaded, constructed, or called so.
     """
-    function = _constructed(load_object(spec, root), spec)
+    function = _constructed(load_object(spec, root), spec, dict(arguments or {}))
     loss = AdaptedLoss(SubjectName(spec, root, similarity), _kind(function, spec), function)
-    _try_out(loss)
+    if try_out:
+        _try_out(loss)
     return loss
 
 
-def _constructed(found: Any, spec: str) -> Callable[..., Any]:
+def _constructed(found: Any, spec: str, given: dict[str, Any]) -> Callable[..., Any]:
     if not callable(found):
         raise SubjectError(f"{spec} is a {type(found).__name__}, which can't be called.")
     parameters = _parameters(found, spec)
     takes_range = "data_range" in parameters
     if not inspect.isclass(found):
+        if given:
+            raise SubjectError(f"{spec} is no class, but is to be constructed with {', '.join(given)}.")
         if takes_range and not isinstance(found, nn.Module):
             return functools.partial(found, data_range=1.0)
         return found
-    arguments = {"data_range": 1.0} if takes_range else {}
+    arguments = {**({"data_range": 1.0} if takes_range else {}), **given}
     required = [name for name, p in parameters.items() if _is_required(p) and name not in arguments]
     if required:
         raise SubjectError(

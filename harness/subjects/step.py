@@ -55,10 +55,12 @@ class AmpStepDriver:
         outcome = self._step.step()
         if outcome is None:
             return None
+        reason = getattr(outcome, "reason", None)
         return StepReport(
             getattr(outcome, "stepped", None),
             getattr(outcome, "grad_norm", None),
             getattr(outcome, "scale", None),
+            None if reason is None else str(getattr(reason, "value", reason)),
         )
 
     def counters(self) -> tuple[int, int]:

@@ -1,0 +1,74 @@
+"""``harness compare SPEC_A SPEC_B``: do two implementations, or two revisions of one, agree?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from harness.config import load_settings
+from harness.errors import ExitCode, UsageError
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "compare",
+        help="compare two implementations, or two git revisions, case by case",
+        description="Run the same cases on two losses or two steps: exit 0 where they agree, 1 where they differ. "
+        "With one SPEC, or none (the loss of [tool.harness]), it is the same on both sides: name two revisions.",
+    )
+    parser.add_argument("spec_a", nargs="?", metavar="SPEC_A", help="package.module:name or path/to/file.py:name")
+    parser.add_argument("spec_b", nargs="?", metavar="SPEC_B", help="likewise")
+    parser.add_argument("--rev", nargs=2, metavar=("A", "B"), help="the git revisions of both sides")
+    for side in "ab":
+        parser.add_argument(f"--rev-{side}", metavar="REV", help=f"side {side.upper()} as of this git revision")
+        parser.add_argument(f"--root-{side}", metavar="DIR", help=f"side {side.upper()}'s checkout")
+    parser.add_argument("--precision", metavar="NAME", default="float32", help="compare in this precision (float32)")
+    parser.add_argument("--budget", type=float, metavar="REL", help="relative difference that is none (1e-3)")
+    parser.add_argument("--max-examples", type=int, metavar="N", help="cases (100)")
+    parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same cases (0)")
+    parser.add_argument("--json", metavar="FILE", help="write the results there")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compare, report, and give the exit code."""
+    settings = load_settings({"max_examples": options.max_examples, "seed": options.seed})
+    spec_a = options.spec_a or settings.loss
+    if spec_a is None:
+        raise UsageError("nothing to compare: name a subject, or one in pyproject.toml under [tool.harness].")
+    if options.rev and (options.rev_a or options.rev_b):
+        raise UsageError("--rev names both revisions: leave out --rev-a and --rev-b.")
+    if options.budget is not None and not 0 <= options.budget < float("inf"):
+        raise UsageError(f"--budget is {options.budget}, but must be a number from 0 up.")
+    specs = (spec_a, options.spec_b or spec_a)
+    revisions = options.rev or (options.rev_a, options.rev_b)
+    roots = (options.root_a, options.root_b)
+
+    from harness.files import write_atomically
+    from harness.goldens.agreement import Comparer, both_sides
+    from harness.goldens.revisions import revision_root
+    from harness.oracle.budget import RELATIVE
+    from harness.precision import precisions_named
+    from harness.reports.comparison_text import comparison_lines, comparison_report
+
+    precisions_named([options.precision])
+    with ExitStack() as stack:
+        sides, names = [], []
+        for letter, spec, revision, root in zip("AB", specs, revisions, roots, strict=True):
+            if revision and root:
+                raise UsageError(f"side {letter} can't have both a revision and a checkout of its own.")
+            if revision:
+                root = str(stack.enter_context(revision_root(revision, Path.cwd())))
+            sides.append((spec, root or settings.subject_root))
+            names.append(f"{spec} at {revision}" if revision else spec)
+            print(f"{letter}: {names[-1]}")
+        a, b = stack.enter_context(both_sides(sides[0], sides[1], options.precision))
+        comparer = Comparer(a, b, options.precision, RELATIVE if options.budget is None else options.budget)
+        comparison = comparer.compare(settings.max_examples, settings.seed)
+    print("\n".join(comparison_lines(comparison)))
+    if options.json:
+        write_atomically(Path(options.json), json.dumps(comparison_report(comparison, *names), indent=1) + "\n")
+    return ExitCode.HELD if comparison.first is None else ExitCode.VIOLATED

@@ -1,0 +1,232 @@
+"""Do two implementations agree? The refactor guard without files: the same drawn cases on both."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hypothesis import Phase, given, seed
+from hypothesis import strategies as st
+
+from harness.cases.descriptors import (
+    Case,
+    LossCase,
+    Mask,
+    MaskKind,
+    Perturbation,
+    PerturbationKind,
+    Picture,
+    PictureKind,
+    StepCase,
+)
+from harness.cases.strategies import ACCUMULATIONS, GROWTH_INTERVALS, MICRO_STEPS, SCALE_EXPONENTS, loss_cases
+from harness.engine.plan import SubjectKind, Task
+from harness.engine.search import Search, hypothesis_settings, run_quietly
+from harness.errors import UsageError
+from harness.goldens.deviation import RECORDED, Deviation, Place, deviations
+from harness.goldens.side import Raised, Side
+from harness.goldens.terms import Numbers, Term, Tolerance, Words
+from harness.oracle.budget import VALUE_FLOOR, ZERO
+from harness.properties.verdict import Verdict
+
+_LONGEST_PROGRAM = 10
+# What a step says of itself, which it need not.
+_SAID = ("norm", "stepped", "reason")
+_TIMING_ROUNDS, _TIMING_REPEATS = 3, 5
+_TIMED_LOSS = LossCase(
+    128,
+    128,
+    batch=2,
+    picture=Picture(PictureKind.TEXTURE),
+    mask=Mask(MaskKind.DISC, 5000),
+    perturbation=Perturbation(PerturbationKind.NOISE),
+)
+_TIMED_STEP = StepCase(actions=MICRO_STEPS * 2)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """One case on both sides.
+
+    Attributes:
+        size: |A's loss|, by which agreement is grouped; NaN for a step.
+        terms: B's deviations from A.
+        raised: what is wrong where one side raises and the other doesn't, or not the same; else empty.
+    """
+
+    case: Case
+    size: float
+    terms: tuple[Deviation, ...]
+    raised: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        return not self.raised and all(d.within for d in self.terms)
+
+
+@dataclass(frozen=True)
+class TermSummary:
+    """One term over all cases: relative differences, and in how many cases it is beyond the budget."""
+
+    term: str
+    largest: float
+    typical: float
+    beyond: int
+    cases: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of it.
+
+    Attributes:
+        speed: B's time as a share of A's.
+        first: the first drawn case that differs beyond the budget; ``smallest`` is what it shrank to.
+    """
+
+    kind: SubjectKind
+    precision: str
+    cases: tuple[Settled, ...]
+    speed: float
+    first: Settled | None
+    smallest: Settled | None
+
+    def summaries(self, least: float = 0.0, below: float = math.inf) -> list[TermSummary]:
+        """Each term over the cases with A's loss in [least, below), all for the defaults."""
+        chosen = [c for c in self.cases if (least, below) == (0.0, math.inf) or least <= c.size < below]
+        by_term: dict[str, list[Deviation]] = {}
+        for settled in chosen:
+            for found in settled.terms:
+                by_term.setdefault(found.term.partition("[")[0], []).append(found)
+        return [
+            TermSummary(
+                term,
+                max(d.relative for d in found),
+                statistics.median(d.relative for d in found),
+                sum(not d.within for d in found),
+                len(found),
+            )
+            for term, found in by_term.items()
+        ]
+
+
+class Comparer:
+    """Runs cases on two sides and compares what they give, within a relative budget."""
+
+    def __init__(self, a: Side, b: Side, precision: str, budget: float) -> None:
+        if a.kind is not b.kind:
+            raise UsageError(f"{a.spec} is a {a.kind.value} and {b.spec} a {b.kind.value}: only like can be compared.")
+        self._a, self._b, self._precision, self._budget = a, b, precision, budget
+        self._known: dict[Case, Settled] = {}
+
+    def compare(self, examples: int, seed_: int) -> Comparison:
+        """All drawn cases on both, then the first that differs shrunk, then the time of each."""
+        kind = self._a.kind
+        strategy: st.SearchStrategy[Any] = loss_cases() if kind is SubjectKind.LOSS else _step_cases()
+        task = Task(kind, "agreement", self._precision)
+        drawn: list[Settled] = []
+
+        @seed(task.seed(seed_))
+        @hypothesis_settings(examples, (Phase.generate,))
+        @given(strategy)
+        def collect(case: Case) -> None:
+            drawn.append(self.settle(case))
+
+        collect()
+        first = next((settled for settled in drawn if not settled.agrees), None)
+        smallest = self._shrunk(task, strategy, examples, seed_) if first is not None else None
+        return Comparison(kind, self._precision, tuple(drawn), self._speed(kind), first, smallest or first)
+
+    def settle(self, case: Case) -> Settled:
+        """One case on both sides, run once."""
+        if case not in self._known:
+            self._known[case] = self._settled(case)
+        return self._known[case]
+
+    def _settled(self, case: Case) -> Settled:
+        a, b = self._a.measure(case), self._b.measure(case)
+        if isinstance(a, Raised) or isinstance(b, Raised):
+            names = [x.type if isinstance(x, Raised) else "nothing" for x in (a, b)]
+            why = "" if names[0] == names[1] else f"A raises {names[0]}, B raises {names[1]}"
+            return Settled(case, math.nan, (), why)
+        names = [n for n in a.terms if n not in _SAID or not (_silent(a.terms[n]) or _silent(b.terms.get(n)))]
+        then, now = ({n: x.terms[n] for n in names if n in x.terms} for x in (a, b))
+        value = a.terms.get("value")
+        size = abs(value.values[0]) if isinstance(value, Numbers) else math.nan
+        tolerances = {}
+        floor = ZERO if _is_zero(case) else VALUE_FLOOR
+        for name in names:
+            # What a half-precision gradient's rounding permits, each side may use.
+            own, other = (x.truth_tolerances.get(name, Tolerance()) for x in (a, b))
+            absolute = max(own.absolute, other.absolute, floor)
+            relative = max(self._budget, *(t.relative - 1e-3 for t in (own, other)))
+            tolerances[name] = Tolerance(relative, absolute)
+        place = Place("", self._precision, RECORDED)
+        return Settled(case, size, tuple(deviations(place, then, now, tolerances)))
+
+    def _shrunk(self, task: Task, strategy: st.SearchStrategy[Any], examples: int, seed_: int) -> Settled | None:
+        search = Search(task, lambda _: None, None)
+
+        @seed(task.seed(seed_))
+        @hypothesis_settings(examples, (Phase.generate, Phase.shrink))
+        @given(strategy)
+        def shrink(case: Case) -> None:
+            search.fail_again(case)
+            if search.may_run():
+                settled = self.settle(case)
+                search.ran(case, Verdict(settled.agrees, None, 0.0 if settled.agrees else math.inf, "differs"))
+
+        run_quietly(shrink)
+        return None if search.smallest is None else self.settle(search.smallest)
+
+    def _speed(self, kind: SubjectKind) -> float:
+        case: Case = _TIMED_LOSS if kind is SubjectKind.LOSS else _TIMED_STEP
+        ratios = []
+        for _ in range(_TIMING_ROUNDS):
+            ratios.append(1.0 / self._a.seconds(case, _TIMING_REPEATS) * self._b.seconds(case, _TIMING_REPEATS))
+        return statistics.median(ratios)
+
+
+@contextmanager
+def both_sides(a: tuple[str, str | None], b: tuple[str, str | None], precision: str) -> Iterator[tuple[Side, Side]]:
+    """Two subjects, each spec and root, started together."""
+    sides: list[Side] = []
+    try:
+        for spec, root in (a, b):
+            sides.append(Side(spec, root, precision))
+        yield sides[0], sides[1]
+    finally:
+        for side in sides:
+            side.close()
+
+
+def _is_zero(case: Case) -> bool:
+    """Whether the loss is exactly zero by construction, where a few units in the last place of 1 are no difference."""
+    return isinstance(case, LossCase) and (
+        case.perturbation.kind is PerturbationKind.NONE or case.mask.kind is MaskKind.EMPTY
+    )
+
+
+def _silent(term: Term | None) -> bool:
+    """Whether a step that reports nothing left the term empty throughout."""
+    if isinstance(term, Numbers):
+        return all(math.isnan(value) for value in term.values)
+    return isinstance(term, Words) and all(value is None for value in term.values)
+
+
+def _step_cases() -> st.SearchStrategy[StepCase]:
+    actions = st.lists(st.sampled_from(MICRO_STEPS), min_size=1, max_size=_LONGEST_PROGRAM)
+    return st.builds(
+        lambda case, actions: replace(case, actions=tuple(actions)),
+        st.builds(
+            StepCase,
+            st.sampled_from(ACCUMULATIONS),
+            st.sampled_from(SCALE_EXPONENTS),
+            st.sampled_from(GROWTH_INTERVALS),
+        ),
+        actions,
+    )

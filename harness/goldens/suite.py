@@ -1,0 +1,184 @@
+"""``golden/suite.toml``: which subjects are recorded on which cases, under which precisions and tolerances."""
+
+from __future__ import annotations
+
+import enum
+import fnmatch
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.cases.descriptors import LossCase, StepCase
+from harness.cases.scenes import MOST_VIEWS, SceneCase
+from harness.cases.serialization import descriptor_from_json
+from harness.errors import UsageError
+from harness.goldens.terms import Tolerance
+from harness.oracle.loss_variants import ORACLES
+from harness.precision import PRECISIONS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class GoldenKind(str, enum.Enum):
+    """What a golden is of."""
+
+    LOSS = "loss"  # value and gradient of a masked loss on one case
+    STEP = "step"  # an AMP step's trajectory through a fault program
+    SCENE = "scene"  # a renderer's pictures of a scene and the gradients by its fields
+    MEASURE = "measure"  # whatever a function of one's own returns by name
+
+
+@dataclass(frozen=True)
+class MaskedLossCase:
+    """A masked pair whose mask holds ``hidden_mask_value``, at most 0.5, wherever it hides."""
+
+    pair: LossCase = field(default_factory=LossCase)
+    hidden_mask_value: float = 0.0
+
+
+@dataclass(frozen=True)
+class MeasureCase:
+    """The subject's arguments are the whole case."""
+
+
+GoldenCase = MaskedLossCase | StepCase | SceneCase | MeasureCase
+_CASES: dict[GoldenKind, type] = {
+    GoldenKind.LOSS: MaskedLossCase,
+    GoldenKind.STEP: StepCase,
+    GoldenKind.SCENE: SceneCase,
+    GoldenKind.MEASURE: MeasureCase,
+}
+
+
+@dataclass(frozen=True)
+class GoldenSpec:
+    """One golden of the suite.
+
+    Attributes:
+        name: ``group.case``; its file's name.
+        subject: spec of the subject; ``arguments`` go to its constructor (loss) or to each call (measure).
+        truth: the oracle's name for a loss, or whether the others are held to theirs.
+        tolerances: of the recorded layer, by term.
+        truth_tolerances: what replaces the precision's error budget, by term.
+    """
+
+    name: str
+    kind: GoldenKind
+    subject: str
+    arguments: Mapping[str, Any]
+    case: GoldenCase
+    precisions: tuple[str, ...]
+    truth: str | None
+    tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+    truth_tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+
+
+def read_suite(folder: Path) -> tuple[GoldenSpec, ...]:
+    """The goldens of ``folder/suite.toml``, in its order.
+
+    Raises:
+        UsageError: the file is missing or malformed, naming the place.
+    """
+    path = folder / "suite.toml"
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"there is no {path}: name the goldens' folder with --golden-dir.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}.") from error
+    _known(document, {"group", "case", "tolerances"}, str(path))
+    cases, groups = document.get("case", {}), document.get("group", {})
+    by_kind = document.get("tolerances", {})
+    specs = [
+        spec
+        for name, group in groups.items()
+        for spec in _group(name, group, cases, by_kind, f"{path}: group {name!r}")
+    ]
+    if not specs:
+        raise UsageError(f"{path} names no goldens: it needs a [group.NAME].")
+    return tuple(specs)
+
+
+def selected(specs: tuple[GoldenSpec, ...], pattern: str | None) -> tuple[GoldenSpec, ...]:
+    """Those whose name the pattern (shell-style, or a part of it) fits; all without one.
+
+    Raises:
+        UsageError: none.
+    """
+    if pattern is None:
+        return specs
+    chosen = tuple(spec for spec in specs if pattern in spec.name or fnmatch.fnmatchcase(spec.name, pattern))
+    if not chosen:
+        raise UsageError(f"no golden's name fits {pattern!r}; they run from {specs[0].name} to {specs[-1].name}.")
+    return chosen
+
+
+_GROUP_KEYS = {"kind", "subject", "arguments", "cases", "precisions", "truth", "tolerances", "truth_tolerances"}
+
+
+def _group(name: str, group: Any, cases: Any, by_kind: Any, where: str) -> list[GoldenSpec]:
+    _known(group, _GROUP_KEYS, where)
+    try:
+        kind = GoldenKind(group.get("kind"))
+    except ValueError:
+        raise UsageError(f"{where}: kind must be one of {', '.join(k.value for k in GoldenKind)}.") from None
+    subject, truth = group.get("subject"), group.get("truth")
+    if not isinstance(subject, str):
+        raise UsageError(f"{where}: subject must be package.module:name or path/to/file.py:name.")
+    if kind is GoldenKind.LOSS and truth is not None and truth not in ORACLES:
+        raise UsageError(f"{where}: truth is {truth!r}, but must be one of {', '.join(ORACLES)}.")
+    precisions = tuple(group.get("precisions", ()))
+    for precision in precisions:
+        if precision not in {p.name for p in PRECISIONS}:
+            raise UsageError(f"{where}: there is no precision {precision!r}.")
+    if not precisions:
+        raise UsageError(f"{where} needs precisions.")
+    names = group.get("cases", [""] if kind is GoldenKind.MEASURE else [])
+    if not names:
+        raise UsageError(f"{where} needs cases.")
+    defaults = by_kind.get(kind.value, {})
+    return [
+        GoldenSpec(
+            f"{name}.{case}" if case else name,
+            kind,
+            subject,
+            dict(group.get("arguments", {})),
+            MeasureCase() if kind is GoldenKind.MEASURE else _case(kind, case, cases, where),
+            precisions,
+            truth,
+            _tolerances({**defaults, **group.get("tolerances", {})}, where),
+            _tolerances(group.get("truth_tolerances", {}), where),
+        )
+        for case in names
+    ]
+
+
+def _case(kind: GoldenKind, name: str, cases: Any, where: str) -> GoldenCase:
+    if name not in cases:
+        raise UsageError(f"{where}: there is no [case.{name}].")
+    case: GoldenCase = descriptor_from_json(_CASES[kind], cases[name], f"{where}: case {name!r}", complete=False)
+    if isinstance(case, SceneCase) and case.views > MOST_VIEWS:
+        raise UsageError(f"{where}: case {name!r} has {case.views} views, but at most {MOST_VIEWS} are known.")
+    return case
+
+
+def _tolerances(table: Mapping[str, Any], where: str) -> dict[str, Tolerance]:
+    found = {}
+    for term, value in table.items():
+        _known(value, {"relative", "absolute", "ulps"}, f"{where}: tolerance of {term}")
+        if not all(isinstance(v, (int, float)) and not isinstance(v, bool) and v >= 0 for v in value.values()):
+            raise UsageError(f"{where}: the tolerance of {term} must be of numbers from 0 up.")
+        found[term] = Tolerance(**{key: float(number) for key, number in value.items()})
+    return found
+
+
+def _known(table: Any, keys: set[str], where: str) -> None:
+    if not isinstance(table, dict):
+        raise UsageError(f"{where} must be a table.")
+    if unknown := set(table) - keys:
+        raise UsageError(f"{where} has the unknown key {min(unknown)!r}; known are {', '.join(sorted(keys))}.")

@@ -1,0 +1,86 @@
+"""What came of comparing two implementations, in words and as JSON."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from harness.cases.serialization import case_to_json
+from harness.engine.plan import SubjectKind
+from harness.goldens.agreement import Comparison, Settled, TermSummary
+from harness.reports.environment import environment
+from harness.reports.golden_text import deviation_line
+from harness.reports.words import describe
+
+SCHEMA = "harness-comparison/1"
+# By the size of A's loss: a form that cancels agrees where the loss is large.
+_BANDS = ((1e-2, math.inf), (1e-4, 1e-2), (1e-6, 1e-4), (0.0, 1e-6))
+
+
+def comparison_lines(comparison: Comparison) -> list[str]:
+    """Differences by term and by the loss' size, the speed, and the first case that differs."""
+    lines = [f"{len(comparison.cases)} cases under {comparison.precision}; differences relative to A:"]
+    lines += [f"  {_summary(summary)}" for summary in comparison.summaries()]
+    if comparison.kind is SubjectKind.LOSS:
+        for least, below in _BANDS:
+            parts = [_summary(summary) for summary in comparison.summaries(least, below)]
+            if parts:
+                size = f"A's loss from {least:g}" + (f" to {below:g}" if below < math.inf else " up")
+                lines += [f"  {size}:", *(f"    {part}" for part in parts)]
+    raised = sum(bool(settled.raised) for settled in comparison.cases)
+    if raised:
+        lines.append(f"  one side raises in {raised} cases")
+    lines.append(f"time: B takes {comparison.speed:.2f} of A's")
+    if comparison.first is None or comparison.smallest is None:
+        return [*lines, "AGREE: no case differs beyond the budget"]
+    beyond = sum(not settled.agrees for settled in comparison.cases)
+    lines.append(f"DIFFER: in {beyond} cases; the first is {describe(comparison.first.case)}")
+    return [*lines, f"  shrunk: {describe(comparison.smallest.case)}", *_differences(comparison.smallest)]
+
+
+def comparison_report(comparison: Comparison, a: str, b: str) -> dict[str, Any]:
+    """All of it as plain values."""
+    smallest = comparison.smallest
+    return {
+        "schema": SCHEMA,
+        "environment": environment(),
+        "a": a,
+        "b": b,
+        "precision": comparison.precision,
+        "cases": len(comparison.cases),
+        "agree": comparison.first is None,
+        "terms": [_finite(vars(summary)) for summary in comparison.summaries()],
+        "by_size": [
+            {
+                "least": least,
+                "below": None if below == math.inf else below,
+                "terms": [_finite(vars(s)) for s in comparison.summaries(least, below)],
+            }
+            for least, below in _BANDS
+        ],
+        "speed_ratio": comparison.speed,
+        "first": None if comparison.first is None else case_to_json(comparison.first.case),
+        "smallest": None
+        if smallest is None
+        else {
+            "case": case_to_json(smallest.case),
+            "raised": smallest.raised,
+            "terms": [d.as_json() for d in smallest.terms],
+        },
+    }
+
+
+def _summary(summary: TermSummary) -> str:
+    beyond = f"; beyond the budget in {summary.beyond} of {summary.cases}" if summary.beyond else ""
+    return f"{summary.term}: at most {summary.largest:.2g}, typically {summary.typical:.2g}{beyond}"
+
+
+def _differences(settled: Settled) -> list[str]:
+    if settled.raised:
+        return [f"  {settled.raised}"]
+    lines = [deviation_line(d) for d in settled.terms if not d.within]
+    return [f"  {line.removeprefix(' ').replace('what is recorded', 'A')}" for line in lines]
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}

@@ -1,0 +1,92 @@
+"""What became of goldens, in words and as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from harness.goldens.deviation import TRUTH, Deviation
+from harness.goldens.room import Outcome, Status
+from harness.reports.environment import environment
+
+SCHEMA = "harness-golden-report/1"
+_BAR = 20
+
+
+def deviation_line(found: Deviation) -> str:
+    """Which term moved, by how much, in which direction."""
+    where = f"{found.golden} [{found.precision}] {found.term}"
+    against = "the truth" if found.layer == TRUTH else "what is recorded"
+    if found.direction == "changed":
+        return f"{where}: {found.then!r} has become {found.now!r} ({against} has no tolerance here)"
+    assert isinstance(found.then, float)
+    assert isinstance(found.now, float)
+    if found.cosine is not None:
+        moved = f"norm {found.then:.6g} → {found.now:.6g}, off by {found.relative:.2g} of it, cosine {found.cosine:.6f}"
+    else:
+        moved = f"{found.then:.8g} → {found.now:.8g}, {found.direction} by {found.error:.2g} ({_size(found)})"
+    return f"{where}: {moved}; {_times(found.used)} its tolerance against {against}"
+
+
+def outcome_lines(outcome: Outcome) -> list[str]:
+    """The outcome's sentence, and under it the terms beyond their tolerance, worst first."""
+    place = f"{outcome.golden} [{outcome.precision}]" if outcome.precision else outcome.golden
+    failed = sorted((d for d in outcome.deviations if not d.within), key=lambda d: -d.used)
+    return [f"{outcome.status.value.upper()} {place}: {outcome.reason}", *(f"    {deviation_line(d)}" for d in failed)]
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """One line of counts, with why what was skipped was."""
+    counts = Counter(outcome.status for outcome in outcomes)
+    others = [f"{counts[s]} {s.value}" for s in Status if counts[s] and s not in (Status.PASSED, Status.SKIPPED)]
+    parts = [f"{counts[Status.PASSED]} passed", *others]
+    if counts[Status.SKIPPED]:
+        parts.append(f"{counts[Status.SKIPPED]} skipped")
+    reasons = Counter(outcome.reason for outcome in outcomes if outcome.status is Status.SKIPPED)
+    why = "".join(f" ({count} for: {reason})" for reason, count in reasons.most_common())
+    return f"goldens: {', '.join(parts)}{why}"
+
+
+def moved_lines(outcomes: Iterable[Outcome]) -> list[str]:
+    """Every term that differs at all, what used most of its tolerance first."""
+    moved = [d for outcome in outcomes for d in outcome.deviations if d.layer != TRUTH and d.error > 0]
+    return [deviation_line(d) for d in sorted(moved, key=lambda d: -d.used)]
+
+
+def drift_lines(outcomes: Iterable[Outcome], most: int) -> list[str]:
+    """How much of its tolerance each value uses, the ``most`` that use the most first."""
+    found = sorted((d for outcome in outcomes for d in outcome.deviations), key=lambda d: -d.used)
+    return [
+        f"{d.used:8.2%} {'#' * round(_BAR * min(d.used, 1.0)):<{_BAR}} {d.layer:8} {d.golden} [{d.precision}] {d.term}"
+        for d in found[:most]
+    ]
+
+
+def report(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """All of it as plain values."""
+    return {
+        "schema": SCHEMA,
+        "environment": environment(),
+        "counts": Counter(outcome.status.value for outcome in outcomes),
+        "outcomes": [
+            {
+                "golden": outcome.golden,
+                "precision": outcome.precision,
+                "status": outcome.status.value,
+                "reason": outcome.reason,
+                "terms": [d.as_json() for d in outcome.deviations],
+            }
+            for outcome in outcomes
+        ],
+    }
+
+
+def _size(found: Deviation) -> str:
+    ulps = f"{found.ulps:.3g} ulps"
+    return f"{found.relative:.2g} of it, {ulps}" if math.isfinite(found.relative) else ulps
+
+
+def _times(used: float) -> str:
+    return f"{used:.1%} of" if used <= 1 else f"{used:.3g} times" if math.isfinite(used) else "beyond"

@@ -1,0 +1,179 @@
+"""``harness compare``: agreement where there is, the difference where there is none."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.cases.descriptors import LossCase
+from harness.cli.main import main
+from harness.errors import ExitCode, SubjectError, UsageError
+from harness.goldens.agreement import Comparer, Comparison, both_sides
+from harness.goldens.revisions import revision_root
+
+ROOT = Path(__file__).resolve().parents[3]
+BEFORE_FIX = "harness.subjects.known_bad.losses:LossBeforeFix"
+OURS = "gslrm.model.utils_losses:MaskedSsimLoss"
+
+
+def _compare(a: str, b: str, examples: int, precision: str = "float32", roots: tuple = (None, None)) -> Comparison:
+    with both_sides((a, roots[0]), (b, roots[1]), precision) as sides:
+        return Comparer(*sides, precision, 1e-3).compare(examples, 0)
+
+
+@pytest.fixture(scope="module")
+def before_fix() -> Comparison:
+    return _compare(BEFORE_FIX, OURS, 100)
+
+
+def test_the_loss_before_the_fix_agrees_where_float32_is_good(before_fix: Comparison) -> None:
+    large = {summary.term: summary for summary in before_fix.summaries(1e-2)}
+    assert large["value"].cases >= 20
+    for term in ("value", "gradient"):
+        assert large[term].beyond == 0
+        assert large[term].largest < 1e-3
+        assert large[term].typical < 1e-4
+
+
+def test_and_differs_where_it_is_not(before_fix: Comparison) -> None:
+    for term in ("value", "gradient"):
+        small = {summary.term: summary for summary in before_fix.summaries(1e-9, 1e-4)}[term]
+        assert small.beyond >= 3
+        assert small.largest > 0.1
+
+
+def test_the_first_case_that_differs_is_shrunk(before_fix: Comparison) -> None:
+    first, smallest = before_fix.first, before_fix.smallest
+    assert first is not None
+    assert smallest is not None
+    assert not first.agrees
+    assert not smallest.agrees
+    assert isinstance(first.case, LossCase)
+    assert isinstance(smallest.case, LossCase)
+    assert (smallest.case.height, smallest.case.width) == (11, 11)
+    assert next(settled for settled in before_fix.cases if not settled.agrees) == first
+
+
+def test_the_time_of_both_is_told(before_fix: Comparison) -> None:
+    assert 0.02 < before_fix.speed < 50
+
+
+def test_a_loss_agrees_with_itself() -> None:
+    comparison = _compare(OURS, OURS, 15)
+    assert comparison.first is None
+    assert all(summary.largest == 0.0 for summary in comparison.summaries())
+
+
+def test_steps_are_compared_by_their_trajectories() -> None:
+    same = _compare(*["gslrm.training.amp_step:AmpStep"] * 2, 10, "cpu-autocast-float16")
+    assert same.first is None
+    known = "harness.subjects.known_bad.steps:"
+    other = _compare(f"{known}StepBeforeFix", f"{known}StepAfterReport", 40, "cpu-autocast-float16")
+    assert other.smallest is not None
+    assert [d.term.partition("[")[0] for d in other.smallest.terms if not d.within]
+    assert len(other.smallest.case.actions) <= 2  # type: ignore[union-attr]
+
+
+def test_where_only_one_raises_they_differ(tmp_path: Path) -> None:
+    subject = tmp_path / "picky.py"
+    subject.write_text(
+        "from harness.subjects.known_bad.losses import LossBeforeFix\n"
+        "class Picky(LossBeforeFix):\n"
+        "    def forward(self, rendering, target, mask):\n"
+        "        if mask.sum() < 20: raise ValueError('too little')\n"
+        "        return super().forward(rendering, target, mask)\n"
+    )
+    comparison = _compare(BEFORE_FIX, f"{subject}:Picky", 30)
+    assert comparison.first is not None
+    assert comparison.first.raised == "A raises nothing, B raises ValueError"
+
+
+def test_a_loss_and_a_step_are_not_compared() -> None:
+    with pytest.raises(UsageError, match="only like can be compared"):
+        _compare(OURS, "gslrm.training.amp_step:AmpStep", 1)
+
+
+def test_a_subject_that_dies_is_one_sentence(tmp_path: Path) -> None:
+    subject = tmp_path / "dying.py"
+    subject.write_text("import os\ndef loss(rendering, target, mask): os._exit(7)\n")
+    with pytest.raises(SubjectError, match=r"died \(exit code 7\)"):
+        _compare(f"{subject}:loss", OURS, 1)
+
+
+def test_a_subject_that_can_not_be_loaded_is_one_sentence() -> None:
+    with pytest.raises(SubjectError, match="'nowhere' is missing"):
+        _compare("nowhere:loss", OURS, 1)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Two revisions of a loss: the second has another σ."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    folder = tmp_path / "repository"
+    shutil.copytree(ROOT / "gslrm", folder / "gslrm", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "pyproject.toml").write_text(f'[tool.harness]\nloss = "{OURS}"\n')
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True)
+
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "one")
+    window = folder / "gslrm" / "model" / "gaussian_window.py"
+    window.write_text(window.read_text().replace("WINDOW_SIGMA = 1.5", "WINDOW_SIGMA = 1.4"))
+    git("commit", "-qam", "two")
+    return folder
+
+
+def test_two_revisions_are_compared_from_the_command_line(repository: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+
+    def compare(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "harness", "compare", *arguments, "--max-examples", "8"]
+        path = {"PYTHONPATH": str(ROOT)}
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=200, cwd=repository, env={**os.environ, **path}
+        )
+
+    same = compare("--rev", "HEAD~1", "HEAD~1")
+    assert same.returncode == ExitCode.HELD, same.stdout + same.stderr
+    assert "AGREE" in same.stdout
+    other = compare("--rev-a", "HEAD~1", "--json", str(report))
+    assert other.returncode == ExitCode.VIOLATED, other.stdout + other.stderr
+    assert "DIFFER" in other.stdout
+    written = json.loads(report.read_text())
+    assert written["agree"] is False
+    assert written["a"] == f"{OURS} at HEAD~1"
+    assert written["smallest"]["case"]["kind"] == "loss"
+
+
+def test_a_revision_is_gone_afterwards_and_an_unknown_one_is_one_sentence(repository: Path) -> None:
+    with revision_root("HEAD~1", repository / "gslrm") as folder:
+        assert "WINDOW_SIGMA = 1.5" in (folder / "model" / "gaussian_window.py").read_text()
+    assert not folder.exists()
+    with pytest.raises(UsageError, match="git rev-parse"), revision_root("no-such", repository):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--rev", "a", "b", "--rev-a", "c"), "--rev names both"),
+        (("--rev-a", "a", "--root-a", "."), "can't have both"),
+        (("--budget", "-1"), "must be a number from 0 up"),
+        (("--precision", "flot32"), "did you mean"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *arguments]) == ExitCode.USAGE
+    assert message in capsys.readouterr().err

@@ -1,0 +1,47 @@
+"""Goldens recorded here hold elsewhere: other thread counts, other instruction sets."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+SETTINGS: dict[str, dict[str, str]] = {
+    "two threads": {"OMP_NUM_THREADS": "2"},
+    "no vector instructions": {"OMP_NUM_THREADS": "1", "ATEN_CPU_CAPABILITY": "default"},
+    "AVX2": {"OMP_NUM_THREADS": "1", "ATEN_CPU_CAPABILITY": "avx2"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETTINGS)
+def test_goldens_pass_without_being_recorded_anew(name: str, tmp_path: Path) -> None:
+    if name == "AVX2" and platform.machine().lower() not in ("x86_64", "amd64"):
+        pytest.skip("AVX2 is an instruction set of x86-64")
+    report = tmp_path / "report.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "golden", "check", "--json", str(report)],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        cwd=ROOT,
+        env={**os.environ, **SETTINGS[name]},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    written = json.loads(report.read_text())
+    assert written["counts"]["passed"] > 0
+    assert not {"failed", "missing", "unused"} & set(written["counts"])
+    environment = written["environment"]
+    assert environment["threads"] == int(SETTINGS[name]["OMP_NUM_THREADS"])
+    expected = {"default": "DEFAULT", "avx2": "AVX2"}.get(SETTINGS[name].get("ATEN_CPU_CAPABILITY", ""))
+    assert expected in (None, environment["cpu_capability"]), "the setting did not take"
+
+
+def test_the_folder_stays_small() -> None:
+    assert sum(path.stat().st_size for path in (ROOT / "golden").rglob("*") if path.is_file()) < 2**20

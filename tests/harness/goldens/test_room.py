@@ -1,0 +1,202 @@
+"""Recording, comparing, what is unused or missing, and what a golden's file says."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UsageError
+from harness.goldens.deviation import Deviation
+from harness.goldens.room import GoldenRoom, Outcome, Status
+from harness.reports.golden_text import deviation_line, drift_lines, moved_lines, report, summary
+from tests.harness.goldens.suites import make_suite, move, recorded_room
+
+
+def _statuses(room: GoldenRoom, only: str | None = None) -> list[Status]:
+    return [outcome.status for outcome in room.check(only)]
+
+
+def _terms(outcome: Outcome) -> dict[str, Deviation]:
+    return {d.term.partition("[")[0]: d for d in outcome.deviations}
+
+
+def test_nothing_recorded_is_missing_and_recorded_passes(tmp_path: Path) -> None:
+    room = GoldenRoom(make_suite(tmp_path))
+    assert _statuses(room) == [Status.MISSING] * 2
+    assert room.update("the first").written == ("a", "b")
+    outcomes = list(room.check())
+    assert [outcome.status for outcome in outcomes] == [Status.PASSED] * 2
+    assert all(d.error == 0 for outcome in outcomes for d in outcome.deviations)
+
+
+def test_a_file_says_what_it_is_exactly_and_readably(tmp_path: Path) -> None:
+    room = recorded_room(tmp_path)
+    document = json.loads(room.store.path("a").read_text())
+    entry = document["recorded"]["float32"]
+    assert entry["terms"]["value"] == {"hex": (1.0).hex(), "decimal": 1.0}
+    assert entry["terms"]["series"]["decimal"] == [0.5, "nan", "inf", 0.0]
+    assert entry["terms"]["reason"] == {"words": ["none", None]}
+    assert entry["terms"]["gradient"]["shape"] == [3, 4]
+    assert entry["terms"]["large"]["sketched"] is True
+    assert entry["tolerances"]["value"] == {"relative": 1e-3}
+    provenance = entry["provenance"]
+    assert set(provenance) == {"torch", "cpu_capability", "threads", "device", "date", "reason"}
+    assert provenance["reason"] == "the first"
+
+
+def test_a_shift_within_the_tolerance_passes_and_shows_as_drift(tmp_path: Path) -> None:
+    room = recorded_room(tmp_path)
+    move(tmp_path, 5e-4)
+    (outcome, _) = room.check()
+    assert outcome.status is Status.PASSED
+    value = _terms(outcome)["value"]
+    assert value.used == pytest.approx(0.5)
+    assert value.direction == "up"
+    assert value.ulps == pytest.approx(5e-4 * 2**23)
+    assert drift_lines([outcome], 1)[0].split()[0] == "50.00%"
+
+
+def test_a_shift_beyond_it_fails_and_says_what_moved_how_far_and_where(tmp_path: Path) -> None:
+    room = recorded_room(tmp_path)
+    move(tmp_path, -0.5)
+    (outcome, _) = room.check()
+    assert outcome.status is Status.FAILED
+    terms = _terms(outcome)
+    assert terms["value"].used == pytest.approx(500)
+    assert terms["value"].direction == "down"
+    exact = math.sqrt(12) * 0.5 / math.sqrt(sum(k * k for k in range(12)))
+    assert terms["gradient"].relative == pytest.approx(exact)
+    assert 0.99 < terms["gradient"].cosine < 1.0
+    # A sketch keeps the distance to within about a tenth.
+    exact = math.sqrt(4000) * 0.5 / math.sqrt(sum(k * k for k in range(4000)))
+    assert terms["large"].relative == pytest.approx(exact, rel=0.25)
+    assert terms["series"].term == "series[3]"
+    lines = moved_lines([outcome])
+    assert any("a [float32] value: 1 → 0.5, down by 0.5" in line for line in lines)
+    assert any("cosine" in line for line in lines)
+    json.dumps(report([outcome]), allow_nan=False)
+
+
+def test_words_have_no_tolerance(tmp_path: Path) -> None:
+    room = recorded_room(tmp_path)
+    subject = tmp_path / "golden_subject.py"
+    subject.write_text(subject.read_text().replace('"count": 3', '"count": 4'))
+    del sys.modules["golden_subject"]
+    (outcome, _) = room.check()
+    assert outcome.status is Status.FAILED
+    assert "3 has become 4" in deviation_line(_terms(outcome)["count"])
+
+
+def test_an_update_needs_a_reason(tmp_path: Path) -> None:
+    room = GoldenRoom(make_suite(tmp_path))
+    with pytest.raises(UsageError, match="needs a reason"):
+        room.update("  ")
+    assert room.store.names() == ()
+
+
+def test_an_update_touches_only_what_moved_and_what_is_named(tmp_path: Path) -> None:
+    room = recorded_room(tmp_path)
+    assert room.update("again").written == (), "the same numbers keep their files and their reason"
+    move(tmp_path, 0.25)
+    assert room.update("shifted", only="b").written == ("b",)
+    reasons = [room.store.read(name).recorded["float32"].provenance["reason"] for name in ("a", "b")]  # type: ignore[union-attr]
+    assert reasons == ["the first", "shifted"]
+    assert _statuses(room) == [Status.FAILED, Status.PASSED]
+
+
+def test_unused_goldens_and_stray_files_are_reported_and_a_full_update_removes_them(tmp_path: Path) -> None:
+    recorded_room(tmp_path, names=("a", "b", "c"))
+    room = GoldenRoom(make_suite(tmp_path, ("a", "b")))
+    room.store.path("b").with_name("left.safetensors").write_bytes(b"")
+    unused = [outcome.golden for outcome in room.check() if outcome.status is Status.UNUSED]
+    assert unused == ["c", "left.safetensors"]
+    assert "2 unused" in summary(list(room.check()))
+    assert room.update("tidied").removed == ("c",)
+    assert room.store.names() == ("a", "b")
+
+
+def test_a_precision_that_the_suite_no_longer_names_is_unused(tmp_path: Path) -> None:
+    recorded_room(tmp_path, precisions='["float32", "cpu-autocast-bfloat16"]')
+    room = GoldenRoom(make_suite(tmp_path))
+    unused = [outcome for outcome in room.check() if outcome.status is Status.UNUSED]
+    assert [(o.golden, o.precision) for o in unused] == [(n, "cpu-autocast-bfloat16") for n in ("a", "b")]
+
+
+def test_cuda_entries_are_skipped_with_the_reason_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    precisions = '["float32", "cuda-float32"]'
+    room = recorded_room(tmp_path, names=("a",), precisions=precisions)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    skipped = [outcome for outcome in room.check() if outcome.status is Status.SKIPPED]
+    assert [outcome.reason for outcome in skipped] == ["no CUDA GPU"]
+    # As if a GPU had recorded it: an update elsewhere leaves it alone.
+    golden = room.store.read("a")
+    assert golden is not None
+    golden.recorded["cuda-float32"] = golden.recorded["float32"]  # type: ignore[index]
+    room.store.replace({"a": golden})
+    move(tmp_path, 0.25)
+    room.update("shifted")
+    kept = room.store.read("a")
+    assert kept is not None
+    assert kept.recorded["cuda-float32"].provenance["reason"] == "the first"
+    assert kept.recorded["float32"].provenance["reason"] == "shifted"
+
+
+def test_another_case_than_the_recorded_is_no_match(tmp_path: Path) -> None:
+    recorded_room(tmp_path, names=("a",))
+    suite = tmp_path / "golden" / "suite.toml"
+    suite.write_text(suite.read_text().replace('name = "a"', 'name = "other"'))
+    (outcome,) = GoldenRoom(tmp_path / "golden").check()
+    assert outcome.status is Status.FAILED
+    assert "another case" in outcome.reason
+
+
+def test_a_value_outside_the_truth_is_never_recorded(tmp_path: Path) -> None:
+    folder = tmp_path / "golden"
+    folder.mkdir()
+    text = """
+        [case.near]
+        pair.picture = { kind = "smooth" }
+        pair.perturbation = { kind = "noise", magnitude = 1e-5 }
+        [group.x]
+        kind = "loss"
+        subject = "harness.subjects.known_bad.losses:LossBeforeFix"
+        truth = "masked-ssim"
+        cases = ["near"]
+        precisions = ["float32"]
+    """
+    (folder / "suite.toml").write_text(text)
+    room = GoldenRoom(folder)
+    update = room.update("wrong")
+    assert update.written == ()
+    assert "outside the truth" in update.refused[0].reason
+    assert room.store.names() == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[group.a]", "[grup.a]", "unknown key 'grup'"),
+        ('kind = "measure"', 'kind = "mesure"', "kind must be one of"),
+        ('"float32"', '"float31"', "no precision 'float31'"),
+        ("relative = 1e-3", "relative = -1", "from 0 up"),
+        ("[group.a]", "[group.a", "not valid TOML"),
+        ('subject = "', 'subjects = "', "unknown key 'subjects'"),
+        ('kind = "measure"', 'kind = "loss"\ncases = ["nothing"]', "there is no .case.nothing."),
+    ],
+)
+def test_a_malformed_suite_is_one_sentence(tmp_path: Path, old: str, new: str, message: str) -> None:
+    folder = make_suite(tmp_path, ("a",))
+    suite = folder / "suite.toml"
+    assert old in suite.read_text()
+    suite.write_text(suite.read_text().replace(old, new))
+    with pytest.raises(UsageError, match=message):
+        GoldenRoom(folder)
+
+
+def test_a_pattern_that_fits_nothing_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no golden's name fits 'zebra'"):
+        list(GoldenRoom(make_suite(tmp_path)).check("zebra"))
