@@ -36,6 +36,7 @@ class Refactor:
 
 LOSSES, DIFFERENCE, WINDOW = "model/utils_losses.py", "model/ssim_difference.py", "model/gaussian_window.py"
 STEP, RENDER = "training/amp_step.py", "rendering/render.py"
+TRAINER, TERMS = "training/trainer.py", "training/loss_terms.py"
 
 _TEST = """        nonfinite, over_limit = self._agreed(not math.isfinite(norm), 0 < limit < norm)
 """
@@ -85,9 +86,17 @@ WRONG: dict[str, Refactor] = {
         '            group["weight_decay"] = max(g["weight_decay"] for g in optimizer.param_groups)\n',
         ("amp_step.faults",),
     ),
+    "decay on the model's vectors": Refactor(
+        TRAINER, '"weight_decay": 0.0}', '"weight_decay": config.weight_decay}', ("training_fp32",)
+    ),
+    "schedule without its warm-up": Refactor(TRAINER, "if update < config.warmup:", "if False:", ("training_fp32",)),
+    "background at the mask's edge": Refactor(TERMS, "mask < 0.5,", "mask <= 0.5 + 0.4,", ("loss_terms",)),
+    "points over the wrong axes": Refactor(
+        TERMS, "over = tuple(range(1, fixed.ndim))", "over = tuple(range(2, fixed.ndim))", ("loss_terms",)
+    ),
     "background 0.99": Refactor(RENDER, "WHITE = (1.0, 1.0, 1.0)", "WHITE = (0.99, 0.99, 0.99)", ("renderer.back",)),
 }
-"""The issue's ten; two of them in both readings."""
+"""Small mistakes, each in code that a golden is of."""
 
 _FUSED = '''
 
