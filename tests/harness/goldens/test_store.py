@@ -181,7 +181,11 @@ for trial in range(50):
             generation += 1
             (folder.parent / "shift.txt").write_text(str(generation))
             room.update(f"generation {generation}")
+    # Half of the kills at any moment, half once an update has begun to write, however busy the machine is.
     time.sleep(0.01 + 0.08 * random.random())
+    deadline = time.monotonic() + 5.0
+    while trial % 2 and not (folder / "recorded.next").exists() and time.monotonic() < deadline:
+        time.sleep(0.0002)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     left = tuple(sorted(p.name for p in folder.glob("recorded*")))
