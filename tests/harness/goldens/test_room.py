@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.errors import UsageError
 from harness.goldens.deviation import Deviation
 from harness.goldens.room import GoldenRoom, Outcome, Status
+from harness.goldens.terms import sketch
 from harness.reports.golden_text import deviation_line, drift_lines, moved_lines, report, summary
 from tests.harness.goldens.suites import make_suite, move, recorded_room
 
@@ -89,6 +91,27 @@ def test_words_have_no_tolerance(tmp_path: Path) -> None:
     (outcome, _) = room.check()
     assert outcome.status is Status.FAILED
     assert "3 has become 4" in deviation_line(_terms(outcome)["count"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("reshape(3, 4)", "reshape(4, 3)", "'shape [3, 4]' has become 'shape [4, 3]'"),
+        ('"count": 3', '"count": [3, 3]', "'1 entries' has become '2 entries'"),
+        ('"count": 3,', "", "'a value' has become 'nothing'"),
+        ('"count": 3', '"count": 3, "more": 1', "'nothing' has become 'a value'"),
+        ('"count": 3', '"count": 3.0', "'words' has become 'numbers'"),
+    ],
+)
+def test_a_term_of_another_form_fails(tmp_path: Path, old: str, new: str, message: str) -> None:
+    room = recorded_room(tmp_path, names=("a",))
+    subject = tmp_path / "golden_subject.py"
+    assert old in subject.read_text()
+    subject.write_text(subject.read_text().replace(old, new) + "# another length, so that it is read anew\n")
+    del sys.modules["golden_subject"]
+    (outcome,) = room.check()
+    assert outcome.status is Status.FAILED
+    assert any(message in deviation_line(d) for d in outcome.deviations if not d.within)
 
 
 def test_an_update_needs_a_reason(tmp_path: Path) -> None:
@@ -200,3 +223,11 @@ def test_a_malformed_suite_is_one_sentence(tmp_path: Path, old: str, new: str, m
 def test_a_pattern_that_fits_nothing_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no golden's name fits 'zebra'"):
         list(GoldenRoom(make_suite(tmp_path)).check("zebra"))
+
+
+def test_a_sketch_keeps_norms_and_distances() -> None:
+    a = torch.linspace(-1.0, 2.0, 5000, dtype=torch.float64)
+    b = a + 1e-3 * torch.linspace(0.0, 1.0, 5000, dtype=torch.float64).square()
+    for tensor in (a, b - a):
+        assert float(sketch(tensor).norm()) == pytest.approx(float(tensor.norm()), rel=0.2)
+    assert torch.allclose(sketch(b) - sketch(a), sketch(b - a))
