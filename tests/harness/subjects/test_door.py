@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,17 @@ _TREE = {
     "broken.py": "raise ValueError('on import')\n",
     "script.py": "import sys\nsys.exit(3)\n",
 }
+
+
+@pytest.fixture(autouse=True)
+def _imports_are_put_back() -> Iterator[None]:
+    """A root is entered for the rest of the process, which here is other tests' process too."""
+    modules, path, finders = dict(sys.modules), list(sys.path), list(sys.meta_path)
+    yield
+    for name in set(sys.modules) - set(modules):
+        del sys.modules[name]
+    sys.modules.update(modules)
+    sys.path[:], sys.meta_path[:] = path, finders
 
 
 @pytest.fixture
