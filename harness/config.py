@@ -63,29 +63,37 @@ def load_settings(
 ) -> Settings:
     """Merge the flags (``None`` meaning not given) with environment, pyproject and defaults.
 
-    With either of ``loss`` and ``step`` given as a flag or in the environment, the other default does not apply.
+    With either of ``loss`` and ``step`` given as a flag or in the environment, the other default does not apply.  A
+    flag of either that is empty text asks for its default alone.
 
     Raises:
-        UsageError: an unknown key in ``[tool.harness]``, or a value of the wrong kind or range, naming where.
+        UsageError: an unknown key in ``[tool.harness]``, or a value of the wrong kind or range, naming where; a
+            default that is asked for and isn't there.
     """
     environment = os.environ if environment is None else environment
     fields = {field.name: field for field in dataclasses.fields(Settings)}
     file_values, file_name = _from_pyproject(directory or Path.cwd(), set(fields))
+    defaults_asked_for = {name for name in ("loss", "step") if flags.get(name) == ""}
     given = {
         name: (_convert(name, value, f"--{name.replace('_', '-')}"))
         for name, value in flags.items()
-        if value is not None
+        if value is not None and name not in defaults_asked_for
     }
     for name in fields:
         variable = f"HARNESS_{name.upper()}"
         if name not in given and environment.get(variable):
             given[name] = _convert(name, environment[variable], variable)
-    named_subject = "loss" in given or "step" in given
+    named = {"loss", "step"} & set(given)
+    # What goes with a default subject doesn't go with another.
+    passed_over = {"subject_root", "similarity"} if named else set()
+    if named or defaults_asked_for:
+        passed_over |= {"loss", "step"} - defaults_asked_for
     merged = dict(given)
     for name, value in file_values.items():
-        if name in merged or (named_subject and name in ("loss", "step", "subject_root", "similarity")):
-            continue
-        merged[name] = _convert(name, value, f"[tool.harness] {name} in {file_name}")
+        if name not in merged and name not in passed_over:
+            merged[name] = _convert(name, value, f"[tool.harness] {name} in {file_name}")
+    for name in defaults_asked_for - set(merged):
+        raise UsageError(f"--{name} names no {name}, and [tool.harness] in pyproject.toml has no default.")
     return Settings(**merged)
 
 

@@ -6,8 +6,9 @@ import enum
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class LossKind(str, enum.Enum):
@@ -68,6 +69,36 @@ class AmpStepLike(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
+class TrainingLike(Protocol):
+    """A whole training in the small, constructed as ``cls(scaler, device=…, amp_dtype=…, grad_accum_steps=…,
+    grad_clip_norm=…, allowed_gradnorm_factor=…)``: a model, its loss, its optimizer, its schedule and its batches.
+
+    It opens autocast itself, on ``device`` in ``amp_dtype`` (``None``: no autocast), and its learning rate starts
+    above 0.  Two built alike are alike to the bit.  With ``torch.distributed`` initialised it trains as one of its
+    processes.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    lr_scheduler: torch.optim.lr_scheduler.LRScheduler
+    fwdbwd_pass_step: int
+    param_update_step: int
+
+    def batch_images(self, pass_step: int) -> Float[Tensor, "b v c h w"]:
+        """The views of this pass' batch: RGB in [0, 1] and, as fourth channel where there is one, the mask."""
+
+    def train_on(self, images: Float[Tensor, "b v c h w"]) -> Float[Tensor, ""]:
+        """One pass forward and backward with these images in place of the batch's; its loss, undivided."""
+
+    def optimizer_step(self) -> Any:
+        """End the window when it is full, returning what :meth:`AmpStepLike.step` does; else ``None``."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a new one needs to go on alike, model included."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
 @dataclass(frozen=True)
 class StepReport:
     """What a step says of itself at the end of a window; ``None`` where it doesn't say."""
@@ -76,6 +107,19 @@ class StepReport:
     grad_norm: float | None
     scale: float | None
     reason: str | None = None
+
+
+def report_of(outcome: Any) -> StepReport | None:
+    """What a step of our own shape returned, read."""
+    if outcome is None:
+        return None
+    reason = getattr(outcome, "reason", None)
+    return StepReport(
+        getattr(outcome, "stepped", None),
+        getattr(outcome, "grad_norm", None),
+        getattr(outcome, "scale", None),
+        None if reason is None else str(getattr(reason, "value", reason)),
+    )
 
 
 class StepDriver(Protocol):

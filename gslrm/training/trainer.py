@@ -43,6 +43,7 @@ class Trainer:
         device: ``cpu`` or ``cuda``.
         losses: instead of what the configuration says.
         monitor: logs skips and losses out of range; ``None`` for none.
+        scaler: instead of one that starts at torch's default scale; enabled for float16 only.
 
     With ``torch.distributed`` initialised, the model is wrapped for it, all processes start from rank 0's weights
     and decide alike about every step.
@@ -55,6 +56,7 @@ class Trainer:
         *,
         losses: LossComputer | None = None,
         monitor: StepMonitor | None = None,
+        scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         self.config = config
         self.device = torch.device(device)
@@ -71,7 +73,7 @@ class Trainer:
         self._module: nn.Module = DistributedDataParallel(self.model) if distributed else self.model
         self.step = AmpStep(
             optimizer,
-            torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype == torch.float16),
+            scaler or torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype == torch.float16),
             make_schedule(optimizer, training.schedule),
             grad_accum_steps=runtime.grad_accum_steps,
             grad_clip_norm=runtime.grad_clip_norm,

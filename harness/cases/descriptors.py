@@ -7,7 +7,8 @@ numbers on every machine.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 
 class PictureKind(str, enum.Enum):
@@ -137,4 +138,45 @@ class StepCase:
         return sum(action is not Action.RESTORE for action in self.actions)
 
 
-Case = LossCase | StepCase
+class PassKind(str, enum.Enum):
+    """One pass of a whole training: what is wrong with its batch, or a save and restore between two passes."""
+
+    GOOD = "good"
+    NAN_PIXELS = "nan pixels"  # one pixel of a view, in the foreground
+    EXPLODING_VIEW = "exploding view"  # a view's colours times 10⁴
+    OVERFLOW = "overflow"  # a view's colours beyond float16
+    ALL_BACKGROUND = "all-background mask"
+    ONE_PIXEL = "one-pixel mask"
+    FROZEN = "frozen"  # no parameter takes a gradient
+    RESTORE = "save and restore"
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """A fault program of a whole training.
+
+    Attributes:
+        accumulation, scale_exponent, growth_interval: as in :class:`StepCase`.
+        actions: in order.
+        second_rank: those of a second process that trains along, as many; empty where there is none.
+    """
+
+    accumulation: int = 1
+    scale_exponent: int = 10
+    growth_interval: int = 2
+    actions: tuple[PassKind, ...] = ()
+    second_rank: tuple[PassKind, ...] = ()
+
+    @property
+    def micro_steps(self) -> int:
+        return sum(kind is not PassKind.RESTORE for kind in self.actions)
+
+
+ProgramCase = StepCase | TrainingCase
+Case = LossCase | ProgramCase
+
+
+def with_actions(case: ProgramCase, actions: Sequence[Action | PassKind]) -> ProgramCase:
+    """The same setting with another program, of actions of the case's own kind."""
+    changed: ProgramCase = replace(case, actions=tuple(actions))  # type: ignore[arg-type]
+    return changed

@@ -9,12 +9,12 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from harness.cases.descriptors import Case, LossCase, StepCase
+from harness.cases.descriptors import Case, LossCase, StepCase, TrainingCase
 from harness.errors import UsageError
 
 T = TypeVar("T")
 
-_KINDS: dict[str, type] = {"loss": LossCase, "step": StepCase}
+_KINDS: dict[str, type] = {"loss": LossCase, "step": StepCase, "training": TrainingCase}
 _LIMITS = {
     "height": (1, 4096),
     "width": (1, 4096),

@@ -10,11 +10,14 @@ from harness.config import load_settings
 from harness.errors import ExitCode
 
 
-def add_subject_options(parser: argparse.ArgumentParser) -> None:
-    """The options that name a subject."""
+def add_subject_options(parser: argparse.ArgumentParser, bare: bool = False) -> None:
+    """The options that name a subject; with ``bare``, ``--loss`` and ``--step`` without SPEC mean the default one."""
     group = parser.add_argument_group("subject", "SPEC is package.module:name or path/to/file.py:name")
-    group.add_argument("--loss", metavar="SPEC", help="a loss: class or function, (x, y) or (rendering, target, mask)")
-    group.add_argument("--step", metavar="SPEC", help="an AMP training step: ours, or FaceLift-shaped")
+    optional: dict[str, Any] = {"nargs": "?", "const": ""} if bare else {}
+    loss = "a loss: class or function, (x, y) or (rendering, target, mask)"
+    step = "an AMP training step, ours or FaceLift-shaped, or a whole training"
+    group.add_argument("--loss", metavar="SPEC", help=loss, **optional)
+    group.add_argument("--step", metavar="SPEC", help=step, **optional)
     group.add_argument("--subject-root", metavar="DIR", help="put this checkout first on the import path")
     group.add_argument("--images", metavar="DIR", help="use these pictures instead of the bundled ones")
 
@@ -23,9 +26,10 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "check",
         help="check a loss and a training step against all properties",
-        description="Check the loss and the step of [tool.harness] in pyproject.toml, or those named here.",
+        description="Check the loss and the step of [tool.harness] in pyproject.toml, or those named here; --loss or "
+        "--step without SPEC: only that default.",
     )
-    add_subject_options(parser)
+    add_subject_options(parser, bare=True)
     parser.add_argument(
         "--similarity", action="store_true", default=None, help="the loss returns a similarity, take 1 - value"
     )

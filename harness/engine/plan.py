@@ -42,11 +42,11 @@ def plan(kinds: Sequence[SubjectKind], properties: Sequence[str], precisions: Se
         UsageError: an unknown property, or one of a subject that isn't at hand.
     """
     from harness.precision import precisions_named
-    from harness.properties import LOSS_PROPERTIES, STEP_PROPERTIES
+    from harness.properties import LOSS_PROPERTIES, RANKS_AGREE, STEP_PROPERTIES
 
     by_kind = {
         SubjectKind.LOSS: [p.name for p in LOSS_PROPERTIES],
-        SubjectKind.STEP: [p.name for p in STEP_PROPERTIES],
+        SubjectKind.STEP: [*(p.name for p in STEP_PROPERTIES), RANKS_AGREE.name],
     }
     available = [name for kind in kinds for name in by_kind[kind]]
     for name in properties:

@@ -1,8 +1,9 @@
-"""Run a plan in several processes: each takes a property at a time, with all its precisions."""
+"""Run a plan in several processes: each takes a property at a time, with all its precisions; of a whole training, whose
+properties share their runs, a precision with all its properties.
+"""
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 import os
 import threading
@@ -11,13 +12,16 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.config import Settings
 from harness.engine.events import CaseStarted, Event, Listener, RunFinished, RunStarted
-from harness.engine.plan import Task
+from harness.engine.plan import SubjectKind, Task
 from harness.engine.result import TaskResult
 from harness.errors import SubjectError
+
+if TYPE_CHECKING:
+    from harness.engine.run import Session
 
 _worker: dict[str, Any] = {}
 
@@ -37,18 +41,19 @@ def run_pooled(
     Raises:
         HarnessError: what a worker raised, or that one died.
     """
-    groups = [tuple(group) for _, group in itertools.groupby(tasks, lambda task: (task.kind, task.property))]
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
     deadline = None if settings.max_time is None else time.monotonic() + settings.max_time
-    workers = min(settings.workers or os.cpu_count() or 1, len(groups))
+    workers = min(settings.workers or os.cpu_count() or 1, len(tasks))
     emit(RunStarted(tuple(tasks)))
     pump = threading.Thread(target=_pump, args=(queue, emit), daemon=True)
     pump.start()
     try:
         with ProcessPoolExecutor(workers, context, _start_worker, (settings, deadline, queue, worker_listener)) as pool:
-            futures = [pool.submit(_run_group, group) for group in groups]
             try:
+                steps = any(task.kind is SubjectKind.STEP for task in tasks)
+                training = steps and pool.submit(_step_is_a_training).result()
+                futures = [pool.submit(_run_group, group) for group in _groups(tasks, training)]
                 wait(futures, return_when=FIRST_EXCEPTION)
                 results = {result.task: result for future in futures for result in future.result()}
             except BaseException:
@@ -82,15 +87,42 @@ def _start_worker(settings: Settings, deadline: float | None, queue: Any, listen
     _worker.update(settings=settings, deadline=deadline, queue=queue, listener=listener, session=None)
 
 
-def _run_group(tasks: tuple[Task, ...]) -> tuple[TaskResult, ...]:
+def _groups(tasks: Sequence[Task], training: bool) -> list[tuple[Task, ...]]:
+    """What one process runs in a row; the longest first."""
+
+    from harness.properties import RANKS_AGREE
+
+    def shared(task: Task) -> bool:
+        return training and task.kind is SubjectKind.STEP and task.property != RANKS_AGREE.name
+
+    def key(task: Task) -> tuple[str, str]:
+        return task.kind.value, task.precision if shared(task) else task.property
+
+    groups: dict[tuple[str, str], list[Task]] = {}
+    for task in sorted(tasks, key=lambda task: not shared(task)):
+        groups.setdefault(key(task), []).append(task)
+    return [tuple(group) for group in groups.values()]
+
+
+def _session() -> Session:
     from harness.engine.run import Session
 
     if _worker["session"] is None:
         _worker["session"] = Session(_worker["settings"], _worker["deadline"])
+    session: Session = _worker["session"]
+    return session
 
+
+def _step_is_a_training() -> bool:
+    from harness.subjects.training import TrainingFactory
+
+    return isinstance(_session().step, TrainingFactory)
+
+
+def _run_group(tasks: tuple[Task, ...]) -> tuple[TaskResult, ...]:
     def emit(event: Event) -> None:
         _worker["listener"](event)
         if not isinstance(event, CaseStarted):
             _worker["queue"].put(event)
 
-    return tuple(_worker["session"].run(task, emit) for task in tasks)
+    return tuple(_session().run(task, emit) for task in tasks)

@@ -12,15 +12,19 @@ from harness.config import Settings
 from harness.engine.events import Listener, RunFinished, RunStarted, TaskFinished, TaskStarted
 from harness.engine.loss_search import search_loss
 from harness.engine.plan import SubjectKind, Task
+from harness.engine.program_run import TrainingMemory
+from harness.engine.ranks_search import search_ranks
 from harness.engine.result import Status, TaskResult
 from harness.engine.step_search import search_step
 from harness.errors import UsageError
 from harness.precision import Precision, precisions_named
 from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
-from harness.properties import LOSS_PROPERTIES, STEP_PROPERTIES
+from harness.properties import LOSS_PROPERTIES, RANKS_AGREE, STEP_PROPERTIES
+from harness.properties.rank_pair import RankPair
 from harness.protocols import LossSubject
 from harness.subjects.loss import load_loss
 from harness.subjects.step import StepFactory, load_step
+from harness.subjects.training import TrainingFactory
 
 
 def subject_kinds(settings: Settings) -> tuple[SubjectKind, ...]:
@@ -48,8 +52,10 @@ class Session:
     settings: Settings
     deadline: float | None = None
     loss: LossSubject | None = field(init=False, default=None)
-    step: StepFactory | None = field(init=False, default=None)
+    step: StepFactory | TrainingFactory | None = field(init=False, default=None)
     folder: ImageFolder | None = field(init=False, default=None)
+    _memory: TrainingMemory = field(init=False, default_factory=TrainingMemory)
+    _rank_pair: RankPair | None = field(init=False, default=None)
     _found: dict[tuple[SubjectKind, str], list[Case]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -109,6 +115,8 @@ class Session:
                 deadline=self.deadline,
             )
         assert self.step is not None
+        if task.property == RANKS_AGREE.name:
+            return self._search_ranks(task, emit)
         step_property = next(p for p in STEP_PROPERTIES if p.name == task.property)
         if reason := step_property.inapplicable(self.step):
             return TaskResult(task, Status.NOT_APPLICABLE, message=reason)
@@ -122,7 +130,30 @@ class Session:
             suspects=suspects,
             emit=emit,
             deadline=self.deadline,
+            memory=self._memory,
         )
+
+    def _search_ranks(self, task: Task, emit: Listener) -> TaskResult:
+        assert self.step is not None
+        if reason := RANKS_AGREE.inapplicable(self.step):
+            return TaskResult(task, Status.NOT_APPLICABLE, message=reason)
+        return search_ranks(
+            task,
+            self.rank_pair,
+            RANKS_AGREE,
+            examples=self.settings.max_examples,
+            seed_=self.settings.seed,
+            emit=emit,
+            deadline=self.deadline,
+        )
+
+    @property
+    def rank_pair(self) -> RankPair:
+        """The two processes that train together, started when first needed; they end with this one."""
+        assert self.settings.step is not None
+        if self._rank_pair is None:
+            self._rank_pair = RankPair(self.settings.step, self.settings.subject_root)
+        return self._rank_pair
 
 
 def run_serially(settings: Settings, tasks: Sequence[Task], emit: Listener) -> tuple[TaskResult, ...]:

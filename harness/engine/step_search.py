@@ -3,48 +3,58 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from hypothesis import Phase, seed
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from harness.cases.descriptors import Action, Case, StepCase
-from harness.cases.strategies import ACCUMULATIONS, GROWTH_INTERVALS, SCALE_EXPONENTS
+from harness.cases.descriptors import Action, Case, PassKind, ProgramCase, StepCase, TrainingCase, with_actions
+from harness.cases.strategies import ACCUMULATIONS, GROWTH_INTERVALS, SCALE_EXPONENTS, TRAINING_SCALE_EXPONENTS
 from harness.engine.events import Listener
 from harness.engine.plan import Task
+from harness.engine.program_run import ProgramRun, TrainingMemory, begin_run
 from harness.engine.result import TaskResult
 from harness.engine.search import Search, hypothesis_settings, run_quietly
 from harness.precision import Precision
 from harness.properties.step import StepProperty
-from harness.properties.step_world import StepWorld
 from harness.properties.verdict import VACUOUS, Verdict
 from harness.subjects.step import StepFactory
+from harness.subjects.training import TrainingFactory
 
 _LONGEST_PROGRAM = 10
+_LONGEST_TRAINING = 6
+# A training's pass takes milliseconds: it runs a program for so many examples asked for.
+_EXAMPLES_A_TRAINING = 4
 # Micro-steps that a person can follow.
 _SMALL = 3
 
 
-def check_step_case(factory: StepFactory, property_: StepProperty, precision: Precision, case: StepCase) -> Verdict:
+def check_step_case(
+    factory: StepFactory | TrainingFactory,
+    property_: StepProperty,
+    precision: Precision,
+    case: ProgramCase,
+    memory: TrainingMemory | None = None,
+) -> Verdict:
     """One property over a whole fault program: the first violation, else the worst verdict."""
-    world = StepWorld(factory, precision, case)
+    run = begin_run(factory, property_, precision, case, memory or TrainingMemory())
     worst = VACUOUS
     for action in case.actions:
-        seen = world.act(action)
-        verdict = property_.verdict(seen)
-        if not verdict.holds:
-            return verdict
-        worst = max(worst, verdict, key=lambda v: v.badness)
-        if seen.raised is not None:
+        judged = run.act(action)
+        if not judged.verdict.holds:
+            return judged.verdict
+        worst = max(worst, judged.verdict, key=lambda v: v.badness)
+        if judged.raised:
             break
     return worst
 
 
 def search_step(
     task: Task,
-    factory: StepFactory,
+    factory: StepFactory | TrainingFactory,
     property_: StepProperty,
     precision: Precision,
     *,
@@ -53,14 +63,18 @@ def search_step(
     suspects: Sequence[Case],
     emit: Listener,
     deadline: float | None,
+    memory: TrainingMemory,
 ) -> TaskResult:
-    """Run the suspects, then drawn programs action by action; shrink what fails."""
+    """Run the suspects and a training's shortest programs, then drawn ones action by action; shrink what fails."""
     search = Search(task, emit, deadline)
-    for suspect in suspects:
-        assert isinstance(suspect, StepCase)
-        search.starting(suspect)
-        verdict = check_step_case(factory, property_, precision, suspect)
-        run_quietly(lambda case=suspect, v=verdict: search.ran(case, v))  # type: ignore[misc]
+    shape = _shape(factory, property_)
+    for case in (*suspects, *shape.first):
+        assert isinstance(case, (StepCase, TrainingCase))
+        if not search.may_run():
+            break
+        search.starting(case)
+        verdict = check_step_case(factory, property_, precision, case, memory)
+        run_quietly(lambda case=case, v=verdict: search.ran(case, v))  # type: ignore[misc]
         if search.has_failed:
             return search.result()
 
@@ -69,72 +83,102 @@ def search_step(
 
         def __init__(self) -> None:
             super().__init__()
-            self.case = StepCase()
-            self.world: StepWorld | None = None
+            self.case = shape.case()
+            self.run: ProgramRun | None = None
             self.worst = VACUOUS
             self.ended = False
 
         @initialize(
             accumulation=st.sampled_from(ACCUMULATIONS),
-            scale_exponent=st.sampled_from(SCALE_EXPONENTS),
+            scale_exponent=st.sampled_from(shape.scale_exponents),
             growth_interval=st.sampled_from(GROWTH_INTERVALS),
         )
         def start(self, accumulation: int, scale_exponent: int, growth_interval: int) -> None:
-            self.case = StepCase(accumulation, scale_exponent, growth_interval)
+            self.case = shape.case(accumulation, scale_exponent, growth_interval)
             self.ended = not search.may_run()
             if not self.ended:
-                self.world = StepWorld(factory, precision, self.case)
+                self.run = begin_run(factory, property_, precision, self.case, memory)
 
-        @rule(action=st.sampled_from(property_.actions))
-        def act(self, action: Action) -> None:
-            self.case = replace(self.case, actions=(*self.case.actions, action))
+        @rule(action=st.sampled_from(shape.actions))
+        def act(self, action: Any) -> None:
+            self.case = with_actions(self.case, (*self.case.actions, action))
             search.fail_again(self.case)
-            if self.ended or self.world is None:
+            if self.ended or self.run is None:
                 return
             search.starting(self.case)
-            seen = self.world.act(action)
-            verdict = property_.verdict(seen)
-            self.worst = max(self.worst, verdict, key=lambda v: v.badness)
-            if not verdict.holds:
+            judged = self.run.act(action)
+            self.worst = max(self.worst, judged.verdict, key=lambda v: v.badness)
+            if not judged.verdict.holds:
                 self.ended = True
-                search.ran(self.case, verdict)
-            self.ended = self.ended or seen.raised is not None
+                search.ran(self.case, judged.verdict)
+            self.ended = self.ended or judged.raised
 
         def teardown(self) -> None:
             # A program that held counts once, when it is whole.
-            if self.world is not None and self.worst.holds:
+            if self.run is not None and self.worst.holds:
                 search.ran(self.case, self.worst)
 
     run_quietly(
         lambda: run_state_machine_as_test(
-            seed(task.seed(seed_))(FaultProgram),
+            seed(shape.seed(task, seed_))(FaultProgram),
             settings=hypothesis_settings(
-                examples, (Phase.generate, Phase.shrink), stateful_step_count=_LONGEST_PROGRAM
+                shape.programs(examples), (Phase.generate, Phase.shrink), stateful_step_count=shape.longest
             ),
         )
     )
     if search.has_failed and not _is_small(search.smallest):
-        _try_parts(search, factory, property_, precision)
+        _try_parts(search, lambda case: check_step_case(factory, property_, precision, case, memory))
     return search.result()
 
 
-def _try_parts(search: Search, factory: StepFactory, property_: StepProperty, precision: Precision) -> None:
+@dataclass(frozen=True)
+class _Shape:
+    """What the programs of one shape of step look like."""
+
+    case: type[StepCase] | type[TrainingCase]
+    actions: Sequence[Action | PassKind]
+    scale_exponents: Sequence[int]
+    longest: int
+    shared: bool
+    first: Sequence[ProgramCase] = ()
+
+    def programs(self, examples: int) -> int:
+        """How many are drawn for so many examples."""
+        return max(1, examples // _EXAMPLES_A_TRAINING) if self.shared else examples
+
+    def seed(self, task: Task, seed_: int) -> int:
+        """The task's own; where runs are shared, one for all properties, so that they draw the same programs."""
+        return replace(task, property="any").seed(seed_) if self.shared else task.seed(seed_)
+
+
+def _shape(factory: StepFactory | TrainingFactory, property_: StepProperty) -> _Shape:
+    if isinstance(factory, TrainingFactory):
+        passes = property_.passes
+        # Every pass alone and after every other: too few programs are drawn to count on it.
+        short = [*((kind,) for kind in passes), *itertools.product(passes, passes)]
+        first = [TrainingCase(scale_exponent=min(TRAINING_SCALE_EXPONENTS), actions=actions) for actions in short]
+        return _Shape(TrainingCase, passes, TRAINING_SCALE_EXPONENTS, _LONGEST_TRAINING, shared=True, first=first)
+    return _Shape(StepCase, property_.actions, SCALE_EXPONENTS, _LONGEST_PROGRAM, shared=False)
+
+
+def _try_parts(search: Search, check: Callable[[ProgramCase], Verdict]) -> None:
     """Try every few actions of the failing program, in their order, under every accumulation.
 
     Hypothesis' shrinking seldom finds its way from a long window to a short one, where both program and setting change.
     """
     large = search.smallest
-    assert isinstance(large, StepCase)
-    parts = [part for length in range(1, _SMALL + 1) for part in itertools.combinations(large.actions, length)]
+    assert isinstance(large, (StepCase, TrainingCase))
+    actions: Sequence[Action | PassKind] = large.actions
+    parts = [part for length in range(1, _SMALL + 1) for part in itertools.combinations(actions, length)]
     candidates = [
-        replace(large, actions=part, accumulation=accumulation)
+        with_actions(replace(large, accumulation=accumulation), part)
         for part in dict.fromkeys(parts)
         for accumulation in ACCUMULATIONS
     ]
     search.allow_shrinking(len(candidates))
     for candidate in candidates:
         search.starting(candidate)
-        verdict = check_step_case(factory, property_, precision, candidate)
+        verdict = check(candidate)
         run_quietly(lambda case=candidate, v=verdict: search.ran(case, v))  # type: ignore[misc]
         if search.smallest == candidate:
             return
@@ -142,4 +186,4 @@ def _try_parts(search: Search, factory: StepFactory, property_: StepProperty, pr
 
 
 def _is_small(case: Case | None) -> bool:
-    return isinstance(case, StepCase) and case.micro_steps <= _SMALL
+    return isinstance(case, (StepCase, TrainingCase)) and case.micro_steps <= _SMALL

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
-from harness.cases.descriptors import Case
+from harness.cases.descriptors import Case, LossCase
 from harness.cases.serialization import case_from_json, case_to_json
 from harness.config import Settings
 from harness.engine.plan import SubjectKind, Task
@@ -95,7 +95,7 @@ def read_case_file(path: Path) -> CaseFile:
         found = data.get("schema") if isinstance(data, dict) else None
         raise UsageError(f"{path} is no case file: its schema is {found!r}, not {SCHEMA!r}.")
     case = case_from_json(data.get("case"), f"{path}: case")
-    kind = SubjectKind(data["case"]["kind"])
+    kind = SubjectKind.LOSS if isinstance(case, LossCase) else SubjectKind.STEP
     subject = data.get("subject")
     if not isinstance(subject, dict):
         raise UsageError(f"{path}: subject must be an object.")

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
-from harness.cases.descriptors import LossCase, StepCase
+from harness.cases.descriptors import LossCase, TrainingCase
 from harness.config import Settings
 from harness.engine.loss_search import check_loss_case
-from harness.engine.plan import SubjectKind
+from harness.engine.ranks_search import check_ranks_case
 from harness.engine.run import Session
 from harness.engine.step_search import check_step_case
-from harness.errors import UsageError
+from harness.errors import SubjectError, UsageError
 from harness.findings.case_file import CaseFile, read_case_file
 from harness.precision import precisions_named
-from harness.properties import LOSS_PROPERTIES, STEP_PROPERTIES
+from harness.properties import LOSS_PROPERTIES, RANKS_AGREE, STEP_PROPERTIES, LossProperty, StepProperty
 from harness.properties.verdict import Verdict
+from harness.subjects.step import StepFactory
+from harness.subjects.training import TrainingFactory
+
+P = TypeVar("P", LossProperty, StepProperty)
 
 
 class Answer(str, enum.Enum):
@@ -57,14 +63,30 @@ def settings_for(file: CaseFile, given: Settings) -> Settings:
 
 def _verdict(file: CaseFile, session: Session) -> Verdict:
     (precision,) = precisions_named([file.task.precision])
-    properties = LOSS_PROPERTIES if file.task.kind is SubjectKind.LOSS else STEP_PROPERTIES
-    found = next((p for p in properties if p.name == file.task.property), None)
-    if found is None:
-        raise UsageError(f"this version of the harness has no {file.task.kind.value} property {file.task.property!r}.")
+    if isinstance(file.case, LossCase):
+        assert session.loss is not None
+        loss_property = _named(file, LOSS_PROPERTIES)
+        with precision.installed():
+            return check_loss_case(session.loss, loss_property, precision, file.case, session.folder)
+    assert session.step is not None
+    _refuse_another_shape(file, session.step)
+    if file.task.property == RANKS_AGREE.name:
+        assert isinstance(file.case, TrainingCase)
+        return check_ranks_case(session.rank_pair, RANKS_AGREE, precision.name, file.case)
+    step_property = _named(file, STEP_PROPERTIES)
     with precision.installed():
-        if isinstance(file.case, LossCase):
-            assert session.loss is not None
-            return check_loss_case(session.loss, found, precision, file.case, session.folder)  # type: ignore[arg-type]
-        assert isinstance(file.case, StepCase)
-        assert session.step is not None
-        return check_step_case(session.step, found, precision, file.case)  # type: ignore[arg-type]
+        return check_step_case(session.step, step_property, precision, file.case)
+
+
+def _named(file: CaseFile, properties: Sequence[P]) -> P:
+    for found in properties:
+        if found.name == file.task.property:
+            return found
+    raise UsageError(f"this version of the harness has no {file.task.kind.value} property {file.task.property!r}.")
+
+
+def _refuse_another_shape(file: CaseFile, step: StepFactory | TrainingFactory) -> None:
+    if isinstance(file.case, TrainingCase) == isinstance(step, TrainingFactory):
+        return
+    needed = "whole training" if isinstance(file.case, TrainingCase) else "step that is fed losses"
+    raise SubjectError(f"the case is a fault program of a {needed}, which {step.name.spec} is not.")

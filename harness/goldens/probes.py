@@ -22,12 +22,13 @@ from harness.oracle.loss_variants import ORACLES
 from harness.oracle.splatting import splatting_truth
 from harness.oracle.step_model import StepModel
 from harness.precision import Precision
-from harness.properties.step_world import Observation, StepWorld
+from harness.properties.observation import Observation
+from harness.properties.step_world import StepWorld
 from harness.properties.trial import LossTrial
 from harness.subjects.door import load_object
 from harness.subjects.loss import AdaptedLoss, load_loss
 from harness.subjects.renderer import AdaptedRenderer, load_renderer
-from harness.subjects.step import StepFactory, load_step
+from harness.subjects.step import StepFactory, load_fed_step
 
 # A step's parameters are few float32 operations away from the plain model's.
 _STEP_RELATIVE = 1e-5
@@ -79,7 +80,7 @@ def load_probe(spec: GoldenSpec, root: str | None) -> Probe:
         return _LossProbe(loss, spec.case, spec.truth)
     if spec.kind is GoldenKind.STEP:
         assert isinstance(spec.case, StepCase)
-        return _StepProbe(load_step(spec.subject, root), spec.case, spec.truth)
+        return _StepProbe(load_fed_step(spec.subject, root), spec.case, spec.truth)
     if spec.kind is GoldenKind.SCENE:
         assert isinstance(spec.case, SceneCase)
         return _SceneProbe(load_renderer(spec.subject, root), spec.case, spec.truth)
@@ -141,7 +142,7 @@ class _StepProbe(Probe):
                 break
         reports = [s.report for s in seen]
         terms: dict[str, Term] = {
-            "action": Words(tuple(s.action.value for s in seen)),
+            "action": Words(tuple(s.action for s in seen)),
             "loss": Numbers(tuple(math.nan if s.loss is None else s.loss for s in seen)),
             "norm": Numbers(
                 tuple(math.nan if r is None or r.grad_norm is None else float(r.grad_norm) for r in reports)
@@ -177,7 +178,9 @@ class _StepProbe(Probe):
             "updates": Words(tuple(e.updates for e in expected)),
             "schedule": Words(tuple(e.updates for e in expected)),
             "stepped": Words(tuple(e.stepped if e.window_ended else None for e in expected)),
-            "parameters": Array.of(torch.tensor([[e.matrix] * 6 + [e.bias] * 2 for e in expected])),
+            "parameters": Array.of(
+                torch.tensor([[e.parameters["weight"]] * 6 + [e.parameters["bias"]] * 2 for e in expected])
+            ),
         }
 
 

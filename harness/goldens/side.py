@@ -112,6 +112,7 @@ def _kind(found: Any) -> SubjectKind:
 
 def _probe(spec: str, case: Case, precision: Precision) -> Probe:
     kind = GoldenKind.LOSS if isinstance(case, LossCase) else GoldenKind.STEP
+    assert isinstance(case, (LossCase, StepCase))
     held: MaskedLossCase | StepCase = MaskedLossCase(case) if isinstance(case, LossCase) else case
     # The root has been entered already.
     return load_probe(GoldenSpec("", kind, spec, {}, held, (precision.name,), None), None)

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from harness.cases.descriptors import Action, StepCase
+from harness.oracle.window import CLIP_NORM, ScalerState, settle
 
 # The setting that every fault program runs in.
 ELEMENTS = 8  # a 2×3 matrix and its bias
 MATRIX_START, BIAS_START = 1.0, 0.5
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 2.0**-6, 0.5, 0.125
-CLIP_NORM, NORM_FACTOR = 1.0, 20.0
-GROWTH, BACKOFF = 2.0, 0.5
 
 GRADIENT = {
     Action.GOOD: 2.0**-4,
@@ -38,14 +40,6 @@ def schedule(updates: int) -> float:
 
 
 @dataclass(frozen=True)
-class ScalerState:
-    """GradScaler's scale and the finite windows since it last changed."""
-
-    scale: float
-    growth_tracker: int
-
-
-@dataclass(frozen=True)
 class Expected:
     """What a right step has done after an action.
 
@@ -55,8 +49,10 @@ class Expected:
         why: in words, for messages.
         grad_norm: before clipping; ``None`` where no finite one exists.
         updates: optimizer steps so far.
+        learning_rate: of the next update.
         scaler: permitted states; more than one only where a non-finite loss may, but need not, count as an overflow.
-        matrix, bias: each parameter's elements.
+        parameters: by name, whole or the one number that all elements are.
+        parameter_error: the error that these may have.
     """
 
     window_ended: bool
@@ -64,9 +60,10 @@ class Expected:
     why: str
     grad_norm: float | None
     updates: int
+    learning_rate: float
     scaler: tuple[ScalerState, ...]
-    matrix: float
-    bias: float
+    parameters: Mapping[str, float | Tensor]
+    parameter_error: float
 
 
 @dataclass
@@ -125,39 +122,15 @@ class StepModel:
         return gradient
 
     def _end(self, window: list[Action], gradient: float | None) -> Expected:
-        if any(action in (Action.NAN_LOSS, Action.INF_LOSS) for action in window):
-            kept = self._scaler
-            permitted = {kept}
-            if gradient is not None and self.scaled:
-                permitted.add(self._updated(found_inf=not math.isfinite(gradient)))
-            return self._expected(
-                True,
-                False,
-                "a loss in the window was NaN or inf",
-                None,
-                tuple(sorted(permitted, key=lambda s: s != kept)),
-            )
-        if gradient is None:
-            return self._expected(True, False, "no parameter got a gradient", None)
-        finite = math.isfinite(gradient)
-        self._scaler = self._updated(found_inf=not finite)
-        if not finite:
-            return self._expected(True, False, "a gradient was NaN or inf", None)
-        norm = abs(gradient) * math.sqrt(ELEMENTS)
-        if norm > CLIP_NORM * NORM_FACTOR:
-            return self._expected(True, False, f"the norm {norm:.4g} exceeds {CLIP_NORM * NORM_FACTOR:g}", norm)
-        self._move(gradient * min(1.0, CLIP_NORM / norm) if norm > 0 else 0.0)
-        return self._expected(True, True, "all was finite and in bounds", norm)
-
-    def _updated(self, found_inf: bool) -> ScalerState:
-        if not self.scaled:
-            return self._scaler
-        if found_inf:
-            return ScalerState(self._scaler.scale * BACKOFF, 0)
-        tracker = self._scaler.growth_tracker + 1
-        if tracker < self.case.growth_interval:
-            return ScalerState(self._scaler.scale, tracker)
-        return ScalerState(self._scaler.scale * GROWTH, 0)
+        finite = not any(action in (Action.NAN_LOSS, Action.INF_LOSS) for action in window)
+        norm = None if gradient is None else abs(gradient) * math.sqrt(ELEMENTS)
+        settled = settle(finite, norm, self._scaler, self.case.growth_interval if self.scaled else None)
+        self._scaler = settled.scaler[0]
+        if settled.stepped:
+            assert gradient is not None
+            assert norm is not None
+            self._move(gradient * min(1.0, CLIP_NORM / norm) if norm > 0 else 0.0)
+        return self._expected(True, settled.stepped, settled.why, settled.grad_norm, settled.scaler)
 
     def _move(self, gradient: float) -> None:
         matrix, bias = gradient + WEIGHT_DECAY * self.matrix, gradient
@@ -176,4 +149,15 @@ class StepModel:
         norm: float | None,
         scaler: tuple[ScalerState, ...] | None = None,
     ) -> Expected:
-        return Expected(ended, stepped, why, norm, self.updates, scaler or (self._scaler,), self.matrix, self.bias)
+        return Expected(
+            ended,
+            stepped,
+            why,
+            norm,
+            self.updates,
+            LEARNING_RATE * schedule(self.updates),
+            scaler or (self._scaler,),
+            {"weight": self.matrix, "bias": self.bias},
+            # The parameters are of order 1, and a few float32 operations from the start.
+            parameter_error=1e-5,
+        )

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.cases.descriptors import Action
-from harness.oracle.step_model import LEARNING_RATE, schedule
-from harness.properties.step_world import Observation, Snapshot
+from harness.cases.descriptors import Action, PassKind
+from harness.properties.observation import Observation, Snapshot
 from harness.properties.verdict import VACUOUS, Verdict, at_most, holds_if
 from harness.subjects.step import StepFactory
+from harness.subjects.training import TrainingFactory
 
 _RECOVERABLE = tuple(action for action in Action if action not in (Action.FROZEN, Action.RESTORE))
 
@@ -25,7 +25,8 @@ class StepProperty:
         name: as ``--property`` takes it.
         claim: the sentence.
         check: the verdict on one action.
-        actions: what its fault programs are made of.
+        actions: what its fault programs are made of, for a step that is fed losses.
+        passes: likewise, for a whole training.
         needs_state: it speaks only of steps that can save and restore themselves.
         needs_report: it speaks only of steps that say what they did.
     """
@@ -34,11 +35,15 @@ class StepProperty:
     claim: str
     check: Callable[[Observation], Verdict]
     actions: tuple[Action, ...] = tuple(action for action in Action if action is not Action.RESTORE)
+    # The same for nearly all: one run of a training's program serves them together.
+    passes: tuple[PassKind, ...] = tuple(kind for kind in PassKind if kind is not PassKind.FROZEN)
     needs_state: bool = False
     needs_report: bool = False
 
-    def inapplicable(self, factory: StepFactory) -> str | None:
+    def inapplicable(self, factory: StepFactory | TrainingFactory) -> str | None:
         """Why the property doesn't apply to the step, or ``None``."""
+        if isinstance(factory, TrainingFactory):
+            return None
         if self.needs_state and not factory.keeps_state:
             return "a FaceLift-shaped trainer saves itself elsewhere than in optimizer_step"
         if self.needs_report and not factory.reports:
@@ -57,13 +62,13 @@ def never_raises(seen: Observation) -> Verdict:
         return VACUOUS
     return holds_if(
         False,
-        f"{seen.action.value}: raises {type(seen.raised).__name__}: {_first_line(seen.raised)}",
+        f"{seen.action}: raises {type(seen.raised).__name__}: {_first_line(seen.raised)}",
     )
 
 
 def finite_parameters(seen: Observation) -> Verdict:
     broken = [name for name, p in seen.after.parameters.items() if not bool(torch.isfinite(p).all())]
-    return holds_if(not broken, f"{seen.action.value}: {', '.join(broken)} became NaN or inf")
+    return holds_if(not broken, f"{seen.action}: {', '.join(broken)} became NaN or inf")
 
 
 def moves_when_it_should(seen: Observation) -> Verdict:
@@ -72,21 +77,21 @@ def moves_when_it_should(seen: Observation) -> Verdict:
         return VACUOUS
     if moved:
         return holds_if(
-            False, f"{seen.action.value}: the parameters moved, though {seen.expected.why}: the window must be dropped"
+            False, f"{seen.action}: the parameters moved, though {seen.expected.why}: the window must be dropped"
         )
-    return holds_if(False, f"{seen.action.value}: the parameters did not move, though {seen.expected.why}")
+    return holds_if(False, f"{seen.action}: the parameters did not move, though {seen.expected.why}")
 
 
 def right_update(seen: Observation) -> Verdict:
-    """The parameters are those of clipped SGD, to float32's rounding."""
+    """The parameters are those that the optimizer makes of the clipped gradients, to float32's rounding."""
     worst = 0.0
-    for name, value in (("weight", seen.expected.matrix), ("bias", seen.expected.bias)):
+    for name, value in seen.expected.parameters.items():
         error = (seen.after.parameters[name].double() - value).abs().max()
         worst = max(worst, float(error), key=lambda e: math.inf if e != e else e)
     return at_most(
         worst,
-        1e-5,
-        f"{seen.action.value}: the parameters are off by {worst:.3g} from what the clipped gradients give",
+        seen.expected.parameter_error,
+        f"{seen.action}: the parameters are off by {worst:.3g} from what the clipped gradients give",
     )
 
 
@@ -94,18 +99,18 @@ def counters(seen: Observation) -> Verdict:
     expected = seen.expected.updates
     return holds_if(
         seen.after.updates == expected,
-        f"{seen.action.value}: param_update_step is {seen.after.updates}, but the parameters have been updated "
+        f"{seen.action}: param_update_step is {seen.after.updates}, but the parameters have been updated "
         f"{expected} times ({seen.expected.why})",
     )
 
 
 def schedule_follows(seen: Observation) -> Verdict:
     updates = seen.expected.updates
-    rate = LEARNING_RATE * schedule(updates)
+    rate = seen.expected.learning_rate
     right = seen.after.schedule_steps == updates and math.isclose(seen.after.learning_rate, rate, rel_tol=1e-12)
     return holds_if(
         right,
-        f"{seen.action.value}: after {updates} updates the schedule stands at step {seen.after.schedule_steps} with "
+        f"{seen.action}: after {updates} updates the schedule stands at step {seen.after.schedule_steps} with "
         f"rate {seen.after.learning_rate:.6g}; it should be {rate:.6g} ({seen.expected.why})",
     )
 
@@ -115,7 +120,7 @@ def scale(seen: Observation) -> Verdict:
     found = seen.after.scaler
     return holds_if(
         found in seen.expected.scaler,
-        f"{seen.action.value}: the scale is {found.scale:g} (tracker {found.growth_tracker}), but not {permitted}, "
+        f"{seen.action}: the scale is {found.scale:g} (tracker {found.growth_tracker}), but not {permitted}, "
         f"as {seen.expected.why}",
     )
 
@@ -123,7 +128,7 @@ def scale(seen: Observation) -> Verdict:
 def gradients_cleared(seen: Observation) -> Verdict:
     return holds_if(
         seen.after.gradients_cleared or not seen.expected.window_ended,
-        f"{seen.action.value}: gradients are left after the window's end ({seen.expected.why})",
+        f"{seen.action}: gradients are left after the window's end ({seen.expected.why})",
     )
 
 
@@ -135,25 +140,25 @@ def truthful(seen: Observation) -> Verdict:
     moved = any(not torch.equal(seen.before.parameters[n], p) for n, p in seen.after.parameters.items())
     if report.stepped != moved:
         return holds_if(
-            False, f"{seen.action.value}: the step says stepped={report.stepped}, but the parameters "
+            False, f"{seen.action}: the step says stepped={report.stepped}, but the parameters "
             f"{'moved' if moved else 'did not move'}"
         )  # fmt: skip
     norm = seen.expected.grad_norm
     if norm is not None and report.grad_norm is not None and not _close(report.grad_norm, norm):
         return holds_if(
-            False, f"{seen.action.value}: the step reports a gradient norm of {report.grad_norm:.6g}; it was {norm:.6g}"
+            False, f"{seen.action}: the step reports a gradient norm of {report.grad_norm:.6g}; it was {norm:.6g}"
         )
     if report.scale is not None and report.scale != seen.after.scaler.scale:
         return holds_if(
             False,
-            f"{seen.action.value}: the step reports a scale of {report.scale:g}; it is {seen.after.scaler.scale:g}",
+            f"{seen.action}: the step reports a scale of {report.scale:g}; it is {seen.after.scaler.scale:g}",
         )
     return VACUOUS
 
 
 def resumes(seen: Observation) -> Verdict:
     """Saving, building everything anew and loading changes nothing that can be seen, now or later."""
-    if seen.action is Action.RESTORE:
+    if seen.restored:
         changed = _differences(seen.before, seen.after)
         return holds_if(not changed, f"after save and restore {', '.join(changed)} differ")
     for check in (right_update, counters, schedule_follows, scale):
@@ -191,6 +196,7 @@ STEP_PROPERTIES: tuple[StepProperty, ...] = (
         "A window that reaches no parameter (all frozen) doesn't make the step raise.",
         never_raises,
         actions=(Action.FROZEN, Action.GOOD, Action.NAN_LOSS),
+        passes=(PassKind.FROZEN, PassKind.GOOD),
     ),
     StepProperty("finite-parameters", "The parameters stay finite.", finite_parameters),
     StepProperty(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,55 +14,19 @@ from torch import Tensor, nn
 from harness.cases.descriptors import Action, StepCase
 from harness.errors import SubjectError
 from harness.oracle.step_model import (
-    BACKOFF,
     BIAS_START,
-    CLIP_NORM,
     GRADIENT,
-    GROWTH,
     LEARNING_RATE,
     MATRIX_START,
     MOMENTUM,
-    NORM_FACTOR,
     WEIGHT_DECAY,
-    Expected,
-    ScalerState,
     StepModel,
     schedule,
 )
+from harness.oracle.window import BACKOFF, CLIP_NORM, GROWTH, NORM_FACTOR
 from harness.precision import Precision
-from harness.protocols import StepReport
+from harness.properties.observation import Observation, Snapshot, take_snapshot
 from harness.subjects.step import StepFactory, StepParts
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What can be seen of a training run: parameters by name, counters, schedule, scaler, and whether any gradient
-    is left.
-    """
-
-    parameters: dict[str, Tensor]
-    passes: int
-    updates: int
-    learning_rate: float
-    schedule_steps: int
-    scaler: ScalerState
-    gradients_cleared: bool
-
-
-@dataclass(frozen=True)
-class Observation:
-    """One action: what was there before and after, what the step said, and what was expected.
-
-    ``raised`` ends the program: nothing after it is observed.  ``loss`` is ``None`` where the action has none.
-    """
-
-    action: Action
-    before: Snapshot
-    after: Snapshot
-    expected: Expected
-    report: StepReport | None
-    raised: Exception | None
-    loss: float | None = None
 
 
 class StepWorld:
@@ -93,25 +56,12 @@ class StepWorld:
         after = self.snapshot()
         if after.scaler in expected.scaler:
             self._model.adopt(after.scaler)
-        return Observation(action, before, after, expected, report, raised, value)
+        return Observation(action.value, action is Action.RESTORE, before, after, expected, report, raised, value)
 
     def snapshot(self) -> Snapshot:
-        scaler = self._parts.scaler
-        state = (
-            ScalerState(float(scaler.get_scale()), int(scaler._get_growth_tracker()))
-            if scaler.is_enabled()
-            else ScalerState(1.0, 0)
-        )
-        passes, updates = self._driver.counters()
-        gradients = [p.grad for p in self._parts.parameters.values() if p.grad is not None]
-        return Snapshot(
-            {name: p.detach().clone() for name, p in self._parts.parameters.items()},
-            passes,
-            updates,
-            float(self._parts.optimizer.param_groups[0]["lr"]),
-            int(self._parts.lr_scheduler.last_epoch),
-            state,
-            not any(bool(g.any()) for g in gradients),
+        parts = self._parts
+        return take_snapshot(
+            parts.parameters, self._driver.counters(), parts.optimizer, parts.lr_scheduler, parts.scaler
         )
 
     def _enter(self, saved: dict[str, Any] | None) -> None:

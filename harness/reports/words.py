@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from harness.cases.descriptors import Case, LossCase, MaskKind, PerturbationKind, PictureKind, StepCase
+from harness.cases.descriptors import Case, LossCase, MaskKind, PerturbationKind, PictureKind, TrainingCase
 
 
 def describe(case: Case) -> str:
     """The case in one line."""
-    if isinstance(case, StepCase):
-        program = ", ".join(action.value for action in case.actions)
-        return f"{program} (accumulation {case.accumulation}, scale 2^{case.scale_exponent})"
-    return _describe_loss_case(case)
+    if isinstance(case, LossCase):
+        return _describe_loss_case(case)
+    program = ", ".join(action.value for action in case.actions)
+    if isinstance(case, TrainingCase) and case.second_rank:
+        program += f" beside {', '.join(action.value for action in case.second_rank)}"
+    return f"{program} (accumulation {case.accumulation}, scale 2^{case.scale_exponent})"
 
 
 def _describe_loss_case(case: LossCase) -> str:

@@ -1,4 +1,4 @@
-"""Adapt a training step, of our own shape or FaceLift's, to a driver that is fed loss by loss."""
+"""Adapt a training step: of our own shape or FaceLift's, to a driver that is fed loss by loss, or a whole training."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from harness.errors import SubjectError
-from harness.protocols import AmpStepLike, StepDriver, StepReport, SubjectName
+from harness.protocols import AmpStepLike, StepDriver, StepReport, SubjectName, report_of
 from harness.subjects.door import load_object
 from harness.subjects.facelift import FaceLiftDriver, learn_calling_convention
+from harness.subjects.training import TrainingFactory, adapt_training, is_training
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,7 @@ class AmpStepDriver:
 
     def micro_step(self, loss: Float[Tensor, ""]) -> StepReport | None:
         self._step.backward(loss)
-        outcome = self._step.step()
-        if outcome is None:
-            return None
-        reason = getattr(outcome, "reason", None)
-        return StepReport(
-            getattr(outcome, "stepped", None),
-            getattr(outcome, "grad_norm", None),
-            getattr(outcome, "scale", None),
-            None if reason is None else str(getattr(reason, "value", reason)),
-        )
+        return report_of(self._step.step())
 
     def counters(self) -> tuple[int, int]:
         return self._step.fwdbwd_pass_step, self._step.param_update_step
@@ -73,17 +65,29 @@ class AmpStepDriver:
         self._step.load_state_dict(state)
 
 
-def load_step(spec: str, root: str | None = None) -> StepFactory:
-    """Load and adapt the step.
+def load_step(spec: str, root: str | None = None) -> StepFactory | TrainingFactory:
+    """Load and adapt the step, or the whole training.
 
     Raises:
-        SubjectError: it can't be loaded, or has neither shape, or raises AttributeError on a plain good step.
+        SubjectError: it can't be loaded, or has no step's shape, or raises AttributeError on a plain good step.
     """
     cls: Any = load_object(spec, root)
     name = SubjectName(spec, root)
     if not isinstance(cls, type):
         raise SubjectError(f"{spec} is a {type(cls).__name__}; a step must be a class.")
-    return _adapted(cls, name, spec)
+    return adapt_training(cls, name) if is_training(cls) else _adapted(cls, name, spec)
+
+
+def load_fed_step(spec: str, root: str | None = None) -> StepFactory:
+    """Load and adapt a step that is fed loss by loss.
+
+    Raises:
+        SubjectError: as :func:`load_step`, or it is a whole training.
+    """
+    step = load_step(spec, root)
+    if isinstance(step, TrainingFactory):
+        raise SubjectError(f"{spec} is a whole training; here a step is needed that is fed losses.")
+    return step
 
 
 def _adapted(cls: Any, name: SubjectName, spec: str) -> StepFactory:
@@ -93,7 +97,7 @@ def _adapted(cls: Any, name: SubjectName, spec: str) -> StepFactory:
     missing = [m for m in ("backward", "step", "state_dict", "load_state_dict") if not hasattr(cls, m)]
     if missing:
         raise SubjectError(
-            f"{spec} fits neither shape of a step: it has no optimizer_step(result), and lacks "
+            f"{spec} fits no shape of a step: it has neither train_on(images) nor optimizer_step(result), and lacks "
             f"{', '.join(missing)} of backward(loss), step(), state_dict() and load_state_dict()."
         )
 

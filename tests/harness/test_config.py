@@ -30,6 +30,18 @@ def test_one_named_subject_displaces_both_defaults(tmp_path: Path) -> None:
     assert (one.loss, one.step, one.similarity) == ("e:f", None, False)
 
 
+def test_an_empty_flag_asks_for_one_default_alone(tmp_path: Path) -> None:
+    folder = _pyproject(tmp_path, '[tool.harness]\nloss = "a:b"\nstep = "c:d"\nsubject-root = "e"\n')
+    only = load_settings({"step": ""}, directory=folder, environment={})
+    assert (only.loss, only.step, only.subject_root) == (None, "c:d", "e")
+    named = load_settings({"loss": "f:g", "step": ""}, directory=folder, environment={})
+    assert (named.loss, named.step) == ("f:g", "c:d")
+    from_environment = load_settings({"step": ""}, directory=folder, environment={"HARNESS_STEP": "h:i"})
+    assert (from_environment.loss, from_environment.step) == (None, "h:i")
+    with pytest.raises(UsageError, match=r"--loss names no loss, and \[tool.harness\]"):
+        load_settings({"loss": ""}, directory=_pyproject(tmp_path, "[tool.harness]\n"), environment={})
+
+
 def test_the_file_is_looked_for_upwards(tmp_path: Path) -> None:
     _pyproject(tmp_path, "[tool.harness]\nseed = 8\n")
     inner = tmp_path / "a" / "b"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cases.descriptors import Action, LossCase, StepCase
+from harness.cases.descriptors import Action, LossCase, PassKind, StepCase, TrainingCase
 from harness.cases.serialization import case_from_json, case_to_json
 from harness.cases.strategies import loss_cases
 from harness.errors import UsageError
@@ -21,6 +21,17 @@ def test_loss_cases_survive_a_file(case: LossCase) -> None:
 
 @given(st.builds(StepCase, actions=st.lists(st.sampled_from(Action)).map(tuple)))
 def test_fault_programs_survive_a_file(case: StepCase) -> None:
+    assert case_from_json(json.loads(json.dumps(case_to_json(case))), "a file") == case
+
+
+@given(
+    st.builds(
+        TrainingCase,
+        actions=st.lists(st.sampled_from(PassKind)).map(tuple),
+        second_rank=st.lists(st.sampled_from(PassKind)).map(tuple),
+    )
+)
+def test_trainings_programs_survive_a_file(case: TrainingCase) -> None:
     assert case_from_json(json.loads(json.dumps(case_to_json(case))), "a file") == case
 
 

@@ -1,0 +1,75 @@
+"""What is seen of a training step, action by action."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.oracle.step_model import Expected
+from harness.oracle.window import ScalerState
+from harness.protocols import StepReport
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What can be seen of a training run: parameters by name, counters, schedule, scaler, and whether any gradient
+    is left.
+    """
+
+    parameters: Mapping[str, Tensor]
+    passes: int
+    updates: int
+    learning_rate: float
+    schedule_steps: int
+    scaler: ScalerState
+    gradients_cleared: bool
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One action: what was there before and after, what the step said, and what was expected.
+
+    Attributes:
+        action: in words.
+        restored: the action was a save and restore.
+        raised: what the subject raised, which ends the program: nothing after it is observed.
+        loss: the action's, or ``None`` where it has none.
+    """
+
+    action: str
+    restored: bool
+    before: Snapshot
+    after: Snapshot
+    expected: Expected
+    report: StepReport | None
+    raised: Exception | None
+    loss: float | None = None
+
+
+def take_snapshot(
+    parameters: Mapping[str, Tensor],
+    counters: tuple[int, int],
+    optimizer: torch.optim.Optimizer,
+    lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
+    scaler: torch.amp.GradScaler,
+) -> Snapshot:
+    """The run as it stands; ``counters`` are passes and updates."""
+    gradients = [p.grad for p in parameters.values() if p.grad is not None]
+    return Snapshot(
+        {name: p.detach().clone() for name, p in parameters.items()},
+        *counters,
+        float(optimizer.param_groups[0]["lr"]),
+        int(lr_scheduler.last_epoch),
+        scaler_state(scaler),
+        not any(bool(gradient.any()) for gradient in gradients),
+    )
+
+
+def scaler_state(scaler: torch.amp.GradScaler) -> ScalerState:
+    """A disabled scaler's scale is 1."""
+    if not scaler.is_enabled():
+        return ScalerState(1.0, 0)
+    return ScalerState(float(scaler.get_scale()), int(scaler._get_growth_tracker()))

@@ -1,0 +1,190 @@
+"""Two processes on this machine that run a training's fault programs together, through gloo."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import tempfile
+import time
+import warnings
+import weakref
+from datetime import timedelta
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import SubjectError
+from harness.properties.ranks import RankState
+
+if TYPE_CHECKING:
+    from harness.cases.descriptors import PassKind, TrainingCase
+    from harness.properties.observation import Observation
+
+# Of torch and the subject, on a machine that is busy.
+_START_SECONDS = 120.0
+# A pass takes milliseconds: who takes so long for a program waits for the other.
+PROGRAM_SECONDS = 20.0
+# Only for processes whose parent is gone: the parent is the one that tells a hang.
+_COLLECTIVE = timedelta(minutes=2)
+
+
+class HangError(Exception):
+    """A process had not finished its program in time; says which."""
+
+
+class RankPair:
+    """The two processes, kept from program to program; they are started by the first and after a hang or a raise."""
+
+    def __init__(self, spec: str, root: str | None, program_seconds: float = PROGRAM_SECONDS) -> None:
+        self._spec, self._root, self._program_seconds = spec, root, program_seconds
+        self._processes: list[Any] = []
+        self._pipes: list[Connection] = []
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        weakref.finalize(self, _end, self._processes, self._pipes)
+
+    def run(self, precision: str, case: TrainingCase) -> tuple[list[RankState], list[RankState]]:
+        """What each process saw, pass by pass; a list ends where it raised.
+
+        Raises:
+            SubjectError: the subject doesn't fit, or a process died.
+            HangError: one had not finished in time.
+        """
+        if not self._processes:
+            self._start()
+        for pipe, actions in zip(self._pipes, (case.actions, case.second_rank), strict=True):
+            pipe.send((precision, case, actions))
+        try:
+            first, second = self._answers(self._program_seconds)
+        except BaseException:
+            self.close()
+            raise
+        if any(states and states[-1].raised for states in (first, second)):
+            # What a collective left half done can't be trusted.
+            self.close()
+        return first, second
+
+    def close(self) -> None:
+        """End the processes, at once."""
+        _end(self._processes, self._pipes)
+        if self._folder is not None:
+            self._folder.cleanup()
+        self._folder = None
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._folder = tempfile.TemporaryDirectory()
+        store = str(Path(self._folder.name) / "store")
+        for rank in range(2):
+            ours, theirs = context.Pipe()
+            arguments = (rank, theirs, store, self._spec, self._root)
+            process = context.Process(target=_serve, args=arguments, daemon=True)
+            process.start()
+            theirs.close()
+            self._processes.append(process)
+            self._pipes.append(ours)
+        try:
+            self._answers(_START_SECONDS)
+        except HangError as error:
+            self.close()
+            raise SubjectError(f"two processes could not be joined through gloo: {error}.") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _answers(self, seconds: float) -> tuple[Any, Any]:
+        deadline = time.monotonic() + seconds
+        answers: dict[int, Any] = {}
+        while len(answers) < 2:
+            waiting = {pipe: rank for rank, pipe in enumerate(self._pipes) if rank not in answers}
+            ready = wait(list(waiting), timeout=max(0.0, deadline - time.monotonic()))
+            if not ready:
+                late = " and ".join(f"rank {rank}" for rank in waiting.values())
+                raise HangError(f"{late} had not finished after {seconds:g} s")
+            for pipe in ready:
+                assert isinstance(pipe, Connection)
+                answers[waiting[pipe]] = self._answer(pipe)
+            if any(_has_raised(answer) for answer in answers.values()):
+                # The other may be waiting for the one that raised.
+                for rank in set(range(2)) - set(answers):
+                    answers[rank] = []
+        return answers[0], answers[1]
+
+    def _answer(self, pipe: Connection) -> Any:
+        try:
+            answer = pipe.recv()
+        except (EOFError, ConnectionError):
+            raise SubjectError(f"{self._spec}: a process of two that trained together died.") from None
+        if isinstance(answer, SubjectError):
+            raise answer
+        return answer
+
+
+def _end(processes: list[Any], pipes: list[Connection]) -> None:
+    for process in processes:
+        process.kill()
+        process.join()
+    for pipe in pipes:
+        pipe.close()
+    processes.clear()
+    pipes.clear()
+
+
+def _has_raised(answer: Any) -> bool:
+    return bool(answer) and answer[-1].raised is not None
+
+
+def _serve(rank: int, pipe: Connection, store: str, spec: str, root: str | None) -> None:
+    """A process' whole life: join, load the subject, and run programs until the pipe closes."""
+    import torch
+    import torch.distributed
+
+    from harness.subjects.step import load_step
+
+    warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+    torch.set_num_threads(1)
+    try:
+        torch.distributed.init_process_group(
+            "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=_COLLECTIVE
+        )
+        factory = load_step(spec, root)
+        pipe.send([])
+        while True:
+            precision, case, actions = pipe.recv()
+            pipe.send(_run(factory, precision, case, actions))
+    except SubjectError as error:
+        pipe.send(error)
+    except (EOFError, ConnectionError):
+        pass
+
+
+def _run(factory: Any, precision: str, case: TrainingCase, actions: tuple[PassKind, ...]) -> list[RankState]:
+    from harness.precision import precisions_named
+    from harness.properties.training_world import TrainingWorld
+
+    (chosen,) = precisions_named([precision])
+    states: list[RankState] = []
+    with chosen.installed():
+        world = TrainingWorld(factory, chosen, case)
+        for action in actions:
+            states.append(_state(world.act(action)))
+            if states[-1].raised is not None:
+                break
+    return states
+
+
+def _state(seen: Observation) -> RankState:
+    digest = hashlib.sha256()
+    for name, parameter in sorted(seen.after.parameters.items()):
+        digest.update(name.encode())
+        digest.update(parameter.cpu().contiguous().numpy().tobytes())
+    raised = seen.raised
+    return RankState(
+        loss=seen.loss,
+        stepped=None if seen.report is None else seen.report.stepped,
+        passes=seen.after.passes,
+        updates=seen.after.updates,
+        learning_rate=seen.after.learning_rate,
+        scale=seen.after.scaler.scale,
+        parameters=digest.hexdigest(),
+        raised=None if raised is None else f"{type(raised).__name__}: {(str(raised).splitlines() or [''])[0]}",
+    )

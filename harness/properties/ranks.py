@@ -1,0 +1,88 @@
+"""What two processes that train together owe each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.cases.descriptors import PassKind
+from harness.properties.verdict import VACUOUS, Verdict, holds_if
+from harness.subjects.step import StepFactory
+from harness.subjects.training import TrainingFactory
+
+
+@dataclass(frozen=True)
+class RankState:
+    """One process after one pass.
+
+    Attributes:
+        loss: its own.
+        parameters: a digest of all their bits.
+        raised: what the pass raised, in a line, or ``None``.
+    """
+
+    loss: float | None
+    stepped: bool | None
+    passes: int
+    updates: int
+    learning_rate: float
+    scale: float
+    parameters: str
+    raised: str | None
+
+
+@dataclass(frozen=True)
+class RanksProperty:
+    """A claim about a training in two processes.
+
+    Attributes:
+        passes: what each process' fault program is made of.
+    """
+
+    name: str
+    claim: str
+    passes: tuple[PassKind, ...]
+
+    def inapplicable(self, factory: StepFactory | TrainingFactory) -> str | None:
+        """Why the property doesn't apply to the step, or ``None``."""
+        return None if isinstance(factory, TrainingFactory) else "only a whole training can run in two processes"
+
+    def check(
+        self, actions: Sequence[tuple[PassKind, PassKind]], first: Sequence[RankState], second: Sequence[RankState]
+    ) -> Verdict:
+        """The verdict on what both processes saw, pass by pass; a list ends early where one raised."""
+        bad_window = False
+        for index, (kinds, states) in enumerate(zip(actions, zip(first, second, strict=False), strict=False)):
+            label = f"{kinds[0].value} beside {kinds[1].value}"
+            for rank, state in enumerate(states):
+                if state.raised is not None:
+                    return holds_if(False, f"{label}: rank {rank} raises {state.raised}")
+            if differing := _differences(*states):
+                return holds_if(False, f"{label}: after pass {index + 1} the ranks differ in {', '.join(differing)}")
+            bad_window |= any(s.loss is not None and not math.isfinite(s.loss) for s in states)
+            if bad_window and states[0].stepped:
+                return holds_if(False, f"{label}: both stepped, though one's loss was NaN or inf")
+            if states[0].stepped is not None:
+                bad_window = False
+        return VACUOUS
+
+
+def _differences(first: RankState, second: RankState) -> list[str]:
+    named = {
+        "parameters": "parameters",
+        "whether they stepped": "stepped",
+        "passes": "passes",
+        "updates": "updates",
+        "learning rate": "learning_rate",
+        "scale": "scale",
+    }
+    return [words for words, field in named.items() if getattr(first, field) != getattr(second, field)]
+
+
+RANKS_AGREE = RanksProperty(
+    "ranks-agree",
+    "Two processes that train together take the same decisions and stay equal to the bit, whatever befalls one of "
+    "them, and neither waits for ever.",
+    tuple(kind for kind in PassKind if kind not in (PassKind.FROZEN, PassKind.RESTORE)),
+)

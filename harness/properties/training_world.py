@@ -1,0 +1,170 @@
+"""A whole training run pass by pass through a fault program, and what is right told from the losses and gradients that
+it really had: read after each backward pass, before the training's own step sees them.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.cases.batch_faults import spoil
+from harness.cases.descriptors import PassKind, TrainingCase
+from harness.errors import SubjectError
+from harness.oracle.step_model import Expected
+from harness.oracle.window import BACKOFF, CLIP_NORM, GROWTH, NORM_FACTOR, Settlement, settle
+from harness.precision import Precision
+from harness.properties.observation import Observation, Snapshot, take_snapshot
+from harness.protocols import report_of
+from harness.subjects.training import TrainingFactory, TrainingSettings
+
+# The same optimizer makes the expected parameters, of gradients that are clipped by another's rounding.
+_PARAMETER_ERROR = 1e-6
+
+
+class TrainingWorld:
+    """Runs one fault program on one training under one precision."""
+
+    def __init__(self, factory: TrainingFactory, precision: Precision, case: TrainingCase) -> None:
+        self._factory, self._precision, self._case = factory, precision, case
+        self._growth_interval = case.growth_interval if precision.needs_scaler else None
+        self._window_losses: list[float] = []
+        self._updates = 0
+        self._twin = self._built()
+        self._enter(None)
+
+    def act(self, kind: PassKind) -> Observation:
+        """Run one pass, or save and restore. A subject that doesn't fit raises :class:`SubjectError`; what it else
+        raises is observed.
+        """
+        before = self.snapshot()
+        report, raised, loss = None, None, None
+        expected = self._open(before, "saved and restored")
+        try:
+            if kind is PassKind.RESTORE:
+                self._enter(copy.deepcopy(self._training.state_dict()))
+            else:
+                loss = self._pass(kind)
+                expected = self._expected(before, loss)
+                report = report_of(self._training.optimizer_step())
+        except SubjectError:
+            raise
+        except Exception as error:
+            raised = error
+        return Observation(
+            kind.value, kind is PassKind.RESTORE, before, self.snapshot(), expected, report, raised, loss
+        )
+
+    def snapshot(self) -> Snapshot:
+        training = self._training
+        return take_snapshot(
+            dict(training.model.named_parameters()),
+            (int(training.fwdbwd_pass_step), int(training.param_update_step)),
+            training.optimizer,
+            training.lr_scheduler,
+            self._scaler,
+        )
+
+    def _enter(self, saved: dict[str, Any] | None) -> None:
+        """Build everything anew, as a new process would, and load what was saved."""
+        self._training = self._built()
+        if saved is not None:
+            self._training.load_state_dict(saved)
+
+    def _built(self) -> Any:
+        device = self._precision.device
+        self._scaler = torch.amp.GradScaler(
+            device,
+            init_scale=2.0**self._case.scale_exponent,
+            growth_factor=GROWTH,
+            backoff_factor=BACKOFF,
+            growth_interval=self._case.growth_interval,
+            enabled=self._precision.needs_scaler,
+        )
+        return self._factory.build(
+            TrainingSettings(
+                self._scaler, device, self._precision.autocast_dtype, self._case.accumulation, CLIP_NORM, NORM_FACTOR
+            )
+        )
+
+    def _pass(self, kind: PassKind) -> float:
+        training = self._training
+        images = spoil(training.batch_images(int(training.fwdbwd_pass_step)), kind)
+        trained = [p for p in training.model.parameters() if p.requires_grad]
+        for parameter in trained:
+            parameter.requires_grad_(kind is not PassKind.FROZEN)
+        try:
+            return float(training.train_on(images).detach())
+        finally:
+            for parameter in trained:
+                parameter.requires_grad_()
+
+    def _expected(self, before: Snapshot, loss: float) -> Expected:
+        self._window_losses.append(loss)
+        if len(self._window_losses) < self._case.accumulation:
+            return self._open(before, "the window is still open")
+        finite = all(math.isfinite(value) for value in self._window_losses)
+        self._window_losses = []
+        scale = before.scaler.scale
+        gradients = {
+            name: p.grad.detach().double() / scale
+            for name, p in self._training.model.named_parameters()
+            if p.grad is not None
+        }
+        norm = None
+        if gradients:
+            norm = float(torch.stack([torch.linalg.vector_norm(g) for g in gradients.values()]).norm())
+        settled = settle(finite, norm, before.scaler, self._growth_interval)
+        parameters = before.parameters
+        if settled.stepped:
+            assert norm is not None
+            self._updates += 1
+            # The twin's schedule goes ahead: what it says of the rate doesn't come from the run itself.
+            with warnings.catch_warnings():
+                # The twin's optimizer never steps, which torch remarks on.
+                warnings.simplefilter("ignore")
+                self._twin.lr_scheduler.step()
+            parameters = self._updated({name: g * min(1.0, CLIP_NORM / norm) for name, g in gradients.items()})
+        return self._told(settled, parameters)
+
+    def _updated(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The parameters after a step of a copy of the training's optimizer with these gradients."""
+        optimizer = copy.deepcopy(self._training.optimizer)
+        copies = {}
+        pairs = zip(self._training.optimizer.param_groups, optimizer.param_groups, strict=True)
+        originals = {
+            id(p): q for own, other in pairs for p, q in zip(own["params"], other["params"], strict=True)
+        }  # fmt: skip
+        for name, parameter in self._training.model.named_parameters():
+            if id(parameter) not in originals:
+                copies[name] = parameter.detach().double()
+                continue
+            twin = originals[id(parameter)]
+            twin.grad = gradients[name].to(twin.dtype) if name in gradients else None
+            copies[name] = twin
+        # A schedule replaces step() on the optimizer that it is given; the class' own is meant here.
+        type(optimizer).step(optimizer)
+        return {name: p.detach().double() for name, p in copies.items()}
+
+    def _open(self, before: Snapshot, why: str) -> Expected:
+        return self._say(False, False, why, None, (before.scaler,), before.parameters)
+
+    def _told(self, settled: Settlement, parameters: Any) -> Expected:
+        return self._say(True, settled.stepped, settled.why, settled.grad_norm, settled.scaler, parameters)
+
+    def _say(self, ended: bool, stepped: bool, why: str, norm: float | None, scaler: Any, parameters: Any) -> Expected:
+        return Expected(
+            ended,
+            stepped,
+            why,
+            norm,
+            self._updates,
+            float(self._twin.optimizer.param_groups[0]["lr"]),
+            scaler,
+            parameters,
+            _PARAMETER_ERROR,
+        )

@@ -1,0 +1,168 @@
+"""A whole training is held to every property of a step, and to agreement between two processes."""
+
+from __future__ import annotations
+
+import gc
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.cases.descriptors import PassKind, TrainingCase
+from harness.cases.serialization import case_to_json
+from harness.config import Settings
+from harness.engine.plan import SubjectKind, Task, plan
+from harness.engine.result import Status, TaskResult
+from harness.engine.run import Session
+from harness.errors import SubjectError, UsageError
+from harness.findings.case_file import read_case_file
+from harness.findings.recorder import CaseRecorder, case_path
+from harness.findings.replay import Answer, replay
+from harness.precision import precisions_named
+from harness.properties import RANKS_AGREE, STEP_PROPERTIES
+from harness.properties.rank_pair import RankPair
+from harness.properties.training_world import TrainingWorld
+from harness.reports.words import describe
+from harness.subjects.step import load_fed_step, load_step
+from harness.subjects.training import TrainingFactory
+
+OURS = "gslrm.training.tiny_training:TinyTraining"
+_BROKEN = str(Path(__file__).with_name("broken_trainings.py"))
+_FP16 = "cpu-autocast-float16"
+
+
+def _run(spec: str, name: str, precision: str = _FP16, examples: int = 100, seed: int = 0) -> TaskResult:
+    settings = Settings(step=spec, max_examples=examples, seed=seed)
+    return Session(settings).run(Task(SubjectKind.STEP, name, precision), lambda _: None)
+
+
+@pytest.mark.parametrize("precision", ["float32", _FP16, "cuda-policy-bfloat16"])
+def test_the_real_training_is_acquitted_of_everything(precision: str) -> None:
+    session = Session(Settings(step=OURS, max_examples=20))
+    for task in plan((SubjectKind.STEP,), (), (precision,)):
+        result = session.run(task, lambda _: None)
+        assert result.status is Status.HELD, result.message
+        # A training's shortest programs come before the drawn ones.
+        assert result.examples >= (5 if task.property in ("no-gradients", RANKS_AGREE.name) else 61)
+
+
+@pytest.mark.parametrize("name", [p.name for p in STEP_PROPERTIES] + [RANKS_AGREE.name])
+def test_a_broken_training_is_convicted(name: str) -> None:
+    result = _run(f"{_BROKEN}:break_{name.replace('-', '_')}", name)
+    assert result.status is Status.VIOLATED
+    assert isinstance(result.case, TrainingCase)
+    assert result.case.micro_steps <= 3
+    assert describe(result.case)
+
+
+def test_who_lets_the_other_process_wait_is_convicted() -> None:
+    spec = f"{_BROKEN}:break_ranks_agree_hang"
+    session = Session(Settings(step=spec))
+    session._rank_pair = RankPair(spec, None, program_seconds=5.0)
+    result = session.run(Task(SubjectKind.STEP, RANKS_AGREE.name, "float32"), lambda _: None)
+    assert result.status is Status.VIOLATED
+    assert "had not finished after 5 s: it waits for the other" in result.message
+
+
+def test_the_two_processes_end_with_the_pair() -> None:
+    pair = RankPair(OURS, None)
+    pair.run("float32", TrainingCase(actions=(PassKind.GOOD,), second_rank=(PassKind.GOOD,)))
+    processes = list(pair._processes)
+    assert all(process.is_alive() for process in processes)
+    del pair
+    gc.collect()
+    assert not any(process.is_alive() for process in processes)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"), [("TrainingBeforeFix", "RuntimeError"), ("TrainingAfterReport", "AssertionError")]
+)
+def test_the_steps_of_the_report_are_convicted_inside_a_real_training(name: str, error: str) -> None:
+    result = _run(f"{_BROKEN}:{name}", "never-raises")
+    assert result.status is Status.VIOLATED
+    assert f"raises {error}" in result.message
+    assert isinstance(result.case, TrainingCase)
+    assert result.case.micro_steps <= 3
+
+
+def test_a_step_that_is_fed_losses_does_not_run_in_two_processes() -> None:
+    result = _run("gslrm.training.amp_step:AmpStep", RANKS_AGREE.name)
+    assert result.status is Status.NOT_APPLICABLE
+    assert "only a whole training" in result.message
+
+
+def test_properties_share_their_runs() -> None:
+    session = Session(Settings(step=OURS, max_examples=12))
+    counted: list[TrainingCase] = []
+    for name in ("counters", "schedule"):
+        session.run(Task(SubjectKind.STEP, name, "float32"), lambda _: None)
+        counted.append(len(session._memory._judged))  # type: ignore[arg-type]
+    assert counted[0] == counted[1] > 0
+
+
+def test_what_happens_is_told_from_real_losses_and_gradients() -> None:
+    factory = load_step(OURS)
+    assert isinstance(factory, TrainingFactory)
+    (fp16,) = precisions_named([_FP16])
+    seen = {}
+    for kind in PassKind:
+        # Two good passes first: the third has the scale of the first.
+        world = TrainingWorld(factory, fp16, TrainingCase(scale_exponent=10, growth_interval=2000))
+        world.act(PassKind.GOOD)
+        seen[kind] = world.act(kind)
+    stepped = {kind for kind, observation in seen.items() if observation.expected.stepped}
+    assert stepped == {PassKind.GOOD, PassKind.ALL_BACKGROUND, PassKind.ONE_PIXEL}
+    for kind, why in {
+        PassKind.NAN_PIXELS: "a loss in the window was NaN or inf",
+        PassKind.OVERFLOW: "a loss in the window was NaN or inf",
+        PassKind.FROZEN: "no parameter got a gradient",
+        PassKind.RESTORE: "saved and restored",
+    }.items():
+        assert seen[kind].expected.why == why
+    overflowing = TrainingWorld(factory, fp16, TrainingCase(scale_exponent=24)).act(PassKind.GOOD)
+    assert overflowing.expected.why == "a gradient was NaN or inf"
+    assert overflowing.after.scaler.scale == 2.0**23
+    exploding = TrainingWorld(factory, precisions_named(["float32"])[0], TrainingCase()).act(PassKind.EXPLODING_VIEW)
+    assert "exceeds 20" in exploding.expected.why
+
+
+@pytest.mark.parametrize("name", ["truthful", RANKS_AGREE.name])
+def test_a_finding_is_kept_and_replays(tmp_path: Path, name: str) -> None:
+    settings = Settings(step=f"{_BROKEN}:break_{name.replace('-', '_')}", cases_dir=str(tmp_path))
+    task = Task(SubjectKind.STEP, name, _FP16)
+    result = Session(settings).run(task, CaseRecorder(settings))
+    assert result.case is not None
+    path = case_path(settings, task, result.case)
+    assert read_case_file(path).case == result.case
+    assert replay(path, Settings()).answer is Answer.FAILED
+    assert replay(path, Settings(step=OURS)).answer is Answer.FIXED
+
+
+def test_a_case_does_not_run_on_a_step_of_another_shape(tmp_path: Path) -> None:
+    path = tmp_path / "case.json"
+    data = {
+        "schema": "harness-case/1",
+        "subject": {"spec": OURS, "root": None, "similarity": False},
+        "property": "counters",
+        "precision": "float32",
+        "case": case_to_json(TrainingCase(actions=(PassKind.GOOD,))),
+        "images": None,
+        "seed": 0,
+        "message": None,
+    }
+    path.write_text(json.dumps(data))
+    assert replay(path, Settings()).answer is Answer.FIXED
+    with pytest.raises(SubjectError, match="of a whole training, which"):
+        replay(path, Settings(step="gslrm.training.amp_step:AmpStep"))
+    path.write_text(json.dumps({**data, "property": RANKS_AGREE.name}))
+    with pytest.raises(UsageError, match="two programs of one length"):
+        replay(path, Settings())
+
+
+def test_what_is_no_training_is_named() -> None:
+    with pytest.raises(SubjectError, match=r"lacks state_dict\(\)"):
+        load_step(f"{_BROKEN}:Forgetful")
+    with pytest.raises(SubjectError, match="can't be constructed as NotBuilt"):
+        load_step(f"{_BROKEN}:NotBuilt")
+    with pytest.raises(SubjectError, match="is a whole training"):
+        load_fed_step(OURS)
