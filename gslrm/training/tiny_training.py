@@ -57,10 +57,16 @@ class TinyTraining:
         config = _config(_AMP[amp_dtype], grad_accum_steps, grad_clip_norm, allowed_gradnorm_factor)
         self.trainer = Trainer(config, device, scaler=scaler)
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-        self._sampler = Sampler([_scene(config.model.image_tokenizer.image_size)], config.training.dataset, rank=rank)
+        scene = self.scene(config.model.image_tokenizer.image_size)
+        self._sampler = Sampler([scene], config.training.dataset, rank=rank)
         self.model = self.trainer.model
         self.optimizer = self.trainer.step.optimizer
         self.lr_scheduler = self.trainer.step.lr_scheduler
+
+    @staticmethod
+    def scene(size: int) -> PosedViews:
+        """What it trains on, ``size`` pixels a side; another for whoever overrides it."""
+        return _made_up_scene(size)
 
     @property
     def fwdbwd_pass_step(self) -> int:
@@ -101,7 +107,7 @@ class TinyTraining:
 
 
 @functools.cache
-def _scene(size: int) -> PosedViews:
+def _made_up_scene(size: int) -> PosedViews:
     return synthetic_scene(_VIEWS, size)
 
 

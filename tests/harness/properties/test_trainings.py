@@ -25,6 +25,7 @@ from harness.properties.training_world import TrainingWorld
 from harness.reports.words import describe
 from harness.subjects.step import load_fed_step, load_step
 from harness.subjects.training import TrainingFactory
+from tests.harness.properties.head_training import HEAD
 
 OURS = "gslrm.training.tiny_training:TinyTraining"
 _BROKEN = str(Path(__file__).with_name("broken_trainings.py"))
@@ -44,6 +45,15 @@ def test_the_real_training_is_acquitted_of_everything(precision: str) -> None:
         assert result.status is Status.HELD, result.message
         # A training's shortest programs come before the drawn ones.
         assert result.examples >= (5 if task.property in ("no-gradients", RANKS_AGREE.name) else 61)
+
+
+@pytest.mark.skipif(not HEAD.is_dir(), reason=f"there is no {HEAD.name} beside the repository")
+def test_it_is_acquitted_on_a_real_head() -> None:
+    session = Session(Settings(step=f"{Path(__file__).with_name('head_training.py')}:HeadTraining", max_examples=4))
+    for name in ("never-raises", "drops-bad-windows", "right-update", "counters", "scale", "truthful"):
+        result = session.run(Task(SubjectKind.STEP, name, "cuda-policy-float16"), lambda _: None)
+        assert result.status is Status.HELD, result.message
+        assert result.examples >= 56
 
 
 @pytest.mark.parametrize("name", [p.name for p in STEP_PROPERTIES] + [RANKS_AGREE.name])
