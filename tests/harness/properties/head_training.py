@@ -1,0 +1,17 @@
+"""The tiny training on a real head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gslrm.data.scene import load_scene
+from gslrm.data.views import PosedViews
+from gslrm.training.tiny_training import TinyTraining
+
+HEAD = Path(__file__).resolve().parents[4] / "shared" / "data" / "facelift_head"
+
+
+class HeadTraining(TinyTraining):
+    @staticmethod
+    def scene(size: int) -> PosedViews:
+        return load_scene(HEAD, size)
