@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import tempfile
-import time
 import warnings
 import weakref
+from collections.abc import Iterator
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 # Of torch and the subject, on a machine that is busy.
 _START_SECONDS = 120.0
-# A pass takes milliseconds: who takes so long for a program waits for the other.
-PROGRAM_SECONDS = 20.0
+# A pass in the small takes milliseconds: who takes so long for one waits for the other.
+PASS_SECONDS = 20.0
 # Only for processes whose parent is gone: the parent is the one that tells a hang.
 _COLLECTIVE = timedelta(minutes=2)
 
 
 class HangError(Exception):
-    """A process had not finished its program in time; says which."""
+    """A process had not finished a pass in time; says which."""
 
 
 class RankPair:
     """The two processes, kept from program to program; they are started by the first and after a hang or a raise."""
 
-    def __init__(self, spec: str, root: str | None, program_seconds: float = PROGRAM_SECONDS) -> None:
-        self._spec, self._root, self._program_seconds = spec, root, program_seconds
+    def __init__(self, spec: str, root: str | None, pass_seconds: float = PASS_SECONDS) -> None:
+        self._spec, self._root, self._pass_seconds = spec, root, pass_seconds
         self._processes: list[Any] = []
         self._pipes: list[Connection] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -47,14 +47,14 @@ class RankPair:
 
         Raises:
             SubjectError: the subject doesn't fit, or a process died.
-            HangError: one had not finished in time.
+            HangError: for ``pass_seconds`` neither had finished another pass.
         """
         if not self._processes:
             self._start()
         for pipe, actions in zip(self._pipes, (case.actions, case.second_rank), strict=True):
             pipe.send((precision, case, actions))
         try:
-            first, second = self._answers(self._program_seconds)
+            first, second = self._collected(self._pass_seconds)
         except BaseException:
             self.close()
             raise
@@ -83,7 +83,7 @@ class RankPair:
             self._processes.append(process)
             self._pipes.append(ours)
         try:
-            self._answers(_START_SECONDS)
+            self._collected(_START_SECONDS)
         except HangError as error:
             self.close()
             raise SubjectError(f"two processes could not be joined through gloo: {error}.") from error
@@ -91,31 +91,35 @@ class RankPair:
             self.close()
             raise
 
-    def _answers(self, seconds: float) -> tuple[Any, Any]:
-        deadline = time.monotonic() + seconds
-        answers: dict[int, Any] = {}
-        while len(answers) < 2:
-            waiting = {pipe: rank for rank, pipe in enumerate(self._pipes) if rank not in answers}
-            ready = wait(list(waiting), timeout=max(0.0, deadline - time.monotonic()))
+    def _collected(self, seconds: float) -> tuple[list[RankState], list[RankState]]:
+        """What each process sends until it says that it is done; the other's is cut short where one raised."""
+        states: tuple[list[RankState], list[RankState]] = ([], [])
+        running = {pipe: rank for rank, pipe in enumerate(self._pipes)}
+        while running:
+            ready = wait(list(running), timeout=seconds)
             if not ready:
-                late = " and ".join(f"rank {rank}" for rank in waiting.values())
-                raise HangError(f"{late} had not finished after {seconds:g} s")
+                late = " and ".join(f"rank {rank}" for rank in running.values())
+                raise HangError(f"{late} had not finished a pass after {seconds:g} s")
             for pipe in ready:
                 assert isinstance(pipe, Connection)
-                answers[waiting[pipe]] = self._answer(pipe)
-            if any(_has_raised(answer) for answer in answers.values()):
-                # The other may be waiting for the one that raised.
-                for rank in set(range(2)) - set(answers):
-                    answers[rank] = []
-        return answers[0], answers[1]
+                state = self._received(pipe)
+                if state is None:
+                    del running[pipe]
+                    continue
+                states[running[pipe]].append(state)
+                if state.raised is not None:
+                    # The other may be waiting for it.
+                    return states
+        return states
 
-    def _answer(self, pipe: Connection) -> Any:
+    def _received(self, pipe: Connection) -> RankState | None:
         try:
             answer = pipe.recv()
         except (EOFError, ConnectionError):
             raise SubjectError(f"{self._spec}: a process of two that trained together died.") from None
         if isinstance(answer, SubjectError):
             raise answer
+        assert answer is None or isinstance(answer, RankState)
         return answer
 
 
@@ -127,10 +131,6 @@ def _end(processes: list[Any], pipes: list[Connection]) -> None:
         pipe.close()
     processes.clear()
     pipes.clear()
-
-
-def _has_raised(answer: Any) -> bool:
-    return bool(answer) and answer[-1].raised is not None
 
 
 def _serve(rank: int, pipe: Connection, store: str, spec: str, root: str | None) -> None:
@@ -147,29 +147,30 @@ def _serve(rank: int, pipe: Connection, store: str, spec: str, root: str | None)
             "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=_COLLECTIVE
         )
         factory = load_step(spec, root)
-        pipe.send([])
+        pipe.send(None)
         while True:
             precision, case, actions = pipe.recv()
-            pipe.send(_run(factory, precision, case, actions))
+            for state in _run(factory, precision, case, actions):
+                pipe.send(state)
+            pipe.send(None)
     except SubjectError as error:
         pipe.send(error)
     except (EOFError, ConnectionError):
         pass
 
 
-def _run(factory: Any, precision: str, case: TrainingCase, actions: tuple[PassKind, ...]) -> list[RankState]:
+def _run(factory: Any, precision: str, case: TrainingCase, actions: tuple[PassKind, ...]) -> Iterator[RankState]:
     from harness.precision import precisions_named
     from harness.properties.training_world import TrainingWorld
 
     (chosen,) = precisions_named([precision])
-    states: list[RankState] = []
     with chosen.installed():
         world = TrainingWorld(factory, chosen, case)
         for action in actions:
-            states.append(_state(world.act(action)))
-            if states[-1].raised is not None:
-                break
-    return states
+            state = _state(world.act(action))
+            yield state
+            if state.raised is not None:
+                return
 
 
 def _state(seen: Observation) -> RankState:

@@ -68,10 +68,10 @@ def test_a_broken_training_is_convicted(name: str) -> None:
 def test_who_lets_the_other_process_wait_is_convicted() -> None:
     spec = f"{_BROKEN}:break_ranks_agree_hang"
     session = Session(Settings(step=spec))
-    session._rank_pair = RankPair(spec, None, program_seconds=5.0)
+    session._rank_pair = RankPair(spec, None, pass_seconds=5.0)
     result = session.run(Task(SubjectKind.STEP, RANKS_AGREE.name, "float32"), lambda _: None)
     assert result.status is Status.VIOLATED
-    assert "had not finished after 5 s: it waits for the other" in result.message
+    assert "had not finished a pass after 5 s: it waits for the other" in result.message
 
 
 def test_the_two_processes_end_with_the_pair() -> None:
