@@ -21,6 +21,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+DEFAULT_TRUTH = "masked-ssim"
+"""What a loss is held to where nothing else is named."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -30,6 +33,7 @@ class Settings:
         loss, step: specs of the subjects, ``package.module:name`` or ``path/to/file.py:name``; ``None`` for none.
         subject_root: folder put first on the import path.
         similarity: the loss subject returns a similarity.
+        truth: what the loss subject is meant to be.
         precisions, properties: names to run; empty for all.
         max_examples: examples per property and precision.
         seed: the same seed gives the same cases.
@@ -44,6 +48,7 @@ class Settings:
     step: str | None = None
     subject_root: str | None = None
     similarity: bool = False
+    truth: str = DEFAULT_TRUTH
     precisions: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()
     max_examples: int = 100
@@ -83,7 +88,7 @@ def load_settings(
     named_subject = "loss" in given or "step" in given
     merged = dict(given)
     for name, value in file_values.items():
-        if name in merged or (named_subject and name in ("loss", "step", "subject_root", "similarity")):
+        if name in merged or (named_subject and name in ("loss", "step", "subject_root", "similarity", "truth")):
             continue
         merged[name] = _convert(name, value, f"[tool.harness] {name} in {file_name}")
     return Settings(**merged)

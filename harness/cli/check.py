@@ -13,7 +13,8 @@ from harness.errors import ExitCode
 def add_subject_options(parser: argparse.ArgumentParser) -> None:
     """The options that name a subject."""
     group = parser.add_argument_group("subject", "SPEC is package.module:name or path/to/file.py:name")
-    group.add_argument("--loss", metavar="SPEC", help="a loss: class or function, (x, y) or (rendering, target, mask)")
+    takes = "(x, y), (rendering, target, mask) or (xyz, origin, direction, mask)"
+    group.add_argument("--loss", metavar="SPEC", help=f"a loss: class or function of {takes}")
     group.add_argument("--step", metavar="SPEC", help="an AMP training step: ours, or FaceLift-shaped")
     group.add_argument("--subject-root", metavar="DIR", help="put this checkout first on the import path")
     group.add_argument("--images", metavar="DIR", help="use these pictures instead of the bundled ones")
@@ -29,6 +30,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--similarity", action="store_true", default=None, help="the loss returns a similarity, take 1 - value"
     )
+    parser.add_argument("--truth", metavar="NAME", help="what the loss is meant to be (masked-ssim)")
     parser.add_argument("--precision", action="append", metavar="NAME", help="only this precision (repeatable)")
     parser.add_argument("--property", action="append", metavar="NAME", help="only this property (repeatable)")
     parser.add_argument("--max-examples", type=int, metavar="N", help="examples per property and precision (100)")
@@ -48,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
             "step": options.step,
             "subject_root": options.subject_root,
             "similarity": options.similarity,
+            "truth": options.truth,
             "images": options.images,
             "precisions": options.precision,
             "properties": options.property,
