@@ -37,7 +37,8 @@ def masked_pixel_alignment_truth(points: PointMap) -> Truth:
 def points_distance_truth(points: PointMap) -> Truth:
     """Mean squared difference of the points' distances from their cameras to those distances normalised, each map of
     the batch by itself: to the mean ‖origin‖ and a (population) standard deviation of 0.5. The normalised distances
-    are held fixed in the gradient.
+    are held fixed in the gradient, which changes nothing: the differences are a constant plus a multiple of the
+    deviations from the mean, and a normalised distance moves orthogonally to both.
     """
 
     def loss(xyz: Tensor, origin: Tensor, direction: Tensor, mask: Tensor) -> Tensor:
