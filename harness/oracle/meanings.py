@@ -77,14 +77,22 @@ class Meaning:
         Raises:
             SubjectError: the subject's convolutions are needed and were not handed over.
         """
+        return self.oracle(inputs, *self.needed(convolutions))
+
+    def needed(self, convolutions: Convolutions | None) -> tuple[Convolutions, ...]:
+        """What the oracle is to be handed besides the inputs: the convolutions, or nothing.
+
+        Raises:
+            SubjectError: as :meth:`truth`.
+        """
         if not self.needs_convolutions:
-            return self.oracle(inputs)
+            return ()
         if convolutions is None:
             raise SubjectError(
                 f"the truth {self.name!r} needs the network's weights: give the loss an attribute 'convolutions', the "
                 f"(kernel, bias) of VGG19's first 14 convolutions."
             )
-        return self.oracle(inputs, convolutions)
+        return (convolutions,)
 
     def counted(self, mask: Any) -> Any:
         """Where pixels count, (n, 1, h, w), of a mask of that shape."""

@@ -137,6 +137,7 @@ def _check_meaning(loss: AdaptedLoss, meaning: Meaning) -> None:
         )
     if loss.kind is LossKind.BARE and meaning.counting not in (Counting.ALL, Counting.COMPOSITED):
         raise SubjectError(f"{spec} takes ({takes}), but {meaning.name} can't be told without a mask.")
+    meaning.needed(loss.convolutions)
 
 
 def _parameters(function: Callable[..., Any], spec: str) -> dict[str, inspect.Parameter]:

@@ -30,6 +30,14 @@ def test_one_named_subject_displaces_both_defaults(tmp_path: Path) -> None:
     assert (one.loss, one.step, one.similarity) == ("e:f", None, False)
 
 
+def test_the_truth_comes_with_the_loss(tmp_path: Path) -> None:
+    folder = _pyproject(tmp_path, '[tool.harness]\nloss = "a:b"\ntruth = "mse"\n')
+    assert load_settings({}, directory=folder, environment={}).truth == "mse"
+    assert load_settings({"loss": "e:f"}, directory=folder, environment={}).truth == "masked-ssim"
+    assert load_settings({"loss": "e:f"}, directory=folder, environment={"HARNESS_TRUTH": "l2"}).truth == "l2"
+    assert load_settings({"truth": "l1"}, directory=folder, environment={"HARNESS_TRUTH": "l2"}).truth == "l1"
+
+
 def test_the_file_is_looked_for_upwards(tmp_path: Path) -> None:
     _pyproject(tmp_path, "[tool.harness]\nseed = 8\n")
     inner = tmp_path / "a" / "b"
