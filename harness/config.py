@@ -21,6 +21,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+DEFAULT_TRUTH = "masked-ssim"
+"""What a loss is held to where nothing else is named."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -30,6 +33,7 @@ class Settings:
         loss, step: specs of the subjects, ``package.module:name`` or ``path/to/file.py:name``; ``None`` for none.
         subject_root: folder put first on the import path.
         similarity: the loss subject returns a similarity.
+        truth: what the loss subject is meant to be.
         precisions, properties: names to run; empty for all.
         max_examples: examples per property and precision.
         seed: the same seed gives the same cases.
@@ -44,6 +48,7 @@ class Settings:
     step: str | None = None
     subject_root: str | None = None
     similarity: bool = False
+    truth: str = DEFAULT_TRUTH
     precisions: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()
     max_examples: int = 100
@@ -85,7 +90,7 @@ def load_settings(
             given[name] = _convert(name, environment[variable], variable)
     named = {"loss", "step"} & set(given)
     # What goes with a default subject doesn't go with another.
-    passed_over = {"subject_root", "similarity"} if named else set()
+    passed_over = {"subject_root", "similarity", "truth"} if named else set()
     if named or defaults_asked_for:
         passed_over |= {"loss", "step"} - defaults_asked_for
     merged = dict(given)

@@ -29,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--harness-step", metavar="SPEC", help="check this AMP training step")
     group.addoption("--harness-subject-root", metavar="DIR", help="put this checkout first on the import path")
     group.addoption("--harness-similarity", action="store_true", default=None, help="the loss returns a similarity")
+    group.addoption("--harness-truth", metavar="NAME", help="what the loss is meant to be (masked-ssim)")
     group.addoption("--harness-images", metavar="DIR", help="use these pictures instead of the bundled ones")
     group.addoption("--harness-precision", action="append", metavar="NAME", help="only this precision (repeatable)")
     group.addoption("--harness-property", action="append", metavar="NAME", help="only this property (repeatable)")
@@ -77,6 +78,7 @@ def _settings(config: pytest.Config) -> Settings:
         "step",
         "subject_root",
         "similarity",
+        "truth",
         "images",
         "precision",
         "property",

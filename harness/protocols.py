@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,12 +11,15 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from harness.config import DEFAULT_TRUTH
+
 
 class LossKind(str, enum.Enum):
     """How a loss is called."""
 
     MASKED = "masked"  # loss(rendering, target, mask)
     BARE = "bare"  # loss(x, y)
+    POINTS = "points"  # loss(xyz, origin, direction, mask)
 
 
 @dataclass(frozen=True)
@@ -26,15 +30,17 @@ class SubjectName:
         spec: the import path it was asked for by.
         root: the folder put first on the import path, or ``None``.
         similarity: the callable returns a similarity, of which the harness takes 1 − value.
+        truth: what a loss is meant to be, by its name in :mod:`harness.oracle.meanings`.
     """
 
     spec: str
     root: str | None = None
     similarity: bool = False
+    truth: str = DEFAULT_TRUTH
 
 
 class LossSubject(Protocol):
-    """A loss ready to be called: always with a mask, which a bare loss is spared."""
+    """A loss ready to be called: always with a mask, from which some are spared."""
 
     @property
     def name(self) -> SubjectName: ...
@@ -42,13 +48,14 @@ class LossSubject(Protocol):
     @property
     def kind(self) -> LossKind: ...
 
-    def __call__(
-        self,
-        rendering: Float[Tensor, "n 3 h w"],
-        target: Float[Tensor, "n 3 h w"],
-        mask: Shaped[Tensor, "n 1 h w"],
-    ) -> Float[Tensor, ""]:
-        """The loss. Whatever the subject raises passes through."""
+    @property
+    def convolutions(self) -> Sequence[tuple[Tensor, Tensor]] | None:
+        """Kernels and biases of the network that the loss looks through, where its truth needs them."""
+
+    def __call__(self, *inputs: Shaped[Tensor, "n c h w"]) -> Float[Tensor, ""]:
+        """The loss of (rendering, target, mask), or of (xyz, origin, direction, mask) where its kind is on points.
+        Whatever the subject raises passes through.
+        """
 
 
 @runtime_checkable

@@ -100,8 +100,16 @@ class LossComputer(nn.Module):
             update: optimizer steps so far, for the warm-ups.
 
         Raises:
+            TypeError: images or points that aren't floating point.
             ValueError: shapes that don't fit, a term that needs a mask or a reconstruction and has none.
         """
+        _check_floating(rendering, "rendering")
+        _check_floating(target, "target")
+        if rendering.ndim != 5 or target.ndim != 5 or rendering.shape[2] != 3:
+            raise ValueError(
+                f"rendering {tuple(rendering.shape)} and target {tuple(target.shape)} must be (b, v, 3, height, width) "
+                f"and (b, v, 3 or 4, height, width)."
+            )
         if rendering.shape[:2] != target.shape[:2] or rendering.shape[-2:] != target.shape[-2:]:
             raise ValueError(f"rendering {tuple(rendering.shape)} and target {tuple(target.shape)} do not fit.")
         if target.shape[2] not in (3, 4):
@@ -150,13 +158,23 @@ class LossComputer(nn.Module):
             return terms
         if reconstruction is None:
             raise ValueError("the terms on points need the model's reconstruction.")
-        xyz, rays = reconstruction.pixel_xyz.float(), reconstruction.rays
+        _check_floating(reconstruction.pixel_xyz, "pixel_xyz")
+        parts = (reconstruction.pixel_xyz, reconstruction.rays.origin, reconstruction.rays.direction)
+        if any(part.shape != parts[0].shape for part in parts) or parts[0].ndim != 5 or parts[0].shape[2] != 3:
+            shapes = ", ".join(str(tuple(part.shape)) for part in parts)
+            raise ValueError(f"points, ray origins and directions are {shapes}; each must be (b, v, 3, height, width).")
+        xyz, origin, direction = (part.float() for part in parts)
         if "pixelalign" in weights:
-            folded = [part.flatten(0, 1).float() for part in (xyz, rays.origin.expand_as(xyz), rays.direction)]
-            shown = _needed(mask, "pixelalign").flatten(0, 1) if self.config.masked_pixelalign_loss else None
+            shown = None
+            if self.config.masked_pixelalign_loss:
+                shown = _needed(mask, "pixelalign")
+                if shown.shape != xyz[:, :, :1].shape:
+                    raise ValueError(f"input_mask {tuple(shown.shape)} does not fit points {tuple(xyz.shape)}.")
+                shown = shown.flatten(0, 1)
+            folded = [part.flatten(0, 1) for part in (xyz, origin, direction)]
             terms["pixelalign"] = loss_terms.pixel_alignment(folded[0], folded[1], folded[2], shown)
         if "pointsdist" in weights:
-            terms["pointsdist"] = loss_terms.points_distance(xyz, rays.origin.expand_as(xyz).float())
+            terms["pointsdist"] = loss_terms.points_distance(xyz, origin)
         return terms
 
     @torch.no_grad()
@@ -174,6 +192,11 @@ class LossComputer(nn.Module):
         for name, image in (("rendering", images), ("target", target)):
             found |= {f"{name}_min": image.min(), f"{name}_max": image.max(), f"{name}_mean": image.mean()}
         return found
+
+
+def _check_floating(tensor: Tensor, name: str) -> None:
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name} has dtype {tensor.dtype}, but must be floating point; bytes are images once over 255.")
 
 
 def _needed(mask: Tensor | None, term: str) -> Tensor:

@@ -44,6 +44,8 @@ def loss_cases(
     flaws: Sequence[Flaw | None] = (None,),
     fewest_images: int = 1,
     most_images: int = 2,
+    magnitudes: Sequence[float] = MAGNITUDES,
+    smallest_side: int = SMALLEST_SIDE,
     largest_side: int = LARGEST_SIDE,
     image_names: Sequence[str] = (),
 ) -> st.SearchStrategy[LossCase]:
@@ -53,7 +55,8 @@ def loss_cases(
         perturbations, masks, flaws: the kinds to draw from.
         fewest_images: smallest batch.
         most_images: largest batch and largest number of views.
-        largest_side: in pixels.
+        magnitudes: of the perturbations.
+        smallest_side, largest_side: in pixels.
         image_names: files of the user's own folder; when given, every picture is one of them.
     """
     if image_names:
@@ -65,7 +68,7 @@ def loss_cases(
             st.builds(Picture, st.sampled_from((PictureKind.SMOOTH, PictureKind.TEXTURE)), st.just(0)),
             st.builds(Picture, st.just(PictureKind.PHOTO), st.just(0), st.sampled_from(PHOTOGRAPHS)),
         )
-    side = st.integers(SMALLEST_SIDE, largest_side)
+    side = st.integers(smallest_side, largest_side)
     return st.builds(
         LossCase,
         height=side,
@@ -76,7 +79,7 @@ def loss_cases(
         picture=pictures,
         # Up to five per cent of the largest image.
         mask=st.builds(Mask, st.sampled_from(list(masks)), st.integers(1, largest_side**2 // 20)),
-        perturbation=st.builds(Perturbation, st.sampled_from(list(perturbations)), st.sampled_from(MAGNITUDES)),
+        perturbation=st.builds(Perturbation, st.sampled_from(list(perturbations)), st.sampled_from(list(magnitudes))),
         flaw=st.sampled_from(list(flaws)),
     )
 

@@ -3,46 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool
 from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.cases.descriptors import LossCase, MaskKind, PerturbationKind, PictureKind
 from harness.cases.image_folder import ImageFolder
+from harness.cases.loss_inputs import LossInputs, MaskedPair
 from harness.cases.masks import draw_mask
 from harness.cases.pictures import draw_picture
 from harness.cases.random_numbers import RandomNumbers
 
-_PICTURE, _MASK, _PERTURBATION, _HIDDEN = range(4)
-
-
-@dataclass(frozen=True)
-class MaskedPair:
-    """A batch of renderings and targets with their masks.
-
-    Attributes:
-        rendering, target: (n, 3, h, w), values in [0, 1].
-        mask: (n, 1, h, w), 1 in the foreground and 0 elsewhere.
-    """
-
-    rendering: Float[Tensor, "n 3 h w"]
-    target: Float[Tensor, "n 3 h w"]
-    mask: Float[Tensor, "n 1 h w"]
-
-    def composited(self, neutral_value: float = 0.5) -> MaskedPair:
-        """The pair with ``neutral_value`` wherever the mask hides, and a full mask."""
-        shown = self.mask > 0.5
-        neutral = torch.full_like(self.rendering, neutral_value)
-        return replace(
-            self,
-            rendering=torch.where(shown, self.rendering, neutral),
-            target=torch.where(shown, self.target, neutral),
-            mask=torch.ones_like(self.mask),
-        )
+# Streams of random numbers; rays have one of their own in points.py.
+_PICTURE, _MASK, _PERTURBATION, _HIDDEN, _SOFT = range(5)
 
 
 def build_pair(case: LossCase, folder: ImageFolder | None = None) -> MaskedPair:
@@ -55,30 +32,46 @@ def build_pair(case: LossCase, folder: ImageFolder | None = None) -> MaskedPair:
     """
     renderings, targets, masks = [], [], []
     for index in range(case.images):
-        target, own_mask = _target(case, index, folder)
-        mask = own_mask
-        if case.mask.kind is not MaskKind.OWN or mask is None:
-            kind = MaskKind.FULL if case.mask.kind is MaskKind.OWN else case.mask.kind
-            numbers = RandomNumbers(case.seed + index, _MASK)
-            mask = draw_mask(replace(case.mask, kind=kind), case.height, case.width, numbers)
-        rendering = np.clip(_perturbed(case, index, target, mask, folder), 0.0, 1.0)
+        target, mask = target_and_mask(case, index, folder)
+        rendering = np.clip(perturbed(case, index, target, mask, folder), 0.0, 1.0)
         renderings.append(rendering)
         targets.append(target)
         masks.append(mask[..., None])
-    return MaskedPair(_tensor(renderings), _tensor(targets), _tensor(masks))
+    return MaskedPair(to_tensor(renderings), to_tensor(targets), to_tensor(masks))
 
 
-def other_background(case: LossCase, pair: MaskedPair) -> MaskedPair:
-    """The same pair with other pixels wherever the mask hides."""
+def with_other_values(case: LossCase, inputs: LossInputs, where: Bool[Tensor, "n 1 h w"]) -> LossInputs:
+    """The same inputs with other values at the pixels named: of a pair both images, of a map the points."""
     numbers = RandomNumbers(case.seed, _HIDDEN)
-    shown = pair.mask > 0.5
-    shape = tuple(pair.rendering.shape)
-    noise = [torch.from_numpy(numbers.uniform(*shape)).to(pair.rendering.dtype) for _ in range(2)]
-    return replace(
-        pair,
-        rendering=torch.where(shown, pair.rendering, noise[0]),
-        target=torch.where(shown, pair.target, noise[1]),
-    )
+    first = inputs.tensors()[0]
+
+    def other(values: Tensor) -> Tensor:
+        noise = torch.from_numpy(numbers.uniform(*first.shape)).to(values.device, values.dtype)
+        return torch.where(where, noise, values)
+
+    if isinstance(inputs, MaskedPair):
+        return replace(inputs, rendering=other(inputs.rendering), target=other(inputs.target))
+    return inputs.with_first(other(first))
+
+
+def with_soft_mask(case: LossCase, inputs: LossInputs) -> LossInputs:
+    """The same inputs with a mask of quarters: up to 0.5 where it was at most that, over it elsewhere."""
+    numbers = RandomNumbers(case.seed, _SOFT)
+    quarters = torch.from_numpy(numbers.uniform(*inputs.mask.shape)).to(inputs.mask.device)
+    hidden, shown = (quarters * 3).floor() / 4, (quarters * 2).floor() / 4 + 0.75
+    return replace(inputs, mask=torch.where(inputs.mask > 0.5, shown, hidden).to(inputs.mask.dtype))
+
+
+def target_and_mask(
+    case: LossCase, index: int, folder: ImageFolder | None
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Image ``index``'s target (h, w, 3) in [0, 1] and its foreground (h, w)."""
+    target, mask = _target(case, index, folder)
+    if case.mask.kind is not MaskKind.OWN or mask is None:
+        kind = MaskKind.FULL if case.mask.kind is MaskKind.OWN else case.mask.kind
+        numbers = RandomNumbers(case.seed + index, _MASK)
+        mask = draw_mask(replace(case.mask, kind=kind), case.height, case.width, numbers)
+    return target, mask
 
 
 def _target(
@@ -88,13 +81,14 @@ def _target(
     return draw_picture(case.picture, case.height, case.width, numbers, folder)
 
 
-def _perturbed(
+def perturbed(
     case: LossCase,
     index: int,
     target: NDArray[np.float64],
     mask: NDArray[np.bool_],
     folder: ImageFolder | None,
 ) -> NDArray[np.float64]:
+    """What departs from image ``index``'s target (h, w, 3) as the case says; not clipped."""
     kind, magnitude = case.perturbation.kind, case.perturbation.magnitude
     numbers = RandomNumbers(case.seed + index, _PERTURBATION)
     if kind is PerturbationKind.OFFSET:
@@ -123,6 +117,7 @@ def _perturbed(
     return target
 
 
-def _tensor(images: Sequence[NDArray[np.generic]]) -> Tensor:
+def to_tensor(images: Sequence[NDArray[np.generic]]) -> Tensor:
+    """Images (h, w, c) as a float32 batch (n, c, h, w)."""
     stacked = np.stack([np.asarray(image, dtype=np.float32) for image in images])
     return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)))

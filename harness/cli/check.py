@@ -14,7 +14,8 @@ def add_subject_options(parser: argparse.ArgumentParser, bare: bool = False) -> 
     """The options that name a subject; with ``bare``, ``--loss`` and ``--step`` without SPEC mean the default one."""
     group = parser.add_argument_group("subject", "SPEC is package.module:name or path/to/file.py:name")
     optional: dict[str, Any] = {"nargs": "?", "const": ""} if bare else {}
-    loss = "a loss: class or function, (x, y) or (rendering, target, mask)"
+    takes = "(x, y), (rendering, target, mask) or (xyz, origin, direction, mask)"
+    loss = f"a loss: class or function of {takes}"
     step = "an AMP training step, ours or FaceLift-shaped, or a whole training"
     group.add_argument("--loss", metavar="SPEC", help=loss, **optional)
     group.add_argument("--step", metavar="SPEC", help=step, **optional)
@@ -33,6 +34,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--similarity", action="store_true", default=None, help="the loss returns a similarity, take 1 - value"
     )
+    parser.add_argument("--truth", metavar="NAME", help="what the loss is meant to be (masked-ssim)")
     parser.add_argument("--precision", action="append", metavar="NAME", help="only this precision (repeatable)")
     parser.add_argument("--property", action="append", metavar="NAME", help="only this property (repeatable)")
     parser.add_argument("--max-examples", type=int, metavar="N", help="examples per property and precision (100)")
@@ -52,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
             "step": options.step,
             "subject_root": options.subject_root,
             "similarity": options.similarity,
+            "truth": options.truth,
             "images": options.images,
             "precisions": options.precision,
             "properties": options.property,

@@ -16,6 +16,7 @@ from harness.engine.plan import Task
 from harness.engine.result import TaskResult
 from harness.engine.search import Search, climbing_score, hypothesis_settings, run_quietly
 from harness.errors import HarnessError
+from harness.oracle.meanings import meaning_named
 from harness.precision import Precision
 from harness.properties.loss import LossProperty
 from harness.properties.trial import LossTrial
@@ -64,6 +65,9 @@ def search_loss(
     processor it may run other cases.
     """
     search = Search(task, emit, deadline)
+    meaning = meaning_named(subject.name.truth)
+    cases = property_.cases(meaning)
+    small_side = max(_SMALL_SIDE, meaning.smallest_side)
 
     def run(case: LossCase, climbing: bool = False) -> None:
         search.fail_again(case)
@@ -83,12 +87,8 @@ def search_loss(
 
     def strategy(**narrower: int) -> SearchStrategy[LossCase]:
         return loss_cases(
-            perturbations=property_.perturbations,
-            masks=property_.masks,
-            flaws=property_.flaws,
-            fewest_images=property_.fewest_images,
+            **{**cases, **narrower},
             image_names=folder.names if folder else (),
-            **narrower,
         )
 
     @seed(task.seed(seed_))
@@ -105,26 +105,26 @@ def search_loss(
 
     @seed(task.seed(seed_, "small"))
     @hypothesis_settings(_SMALL_CASES, (Phase.generate, Phase.shrink))
-    @given(strategy(largest_side=_SMALL_SIDE, most_images=1))
+    @given(strategy(largest_side=small_side, most_images=1))
     def draw_small(case: LossCase) -> None:
         run(case)
 
     run_quietly(draw)
     if property_.searched and not search.has_failed and not search.out_of_time:
         run_quietly(climb)
-    if search.has_failed and not _is_small(search.smallest, property_):
+    if search.has_failed and not _is_small(search.smallest, property_, small_side):
         # Where rounding decides, no path of failing cases need lead from a large one to a small one.
-        _look_nearby(search, run, property_)
-    if search.has_failed and not _is_small(search.smallest, property_):
+        _look_nearby(search, run, property_, cases["smallest_side"])
+    if search.has_failed and not _is_small(search.smallest, property_, small_side):
         large = search.smallest
         search.allow_shrinking(_SMALL_CASES)
         run_quietly(draw_small)
-        if not _is_small(search.smallest, property_) and large is not None:
+        if not _is_small(search.smallest, property_, small_side) and large is not None:
             search.restore_smallest(large)
     return search.result()
 
 
-def _look_nearby(search: Search, run: Callable[[LossCase], None], property_: LossProperty) -> None:
+def _look_nearby(search: Search, run: Callable[[LossCase], None], property_: LossProperty, smallest_side: int) -> None:
     """Try the batch's images one by one, then cases like it but of a few small sizes and other seeds."""
     large = search.smallest
     assert isinstance(large, LossCase)
@@ -134,19 +134,18 @@ def _look_nearby(search: Search, run: Callable[[LossCase], None], property_: Los
     candidates += [
         replace(alone, seed=seed, height=height, width=width)
         for height, width in ((11, 11), (11, 14), (14, 11), (13, 13), (16, 16))
+        if min(height, width) >= smallest_side
         for seed in range(_NEARBY_SEEDS)
     ]
     search.allow_shrinking(len(candidates))
     for candidate in candidates:
         run_quietly(lambda case=candidate: run(case))  # type: ignore[misc]
-        if search.smallest == candidate and _is_small(candidate, property_):
+        if search.smallest == candidate and _is_small(candidate, property_, _SMALL_SIDE):
             return
     search.restore_smallest(large)
 
 
-def _is_small(case: Case | None, property_: LossProperty) -> bool:
+def _is_small(case: Case | None, property_: LossProperty, side: int) -> bool:
     return (
-        isinstance(case, LossCase)
-        and max(case.height, case.width) <= _SMALL_SIDE
-        and case.images <= property_.fewest_images
+        isinstance(case, LossCase) and max(case.height, case.width) <= side and case.images <= property_.fewest_images
     )

@@ -17,6 +17,7 @@ from harness.engine.ranks_search import search_ranks
 from harness.engine.result import Status, TaskResult
 from harness.engine.step_search import search_step
 from harness.errors import UsageError
+from harness.oracle.meanings import meaning_named
 from harness.precision import Precision, precisions_named
 from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
 from harness.properties import LOSS_PROPERTIES, RANKS_AGREE, STEP_PROPERTIES
@@ -31,8 +32,9 @@ def subject_kinds(settings: Settings) -> tuple[SubjectKind, ...]:
     """Which subjects the settings name.
 
     Raises:
-        UsageError: none.
+        UsageError: none, or a truth that there isn't.
     """
+    meaning_named(settings.truth)
     kinds = [
         kind
         for kind, spec in ((SubjectKind.LOSS, settings.loss), (SubjectKind.STEP, settings.step))
@@ -67,7 +69,9 @@ class Session:
     def _load(self, kinds: Sequence[SubjectKind]) -> None:
         if SubjectKind.LOSS in kinds:
             assert self.settings.loss is not None
-            self.loss = load_loss(self.settings.loss, self.settings.subject_root, self.settings.similarity)
+            self.loss = load_loss(
+                self.settings.loss, self.settings.subject_root, self.settings.similarity, truth=self.settings.truth
+            )
         if SubjectKind.STEP in kinds:
             assert self.settings.step is not None
             self.step = load_step(self.settings.step, self.settings.subject_root)
@@ -100,7 +104,7 @@ class Session:
         if task.kind is SubjectKind.LOSS:
             assert self.loss is not None
             loss_property = next(p for p in LOSS_PROPERTIES if p.name == task.property)
-            if reason := loss_property.inapplicable(self.loss.kind):
+            if reason := loss_property.inapplicable(self.loss.kind, meaning_named(self.loss.name.truth)):
                 return TaskResult(task, Status.NOT_APPLICABLE, message=reason)
             return search_loss(
                 task,

@@ -11,7 +11,7 @@ from typing import Any
 from harness import __version__
 from harness.cases.descriptors import Case, LossCase
 from harness.cases.serialization import case_from_json, case_to_json
-from harness.config import Settings
+from harness.config import DEFAULT_TRUTH, Settings
 from harness.engine.plan import SubjectKind, Task
 from harness.errors import UsageError
 from harness.files import write_atomically
@@ -27,6 +27,7 @@ class CaseFile:
         spec, root, similarity: the subject, as the settings named it.
         images: the user's folder of pictures that the case draws on, or ``None``.
         message: what was wrong, or ``None`` for a case that was saved before it was run.
+        truth: what a loss is meant to be.
     """
 
     spec: str
@@ -37,25 +38,28 @@ class CaseFile:
     case: Case
     seed: int
     message: str | None = None
+    truth: str = DEFAULT_TRUTH
 
     @staticmethod
     def of(settings: Settings, task: Task, case: Case, message: str | None = None) -> CaseFile:
         spec = settings.loss if task.kind is SubjectKind.LOSS else settings.step
         assert spec is not None
+        truth = settings.truth if task.kind is SubjectKind.LOSS else DEFAULT_TRUTH
         return CaseFile(
-            spec, settings.subject_root, settings.similarity, settings.images, task, case, settings.seed, message
+            spec, settings.subject_root, settings.similarity, settings.images, task, case, settings.seed, message, truth
         )
 
     def settings(self) -> Settings:
         """Settings under which the case's subject is loaded again."""
         loaded = Settings(subject_root=self.root, similarity=self.similarity, images=self.images, seed=self.seed)
         if self.task.kind is SubjectKind.LOSS:
-            return replace(loaded, loss=self.spec)
+            return replace(loaded, loss=self.spec, truth=self.truth)
         return replace(loaded, step=self.spec)
 
     def file_name(self) -> str:
         """A name that is the same for the same finding, and another for any other."""
-        identity = json.dumps([self.spec, self.root, case_to_json(self.case)], sort_keys=True)
+        what = [self.spec, self.root, case_to_json(self.case)]
+        identity = json.dumps(what if self.truth == DEFAULT_TRUTH else [*what, self.truth], sort_keys=True)
         digest = hashlib.sha256(identity.encode()).hexdigest()[:10]
         return f"{self.task.kind.value}.{self.task.property}.{self.task.precision}.{digest}.json"
 
@@ -63,7 +67,12 @@ class CaseFile:
         """The file's content as plain values; ``path`` is where it will lie."""
         return {
             "schema": SCHEMA,
-            "subject": {"spec": self.spec, "root": self.root, "similarity": self.similarity},
+            "subject": {
+                "spec": self.spec,
+                "root": self.root,
+                "similarity": self.similarity,
+                "truth": self.truth,
+            },
             "property": self.task.property,
             "precision": self.task.precision,
             "case": case_to_json(self.case),
@@ -110,6 +119,8 @@ def read_case_file(path: Path) -> CaseFile:
         case=case,
         seed=seed if isinstance(seed, int) and seed >= 0 else 0,
         message=_text(data, "message", path, optional=True),
+        # Files from before losses could be held to anything else name no truth.
+        truth=_text(subject, "truth", path, optional=True) or DEFAULT_TRUTH,
     )  # fmt: skip
 
 

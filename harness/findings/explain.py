@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from harness.cases.descriptors import LossCase
+from harness.cases.loss_inputs import MaskedPair
 from harness.cases.serialization import case_to_json
 from harness.config import Settings
 from harness.engine.run import Session
@@ -62,11 +63,15 @@ class Explanation:
         write_atomically(path, text + "\n")
 
     def write_picture(self, path: Path) -> None:
-        """Draw rendering, target and mask of the first image above the error maps of the ops that stand out."""
+        """Draw rendering, target and mask of the first image (of points, the mask alone) above the error maps of the
+        ops that stand out.
+        """
         from harness.precision.cuda_policy.trace_plot import plot_trace
 
-        pair = self.trial.built
-        images = {"rendering": pair.rendering[0], "target": pair.target[0], "mask": pair.mask[0, 0]}
+        inputs = self.trial.built
+        images = {"mask": inputs.mask[0, 0]}
+        if isinstance(inputs, MaskedPair):
+            images = {"rendering": inputs.rendering[0], "target": inputs.target[0], **images}
         figure = plot_trace(self.trace, images)
         with move_into_place(path) as temporary:
             figure.savefig(temporary, format="png", dpi=150)
@@ -88,5 +93,5 @@ def explain(path: Path, given: Settings, precision: str | None = None) -> Explan
     assert session.loss is not None
     trial = LossTrial(session.loss, chosen, file.case, session.folder)
     with chosen.installed(), chosen.context(), torch.no_grad():
-        trace = record_ops(lambda: trial.forward(trial.pair.rendering, trial.pair), maps=True)
+        trace = record_ops(lambda: trial.forward(trial.inputs), maps=True)
     return Explanation(file, chosen, trial, trace)

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from harness.cases.descriptors import StepCase
+from harness.cases.loss_inputs import LossInputs
 from harness.cases.scenes import SceneCase, build_scene, picture_weights
-from harness.cases.tensors import MaskedPair
+from harness.config import DEFAULT_TRUTH
 from harness.errors import SubjectError
 from harness.goldens.suite import GoldenKind, GoldenSpec, MaskedLossCase
 from harness.goldens.terms import Array, Numbers, Term, Terms, Tolerance, Words
 from harness.oracle.budget import RELATIVE, budget
-from harness.oracle.loss_variants import ORACLES
 from harness.oracle.splatting import splatting_truth
 from harness.oracle.step_model import StepModel
 from harness.precision import Precision
@@ -76,7 +76,8 @@ def load_probe(spec: GoldenSpec, root: str | None) -> Probe:
     """
     if spec.kind is GoldenKind.LOSS:
         assert isinstance(spec.case, MaskedLossCase)
-        loss = load_loss(spec.subject, root, arguments=spec.arguments, try_out=False)
+        truth = DEFAULT_TRUTH if spec.truth is None else spec.truth
+        loss = load_loss(spec.subject, root, arguments=spec.arguments, try_out=False, truth=truth)
         return _LossProbe(loss, spec.case, spec.truth)
     if spec.kind is GoldenKind.STEP:
         assert isinstance(spec.case, StepCase)
@@ -95,8 +96,8 @@ class _LossProbe(Probe):
         self._loss, self._case, self._truth = loss, case, truth
 
     def observe(self, precision: Precision) -> Observed:
-        trial, pair = self._pair(precision)
-        measured = trial.measure(pair)
+        trial, inputs = self._inputs(precision)
+        measured = trial.measure(inputs)
         allowed = budget(precision, measured.loss_scale)
         floor = allowed.gradient_floor * math.sqrt(measured.gradient.numel())
         return Observed(
@@ -113,13 +114,14 @@ class _LossProbe(Probe):
     def _compute_truth(self, precision: Precision) -> Terms:
         assert self._truth is not None
         # The truth lives on the CPU; only the inputs' dtype matters to it.
-        truth = ORACLES[self._truth](self._pair(replace(precision, device="cpu"))[1])
+        trial, inputs = self._inputs(replace(precision, device="cpu"))
+        truth = trial.truth_of(inputs)
         return {"value": Numbers.of(truth.value), "gradient": Array.of(truth.gradient)}
 
-    def _pair(self, precision: Precision) -> tuple[LossTrial, MaskedPair]:
+    def _inputs(self, precision: Precision) -> tuple[LossTrial, LossInputs]:
         trial = LossTrial(self._loss, precision, self._case.pair)
-        mask = trial.pair.mask
-        return trial, replace(trial.pair, mask=torch.where(mask > 0.5, mask, self._case.hidden_mask_value))
+        mask = trial.inputs.mask
+        return trial, replace(trial.inputs, mask=torch.where(mask > 0.5, mask, self._case.hidden_mask_value))
 
 
 class _StepProbe(Probe):

@@ -15,7 +15,7 @@ from harness.cases.scenes import MOST_VIEWS, SceneCase
 from harness.cases.serialization import descriptor_from_json
 from harness.errors import UsageError
 from harness.goldens.terms import Tolerance
-from harness.oracle.loss_variants import ORACLES
+from harness.oracle.meanings import MEANINGS
 from harness.precision import PRECISIONS
 
 if sys.version_info >= (3, 11):
@@ -130,8 +130,8 @@ def _group(name: str, group: Any, cases: Any, by_kind: Any, where: str) -> list[
     subject, truth = group.get("subject"), group.get("truth")
     if not isinstance(subject, str):
         raise UsageError(f"{where}: subject must be package.module:name or path/to/file.py:name.")
-    if kind is GoldenKind.LOSS and truth is not None and truth not in ORACLES:
-        raise UsageError(f"{where}: truth is {truth!r}, but must be one of {', '.join(ORACLES)}.")
+    if kind is GoldenKind.LOSS and truth is not None and truth not in MEANINGS:
+        raise UsageError(f"{where}: truth is {truth!r}, but must be one of {', '.join(MEANINGS)}.")
     precisions = tuple(group.get("precisions", ()))
     for precision in precisions:
         if precision not in {p.name for p in PRECISIONS}:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from harness.cases.tensors import MaskedPair
-from harness.oracle.masked_ssim import Truth, gaussian_window, masked_ssim_truth, window_terms
+from harness.cases.loss_inputs import MaskedPair
+from harness.oracle.masked_ssim import gaussian_window, masked_ssim_truth, window_terms
+from harness.oracle.truth import Truth
 
 # Wang, Simoncelli and Bovik 2003.
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -62,17 +63,6 @@ def ms_ssim_truth(pair: MaskedPair) -> Truth:
         return 1.0 - torch.stack(factors).prod(0).mean()
 
     return _differentiated(pair, loss)
-
-
-ORACLES: Mapping[str, Callable[[MaskedPair], Truth]] = {
-    "masked-ssim": masked_ssim_truth,
-    "clamped": clamped_truth,
-    "foreground": foreground_truth,
-    "ms-ssim": ms_ssim_truth,
-    "l1": l1_truth,
-    "l2": l2_truth,
-}
-"""The truths by the names that a golden suite uses."""
 
 
 def _foreground_mean(error: Float[Tensor, "n c h w"], shown: Bool[Tensor, "n 1 h w"]) -> Float[Tensor, ""]:

@@ -13,25 +13,16 @@ windows wholly inside the image.  Shares no code with any subject.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from harness.cases.tensors import MaskedPair
+from harness.cases.loss_inputs import MaskedPair
+from harness.oracle.truth import Truth
 
 C1, C2 = 0.01**2, 0.03**2
 _SIZE, _SIGMA = 11, 1.5
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The loss in [0, 2] and its gradient by the rendering (n, 3, h, w), float64."""
-
-    value: float
-    gradient: Float[Tensor, "n 3 h w"]
 
 
 def masked_ssim_truth(pair: MaskedPair, neutral_value: float = 0.5) -> Truth:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
+from harness.cases.tensors import with_soft_mask
 from harness.oracle.budget import ZERO, budget
+from harness.oracle.truth import Truth
 from harness.properties.trial import LossTrial
-from harness.properties.verdict import VACUOUS, Verdict, at_most, holds_if, relative_to, within
+from harness.properties.verdict import VACUOUS, Verdict, at_least_zero, at_most, holds_if, relative_to, within
+
+# Where a gradient is in doubt by more than this share of its length, nothing is claimed of it.
+_MOST_DOUBT = 0.1
 
 
 def range_(trial: LossTrial) -> Verdict:
-    value = trial.value(trial.pair)
-    return within(value, 0.0, 2.0, f"the loss is {value:.6g} (an SSIM of {1.0 - value:.6g}); it belongs in [0, 2]")
+    value, upper, similarity = trial.value(trial.inputs), trial.meaning.upper, trial.meaning.one_minus
+    aside = f" (an {similarity} of {1.0 - value:.6g})" if similarity else ""
+    if upper == math.inf:
+        return at_least_zero(value, f"the loss is {value:.6g}{aside}; it must be finite and not negative")
+    return within(value, 0.0, upper, f"the loss is {value:.6g}{aside}; it belongs in [0, {upper:g}]")
 
 
 def finite(trial: LossTrial) -> Verdict:
@@ -25,6 +35,9 @@ def finite(trial: LossTrial) -> Verdict:
 
 def identity(trial: LossTrial) -> Verdict:
     measured = trial.measurement
+    if not trial.meaning.zero_at_identity:
+        verdict = _value_against(trial, measured.value, trial.truth)
+        return gradient_accuracy(trial) if verdict.holds else verdict
     worst = max(abs(measured.value), float(measured.gradient.abs().max()), key=_nan_first)
     return at_most(
         worst,
@@ -35,27 +48,22 @@ def identity(trial: LossTrial) -> Verdict:
 
 
 def accuracy(trial: LossTrial) -> Verdict:
-    value, truth = trial.value(trial.pair), trial.truth.value
-    allowed = budget(trial.precision)
-    bound = allowed.value_relative * truth + allowed.value_floor
-    if truth == 0.0:
-        return at_most(abs(value), ZERO, f"the loss is {value:.6g} where the float64 value is zero")
-    error = abs(value - truth)
-    return relative_to(
-        bound,
-        error,
-        truth,
-        f"the loss is {value:.6g} but the float64 value is {truth:.6g}: off by {error / truth:.1%} with 0.1% allowed",
-    )
+    return _value_against(trial, trial.value(trial.inputs), trial.truth)
+
+
+def soft_mask(trial: LossTrial) -> Verdict:
+    inputs = with_soft_mask(trial.case, trial.inputs)
+    return _value_against(trial, trial.value(inputs), trial.truth_of(inputs))
 
 
 def gradient_accuracy(trial: LossTrial) -> Verdict:
     gradient, truth = trial.measurement.gradient, trial.truth.gradient
     length = float(truth.norm())
-    if length == 0.0:
+    doubt = trial.truth.gradient_doubt
+    if length == 0.0 or doubt > _MOST_DOUBT * length:
         return VACUOUS
     error = float((gradient - truth).norm())
-    bound = trial.budget.gradient_relative * length + trial.budget.gradient_floor * truth.numel() ** 0.5
+    bound = trial.budget.gradient_relative * length + trial.budget.gradient_floor * truth.numel() ** 0.5 + doubt
     cosine = float((gradient * truth).sum() / (gradient.norm() * length)) if float(gradient.norm()) > 0 else 0.0
     return relative_to(
         bound,
@@ -73,13 +81,31 @@ def gradient_alive(trial: LossTrial) -> Verdict:
     measured = float(trial.measurement.gradient.norm())
     # What the dtype of the gradient cannot hold is no fault of the loss.
     needed = 0.1 * length - trial.budget.gradient_floor * trial.truth.gradient.numel() ** 0.5
+    needed -= trial.truth.gradient_doubt
     if needed <= 0.0:
         return VACUOUS
     share = measured / length
     holds = measured >= needed
-    message = f"the foregrounds differ, but the gradient's length is {measured:.3g}; it should be {length:.3g}"
+    message = (
+        f"the inputs differ where they count, but the gradient's length is {measured:.3g}; it should be {length:.3g}"
+    )
     badness = min(needed / measured, 1e6) if measured > 0 else 1e6
     return Verdict(holds, share, badness, "" if holds else message)
+
+
+def _value_against(trial: LossTrial, value: float, truth: Truth) -> Verdict:
+    allowed = budget(trial.precision)
+    if truth.value == 0.0:
+        return at_most(abs(value), ZERO, f"the loss is {value:.6g} where the float64 value is zero")
+    bound = allowed.value_relative * truth.value + allowed.value_floor + truth.value_doubt
+    error = abs(value - truth.value)
+    return relative_to(
+        bound,
+        error,
+        truth.value,
+        f"the loss is {value:.6g} but the float64 value is {truth.value:.6g}: off by {error / truth.value:.1%} with "
+        f"{bound / truth.value:.1%} allowed",
+    )
 
 
 def _nan_first(value: float) -> float:

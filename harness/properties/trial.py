@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -12,9 +12,12 @@ from torch import Tensor
 
 from harness.cases.descriptors import LossCase
 from harness.cases.image_folder import ImageFolder
-from harness.cases.tensors import MaskedPair, build_pair
+from harness.cases.loss_inputs import LossInputs, MaskedPair
+from harness.cases.points import build_points
+from harness.cases.tensors import build_pair
 from harness.oracle.budget import ErrorBudget, budget
-from harness.oracle.masked_ssim import Truth, masked_ssim_truth
+from harness.oracle.meanings import Counting, meaning_named
+from harness.oracle.truth import Truth
 from harness.precision import Precision
 from harness.protocols import LossKind, LossSubject
 
@@ -24,7 +27,7 @@ _LOSS_SCALES = (2.0**16, 2.0**12, 2.0**8, 2.0**4, 1.0)
 
 @dataclass(frozen=True)
 class Measurement:
-    """A value, and its gradient by the rendering with the loss scale divided out, on the CPU in float64."""
+    """A value, and its gradient by the rendering or the points, loss scale divided out, on the CPU in float64."""
 
     value: float
     gradient: Float[Tensor, "n 3 h w"]
@@ -36,7 +39,7 @@ class Measurement:
 
 
 class LossTrial:
-    """The subject, the case and its tensors, cast as the precision says."""
+    """The subject and what it is meant to be, the case and its tensors, cast as the precision says."""
 
     def __init__(
         self, subject: LossSubject, precision: Precision, case: LossCase, folder: ImageFolder | None = None
@@ -44,52 +47,63 @@ class LossTrial:
         self.subject = subject
         self.precision = precision
         self.case = case
-        self.built = build_pair(case, folder)
-        self.pair = self._cast(self.built)
+        self.meaning = meaning_named(subject.name.truth)
+        build = build_points if subject.kind is LossKind.POINTS else build_pair
+        self.built: LossInputs = build(case, folder)
+        self.inputs: LossInputs = self.built.cast(precision.device, precision.input_dtype)
 
     @functools.cached_property
     def measurement(self) -> Measurement:
         """The subject on the case itself."""
-        return self.measure(self.pair)
+        return self.measure(self.inputs)
 
     @functools.cached_property
     def truth(self) -> Truth:
         """The oracle on the same cast tensors."""
-        return masked_ssim_truth(self.pair)
+        return self.truth_of(self.inputs)
+
+    def truth_of(self, inputs: LossInputs) -> Truth:
+        """The oracle on other inputs."""
+        return self.meaning.truth(inputs, self.subject.convolutions)
+
+    @property
+    def gradient_doubt(self) -> float:
+        """How far float32's rounding may take the gradient; looked up only where the loss has kinks."""
+        return self.truth.gradient_doubt if self.meaning.doubts else 0.0
+
+    @property
+    def value_doubt(self) -> float:
+        """Likewise the value."""
+        return self.truth.value_doubt if self.meaning.doubts else 0.0
 
     @property
     def budget(self) -> ErrorBudget:
         return budget(self.precision, self.measurement.loss_scale)
 
-    def value(self, pair: MaskedPair) -> float:
+    def value(self, inputs: LossInputs) -> float:
         """The subject's value alone, without a graph."""
         with torch.no_grad(), self.precision.context():
-            return float(self.forward(pair.rendering, pair))
+            return float(self.forward(inputs))
 
-    def measure(self, pair: MaskedPair) -> Measurement:
+    def measure(self, inputs: LossInputs) -> Measurement:
         """The subject's value and gradient."""
-        rendering = pair.rendering.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+        first = inputs.tensors()[0].detach().clone(memory_format=torch.preserve_format).requires_grad_()
         with self.precision.context():
-            loss = self.forward(rendering, pair)
+            loss = self.forward(inputs.with_first(first))
         if not loss.requires_grad:
-            return Measurement(float(loss.detach()), torch.zeros_like(pair.rendering, dtype=torch.float64).cpu(), 1.0)
+            return Measurement(float(loss.detach()), torch.zeros_like(first, dtype=torch.float64).cpu(), 1.0)
         for scale in _LOSS_SCALES if self.precision.needs_scaler else (1.0,):
             # The scale multiplies in float32, as GradScaler's does.
             scaled = loss.float() * scale if loss.dtype != torch.float64 else loss * scale
-            (gradient,) = torch.autograd.grad(scaled, rendering, retain_graph=True, materialize_grads=True)
+            (gradient,) = torch.autograd.grad(scaled, first, retain_graph=True, materialize_grads=True)
             if bool(torch.isfinite(gradient).all()):
                 break
         return Measurement(float(loss.detach()), gradient.detach().double().cpu() / scale, scale)
 
-    def forward(self, rendering: Tensor, pair: MaskedPair) -> Tensor:
-        """The subject called with this rendering in the pair's place, in whatever context is current."""
-        if self.subject.kind is LossKind.BARE:
+    def forward(self, inputs: LossInputs) -> Tensor:
+        """The subject called in whatever context is current."""
+        composited = self.subject.kind is LossKind.BARE and self.meaning.counting is Counting.COMPOSITED
+        if composited and isinstance(inputs, MaskedPair):
             # What a caller of a bare loss does himself.
-            shown = replace(pair, rendering=rendering).composited()
-            return self.subject(shown.rendering, shown.target, shown.mask)
-        return self.subject(rendering, pair.target, pair.mask)
-
-    def _cast(self, pair: MaskedPair) -> MaskedPair:
-        device, dtype = self.precision.device, self.precision.input_dtype
-        rendering, target, mask = (part.to(device, dtype) for part in (pair.rendering, pair.target, pair.mask))
-        return MaskedPair(rendering, target, mask)
+            inputs = inputs.composited()
+        return self.subject(*inputs.tensors())

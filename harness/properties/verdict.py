@@ -41,6 +41,13 @@ def within(measure: float, low: float, high: float, message: str) -> Verdict:
     return Verdict(holds, measure, badness, "" if holds else message)
 
 
+def at_least_zero(measure: float, message: str) -> Verdict:
+    """Holds where ``0 <= measure < inf``; NaN doesn't. Worse the nearer to zero, and below it."""
+    holds = 0.0 <= measure < math.inf
+    badness = 1.0 / (1.0 + measure) if measure >= 0 else 1.0 - measure
+    return Verdict(holds, measure, badness if holds or measure < 0 else math.inf, "" if holds else message)
+
+
 def relative_to(bound: float, error: float, scale: float, message: str) -> Verdict:
     """Holds where ``error <= bound``, both absolute; the measure is the error as a share of ``scale``."""
     verdict = at_most(error / bound, 1.0, message)

@@ -73,7 +73,9 @@ def comparison_report(comparison: Comparison, a: str, b: str) -> dict[str, Any]:
 def _summary(summary: TermSummary) -> str:
     beyond = f"; beyond the budget in {summary.beyond} of {summary.cases}" if summary.beyond else ""
     # Relative to nothing, or to what is no number, any difference is.
-    most = f"at most {summary.largest:.2g}" if math.isfinite(summary.largest) else "unbounded (a side is 0 or no number)"
+    most = (
+        f"at most {summary.largest:.2g}" if math.isfinite(summary.largest) else "unbounded (a side is 0 or no number)"
+    )
     return f"{summary.term}: {most}, typically {summary.typical:.2g}{beyond}"
 
 

@@ -26,6 +26,7 @@ def report(settings: Settings, results: Sequence[TaskResult]) -> dict[str, Any]:
             "step": settings.step,
             "root": settings.subject_root,
             "similarity": settings.similarity,
+            "truth": settings.truth,
         },
         "seed": settings.seed,
         "environment": environment(),

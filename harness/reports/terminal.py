@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from harness.config import Settings
+from harness.config import DEFAULT_TRUTH, Settings
 from harness.engine import events
 from harness.engine.plan import SubjectKind, Task
 from harness.engine.result import Status, TaskResult
@@ -72,7 +72,11 @@ class TerminalReport:
             mine = [result for result in results if result.task.kind is kind]
             if mine:
                 spec = self.settings.loss if kind is SubjectKind.LOSS else self.settings.step
-                self.console.print(f"[bold]{kind.value}[/] {escape(str(spec))}", soft_wrap=True, highlight=False)
+                held_to = (
+                    "" if kind is SubjectKind.STEP or self.settings.truth == DEFAULT_TRUTH else self.settings.truth
+                )
+                aside = f", held to {held_to}" if held_to else ""
+                self.console.print(f"[bold]{kind.value}[/] {escape(str(spec))}{aside}", soft_wrap=True, highlight=False)
                 self.console.print(_table(mine))
         violated = [result for result in results if result.status is Status.VIOLATED]
         for result in _one_for_each_property(violated):

@@ -1,10 +1,10 @@
-"""Adapt a class or function to a loss that is called with a rendering, a target and a mask."""
+"""Adapt a class or function to a loss that is called with images, or points and rays, and a mask."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,17 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from harness.config import DEFAULT_TRUTH
 from harness.errors import SubjectError
+from harness.oracle.meanings import MEANINGS, Counting, Meaning, meaning_named
 from harness.protocols import LossKind, SubjectName
 from harness.subjects.door import load_object
+
+_ARGUMENTS = {
+    LossKind.BARE: ("x", "y"),
+    LossKind.MASKED: ("rendering", "target", "mask"),
+    LossKind.POINTS: ("xyz", "origin", "direction", "mask"),
+}
 
 
 @dataclass(frozen=True)
@@ -25,21 +33,21 @@ class AdaptedLoss:
     kind: LossKind
     function: Callable[..., Any]
 
-    def __call__(
-        self,
-        rendering: Float[Tensor, "n 3 h w"],
-        target: Float[Tensor, "n 3 h w"],
-        mask: Shaped[Tensor, "n 1 h w"],
-    ) -> Float[Tensor, ""]:
+    @property
+    def convolutions(self) -> Sequence[tuple[Tensor, Tensor]] | None:
+        """The subject's attribute of that name."""
+        found: Sequence[tuple[Tensor, Tensor]] | None = getattr(self.function, "convolutions", None)
+        return found
+
+    def __call__(self, *inputs: Shaped[Tensor, "n c h w"]) -> Float[Tensor, ""]:
         """The loss; of a similarity, 1 − value in float64, so that the subtraction adds no error of its own.
 
         Raises:
             SubjectError: the subject returned something other than one number as a tensor.
         """
         if isinstance(self.function, nn.Module):
-            self.function.to(rendering.device)
-        arguments = (rendering, target, mask)[: 3 if self.kind is LossKind.MASKED else 2]
-        value = self.function(*arguments)
+            self.function.to(inputs[0].device)
+        value = self.function(*inputs[: len(_ARGUMENTS[self.kind])])
         if not isinstance(value, Tensor) or value.numel() != 1:
             shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
             raise SubjectError(
@@ -56,19 +64,22 @@ def load_loss(
     similarity: bool = False,
     arguments: Mapping[str, Any] | None = None,
     try_out: bool = True,
+    truth: str = DEFAULT_TRUTH,
 ) -> AdaptedLoss:
-    """Load and adapt the loss, and (``try_out``) call it once on a plain pair.
+    """Load and adapt the loss, and (``try_out``) call it once on plain input.
 
     A class is constructed without arguments, with ``data_range=1.0`` where it has such a parameter, and so is a
-    function given it.  Two required arguments make a bare loss (x, y), three a masked one (rendering, target, mask).
-    ``arguments`` are further ones for a class' constructor.
+    function given it.  Two required arguments make a bare loss (x, y), three a masked one (rendering, target,
+    mask), four one on points (xyz, origin, direction, mask).  ``arguments`` are further ones for a class' constructor.
 
     Raises:
-        SubjectError: it can't be loaded, constructed, or called so.
+        SubjectError: it can't be loaded, constructed, or called so, or takes other input than what it is held to.
+        UsageError: there is no such truth.
     """
     function = _constructed(load_object(spec, root), spec, dict(arguments or {}))
-    loss = AdaptedLoss(SubjectName(spec, root, similarity), _kind(function, spec), function)
+    loss = AdaptedLoss(SubjectName(spec, root, similarity, truth), _kind(function, spec), function)
     if try_out:
+        _check_meaning(loss, meaning_named(truth))
         _try_out(loss)
     return loss
 
@@ -107,10 +118,26 @@ def _kind(function: Callable[..., Any], spec: str) -> LossKind:
         return LossKind.MASKED
     if len(required) == 2:
         return LossKind.BARE
+    if len(required) == 4:
+        return LossKind.POINTS
     raise SubjectError(
-        f"{spec} takes {len(required)} required arguments ({', '.join(required) or 'none'}); a loss takes (x, y) or "
-        f"(rendering, target, mask)."
+        f"{spec} takes {len(required)} required arguments ({', '.join(required) or 'none'}); a loss takes (x, y), "
+        f"(rendering, target, mask) or (xyz, origin, direction, mask)."
     )
+
+
+def _check_meaning(loss: AdaptedLoss, meaning: Meaning) -> None:
+    """A loss that can't be what it is held to is no wrong loss, but another."""
+    spec, takes = loss.name.spec, ", ".join(_ARGUMENTS[loss.kind])
+    if (loss.kind is LossKind.POINTS) != meaning.on_points:
+        others = ", ".join(m.name for m in MEANINGS.values() if m.on_points == (loss.kind is LossKind.POINTS))
+        raise SubjectError(
+            f"{spec} takes ({takes}), but {meaning.name} is a loss of {'points' if meaning.on_points else 'images'}: "
+            f"name what it is meant to be with --truth, one of {others}."
+        )
+    if loss.kind is LossKind.BARE and meaning.counting not in (Counting.ALL, Counting.COMPOSITED):
+        raise SubjectError(f"{spec} takes ({takes}), but {meaning.name} can't be told without a mask.")
+    meaning.needed(loss.convolutions)
 
 
 def _parameters(function: Callable[..., Any], spec: str) -> dict[str, inspect.Parameter]:
@@ -129,17 +156,23 @@ def _is_required(parameter: inspect.Parameter) -> bool:
 
 
 def _try_out(loss: AdaptedLoss) -> None:
-    """One call on a plain pair tells a subject that doesn't fit from one that is wrong."""
-    ramp = torch.linspace(0.0, 1.0, 3 * 16 * 16).reshape(1, 3, 16, 16)
-    mask = torch.zeros(1, 1, 16, 16)
+    """One call on plain input tells a subject that doesn't fit from one that is wrong."""
+    side = max(16, meaning_named(loss.name.truth).smallest_side)
+    ramp = torch.linspace(0.0, 1.0, 3 * side * side).reshape(1, 3, side, side)
+    mask = torch.zeros(1, 1, side, side)
     mask[..., 4:12, 4:12] = 1.0
+    images = (ramp, ramp.flip(-1))
+    # Rays straight ahead from the origin, and points one to two away.
+    ahead = torch.zeros_like(ramp)
+    ahead[:, 2] = 1.0
+    points = (ramp + ahead, torch.zeros_like(ramp), ahead)
     try:
-        loss(ramp, ramp.flip(-1), mask)
+        loss(*(points if loss.kind is LossKind.POINTS else images), mask)
     except SubjectError:
         raise
     except Exception as error:
-        arguments = "(rendering, target, mask)" if loss.kind is LossKind.MASKED else "(x, y)"
+        plain = "map of points" if loss.kind is LossKind.POINTS else "image pair"
         raise SubjectError(
-            f"{loss.name.spec} does not fit: called as loss{arguments} on one plain float32 image pair of 16×16 pixels "
-            f"it raised {type(error).__name__}: {error}."
+            f"{loss.name.spec} does not fit: called as loss({', '.join(_ARGUMENTS[loss.kind])}) on one plain float32 "
+            f"{plain} of {side}×{side} pixels it raised {type(error).__name__}: {error}."
         ) from error

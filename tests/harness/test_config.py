@@ -42,6 +42,14 @@ def test_an_empty_flag_asks_for_one_default_alone(tmp_path: Path) -> None:
         load_settings({"loss": ""}, directory=_pyproject(tmp_path, "[tool.harness]\n"), environment={})
 
 
+def test_the_truth_comes_with_the_loss(tmp_path: Path) -> None:
+    folder = _pyproject(tmp_path, '[tool.harness]\nloss = "a:b"\ntruth = "mse"\n')
+    assert load_settings({}, directory=folder, environment={}).truth == "mse"
+    assert load_settings({"loss": "e:f"}, directory=folder, environment={}).truth == "masked-ssim"
+    assert load_settings({"loss": "e:f"}, directory=folder, environment={"HARNESS_TRUTH": "l2"}).truth == "l2"
+    assert load_settings({"truth": "l1"}, directory=folder, environment={"HARNESS_TRUTH": "l2"}).truth == "l1"
+
+
 def test_the_file_is_looked_for_upwards(tmp_path: Path) -> None:
     _pyproject(tmp_path, "[tool.harness]\nseed = 8\n")
     inner = tmp_path / "a" / "b"

@@ -19,7 +19,7 @@ def _run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
 def test_properties_are_tests(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_own(): pass")
     result = _run(pytester, f"--harness-loss={RIGHT}", *FEW, "-v")
-    result.assert_outcomes(passed=31)
+    result.assert_outcomes(passed=33)
     result.stdout.fnmatch_lines(["*loss-range?float32? PASSED*"])
 
 
@@ -35,6 +35,16 @@ def test_what_does_not_apply_is_skipped_with_its_reason(pytester: pytest.Pyteste
     result = _run(pytester, loss, "--harness-property=empty-mask", "--harness-precision=float32", "-rs")
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(["*a bare loss takes no mask*"])
+
+
+def test_a_loss_is_held_to_the_truth_that_is_named(pytester: pytest.Pytester) -> None:
+    term = "--harness-loss=gslrm.training.loss_terms:l2"
+    narrow = ("--harness-property=accuracy", "--harness-precision=float32", "--harness-max-examples=5")
+    _run(pytester, term, *narrow, "--harness-truth=mse").assert_outcomes(passed=1)
+    _run(pytester, term, *narrow).assert_outcomes(failed=1)
+    wrong = _run(pytester, term, *narrow, "--harness-truth=mze")
+    assert wrong.ret == pytest.ExitCode.USAGE_ERROR
+    wrong.stderr.fnmatch_lines(["*did you mean 'mse'*"])
 
 
 def test_workers_share_the_properties(pytester: pytest.Pytester) -> None:

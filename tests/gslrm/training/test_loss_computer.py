@@ -139,3 +139,26 @@ def test_what_is_missing_is_named(scene: ViewBatch, made: Reconstruction) -> Non
         _computer(LossesConfig())(_rendering(scene)[:, :2], scene.images)
     with pytest.raises(ValueError, match="5 channels"):
         _computer(LossesConfig())(_rendering(scene), torch.zeros(1, 3, 5, 16, 16))
+
+
+def test_bytes_and_other_ranks_are_refused(scene: ViewBatch) -> None:
+    rendering = _rendering(scene).detach()
+    with pytest.raises(TypeError, match=r"rendering has dtype torch\.uint8"):
+        _computer(LossesConfig())((rendering * 255).to(torch.uint8), scene.images)
+    with pytest.raises(TypeError, match=r"target has dtype torch\.uint8"):
+        _computer(LossesConfig())(rendering, (scene.images * 255).to(torch.uint8))
+    with pytest.raises(ValueError, match=r"must be \(b, v, 3, height, width\)"):
+        _computer(LossesConfig())(rendering[0], scene.images[0])
+    with pytest.raises(ValueError, match=r"must be \(b, v, 3, height, width\)"):
+        _computer(LossesConfig())(rendering[:, :, :1], scene.images)
+
+
+def test_points_that_do_not_fit_their_rays_are_refused(scene: ViewBatch, made: Reconstruction) -> None:
+    narrow = replace(made, rays=replace(made.rays, direction=made.rays.direction[..., :-1]))
+    computer = _computer(LossesConfig(pixelalign_loss_weight=1.0, masked_pixelalign_loss=True))
+    with pytest.raises(ValueError, match="points, ray origins and directions are"):
+        computer(_rendering(scene), scene.images, narrow, input_mask=scene.images[:, :2, 3:])
+    with pytest.raises(TypeError, match=r"pixel_xyz has dtype torch\.int32"):
+        computer(_rendering(scene), scene.images, replace(made, pixel_xyz=made.pixel_xyz.to(torch.int32)))
+    with pytest.raises(ValueError, match=r"input_mask .* does not fit"):
+        computer(_rendering(scene), scene.images, made, input_mask=scene.images[:, :2, 3:, :, :-1])

@@ -11,10 +11,11 @@ import torch
 from hypothesis import given
 
 from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, PerturbationKind, Picture, PictureKind
+from harness.cases.loss_inputs import MaskedPair
 from harness.cases.masks import draw_mask
 from harness.cases.random_numbers import RandomNumbers
 from harness.cases.strategies import DRAWN_MASKS, loss_cases
-from harness.cases.tensors import build_pair, other_background
+from harness.cases.tensors import build_pair, with_other_values, with_soft_mask
 
 
 @given(loss_cases())
@@ -118,13 +119,23 @@ def test_a_batch_can_be_taken_apart() -> None:
         assert torch.equal(alone.mask[0], whole.mask[index])
 
 
-def test_other_background_keeps_the_foreground() -> None:
+def test_other_values_come_where_they_are_asked_for_alone() -> None:
     case = LossCase(16, 16, mask=Mask(MaskKind.DISC, 9))
     pair = build_pair(case)
-    other = other_background(case, pair)
+    other = with_other_values(case, pair, pair.mask <= 0.5)
+    assert isinstance(other, MaskedPair)
     shown = pair.mask.expand_as(pair.rendering) > 0.5
     assert torch.equal(other.rendering[shown], pair.rendering[shown])
     assert not torch.equal(other.rendering[~shown], pair.rendering[~shown])
+
+
+def test_a_soft_mask_hides_what_the_hard_one_hides() -> None:
+    case = LossCase(16, 16, mask=Mask(MaskKind.DISC, 90))
+    pair = build_pair(case)
+    soft = with_soft_mask(case, pair).mask
+    assert torch.equal(soft > 0.5, pair.mask > 0.5)
+    assert set(soft[pair.mask == 0].tolist()) == {0.0, 0.25, 0.5}
+    assert set(soft[pair.mask == 1].tolist()) == {0.75, 1.0}
 
 
 def test_random_numbers_differ_by_every_key() -> None:

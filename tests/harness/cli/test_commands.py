@@ -81,6 +81,8 @@ def test_one_subject_named_is_the_only_one_checked(tmp_path: Path) -> None:
     [
         (["check", "--precision", "float33"], 2, "did you mean 'float32'"),
         (["check", "--property", "rang"], 2, "did you mean 'range'"),
+        (["check", "--truth", "perceptal"], 2, "did you mean 'perceptual'"),
+        (["check", "--loss", "gslrm.training.loss_terms:l2", "--truth", "pixel-alignment"], 3, "is a loss of points"),
         (["check", "--loss", "a.b:c", "--property", "scale"], 2, "is one of a step, and none is checked"),
         (["check", "--precision", "cuda-float32"], 2, "can't run on this machine: no CUDA GPU"),
         (["check", "--max-examples", "0"], 2, "must be at least 1"),
@@ -104,6 +106,20 @@ def test_what_is_wrong_is_one_sentence(arguments: list[str], code: int, words: s
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_term_is_held_to_its_truth_and_the_report_says_so(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    done = _harness(
+        *("check", "--loss", "gslrm.training.loss_terms:l2", "--truth", "mse", "--max-examples", "3"),
+        *("--property", "accuracy", "--property", "full-mask", "--precision", "float32"),
+        *("--json", str(report), "--cases-dir", str(tmp_path / "cases")),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "held to mse" in done.stdout
+    data = json.loads(report.read_text())
+    assert data["subject"]["truth"] == "mse"
+    assert {r["property"]: r["status"] for r in data["results"]} == {"accuracy": "held", "full-mask": "not applicable"}
 
 
 def test_nothing_to_check_is_said(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from harness.engine.plan import SubjectKind, Task
 from harness.engine.run import Session
 from harness.errors import SubjectError, UsageError
 from harness.findings.case_file import CaseFile, read_case_file
+from harness.findings.explain import explain
 from harness.findings.recorder import CaseRecorder, case_path
 from harness.findings.replay import Answer, replay
 from harness.subjects.known_bad import KNOWN_BAD
@@ -43,6 +44,41 @@ def test_a_finding_is_kept_and_replays(found: Path) -> None:
     assert not list(found.parent.glob("in-flight*"))
     # The first failing case and the shrunk one.
     assert 1 <= len(list(found.parent.glob("*.json"))) <= 2
+
+
+def test_what_a_loss_is_held_to_travels_with_the_case(tmp_path: Path) -> None:
+    mutants = Path(__file__).parents[1] / "properties" / "term_mutants.py"
+    settings = Settings(loss=f"{mutants}:alignment_squared", truth="pixel-alignment", cases_dir=str(tmp_path))
+    task = Task(SubjectKind.LOSS, "accuracy", "float32")
+    result = Session(settings).run(task, CaseRecorder(settings))
+    assert result.case is not None
+    path = case_path(settings, task, result.case)
+    assert read_case_file(path).truth == "pixel-alignment"
+    assert replay(path, Settings()).answer is Answer.FAILED
+    right = "gslrm.training.single_terms:PixelAlignmentTerm"
+    assert replay(path, Settings(loss=right)).answer is Answer.FIXED
+    explanation = explain(path, Settings())
+    assert explanation.trial.truth.value != pytest.approx(explanation.value, rel=1e-3)
+    explanation.write_picture(tmp_path / "maps.png")
+    # The same case of a loss that is held to something else is another finding.
+    other = CaseFile.of(Settings(loss=settings.loss), task, result.case)
+    assert other.file_name() != path.name
+
+
+def test_a_file_that_names_no_truth_is_of_a_masked_ssim(found: Path) -> None:
+    data = json.loads(found.read_text())
+    del data["subject"]["truth"]
+    found.write_text(json.dumps(data))
+    assert read_case_file(found).truth == "masked-ssim"
+    assert replay(found, Settings()).answer is Answer.FAILED
+
+
+def test_a_truth_that_there_is_not_is_named(found: Path) -> None:
+    data = json.loads(found.read_text())
+    data["subject"]["truth"] = "beauty"
+    found.write_text(json.dumps(data))
+    with pytest.raises(UsageError, match="there is no truth 'beauty'"):
+        replay(found, Settings())
 
 
 def test_the_case_in_hand_is_on_disk_before_it_runs(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from gslrm.data.scene import load_scene
@@ -11,7 +12,10 @@ from gslrm.training.tiny_training import TinyTraining
 HEAD = Path(__file__).resolve().parents[4] / "shared" / "data" / "facelift_head"
 
 
+@functools.cache
+def _head(size: int) -> PosedViews:
+    return load_scene(HEAD, size)
+
+
 class HeadTraining(TinyTraining):
-    @staticmethod
-    def scene(size: int) -> PosedViews:
-        return load_scene(HEAD, size)
+    scene = staticmethod(_head)

@@ -59,6 +59,10 @@ def break_empty_mask(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return _right(rendering, target, mask) + (rendering.sum() * 0.0 + float(not mask.any()))
 
 
+def break_soft_mask(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    return _right(rendering, target, (mask >= 0.5).to(mask.dtype))
+
+
 def break_batch(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return _right(rendering, target, mask) * len(rendering)
 

@@ -7,7 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from harness.errors import SubjectError
+from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, PerturbationKind
+from harness.errors import SubjectError, UsageError
+from harness.precision import precisions_named
+from harness.properties.trial import LossTrial
 from harness.protocols import LossKind
 from harness.subjects.facelift import CallingConvention, learn_calling_convention
 from harness.subjects.known_bad import KNOWN_BAD
@@ -24,6 +27,9 @@ def optional(rendering, target, mask=None): return ((rendering - target) * mask)
 def ranged(x, y, data_range=255.0): return (x - y).square().mean() / data_range**2
 def similar(x, y): return 1 - (x - y).square().mean()
 def one(x): return x.mean()
+def five(a, b, c, d, e): return a.mean()
+def points(xyz, origin, direction, mask): return ((xyz - origin) * mask).square().mean()
+def picky(xyz, origin, direction, mask): raise KeyError("alpha")
 def number(x, y): return 0.5
 def per_pixel(x, y): return (x - y).square()
 def raises(x, y): raise KeyError("beta")
@@ -65,6 +71,43 @@ def module(tmp_path: Path) -> str:
 )
 def test_kinds_of_losses(module: str, name: str, kind: LossKind) -> None:
     assert load_loss(f"{module}:{name}").kind is kind
+
+
+def test_four_arguments_make_a_loss_of_points(module: str) -> None:
+    loss = load_loss(f"{module}:points", truth="pixel-alignment")
+    assert loss.kind is LossKind.POINTS
+    ones = torch.ones(1, 3, 2, 2)
+    assert loss(ones, 0 * ones, ones, ones[:, :1]).item() == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "truth", "words"),
+    [
+        ("points", "masked-ssim", r"but masked-ssim is a loss of images: .* one of pixel-alignment, masked-pixel-"),
+        ("bare", "pixel-alignment", r"takes \(x, y\), but pixel-alignment is a loss of points: .* one of masked-ssim"),
+        ("bare", "background", "background can't be told without a mask"),
+        ("picky", "points-distance", r"called as loss\(xyz, origin, direction, mask\) on one plain float32 map of po"),
+        ("masked", "perceptual", "an attribute 'convolutions'"),
+        ("five", "masked-ssim", r"takes 5 required .* or \(xyz, origin, direction, mask\)"),
+    ],
+)
+def test_losses_that_can_not_be_what_they_are_held_to_are_named(module: str, name: str, truth: str, words: str) -> None:
+    with pytest.raises(SubjectError, match=words):
+        load_loss(f"{module}:{name}", truth=truth)
+
+
+def test_a_truth_that_there_is_not_is_a_wrong_setting(module: str) -> None:
+    with pytest.raises(UsageError, match="did you mean 'mse'"):
+        load_loss(f"{module}:bare", truth="msee")
+
+
+def test_a_bare_loss_of_the_whole_image_is_given_it_uncomposited(module: str) -> None:
+    (precision,) = precisions_named(["float32"])
+    case = LossCase(mask=Mask(MaskKind.EMPTY), perturbation=Perturbation(PerturbationKind.OFFSET, 0.1))
+    trial = LossTrial(load_loss(f"{module}:bare", truth="mse"), precision, case)
+    assert trial.measurement.value == pytest.approx(0.01, rel=1e-5)
+    assert trial.truth.value == pytest.approx(0.01, rel=1e-5)
+    assert LossTrial(load_loss(f"{module}:bare"), precision, case).measurement.value == 0.0
 
 
 def test_the_data_range_is_one(module: str) -> None:

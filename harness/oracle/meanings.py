@@ -1,0 +1,278 @@
+"""What a loss is meant to be, by name: its float64 truth, and what follows from its definition.
+
+``--truth NAME`` holds a loss to one of these, and so does ``truth`` in a golden suite.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.cases.descriptors import Flaw, MaskKind
+from harness.cases.loss_inputs import LossInputs
+from harness.cases.strategies import LARGEST_SIDE, MAGNITUDES, SMALLEST_SIDE
+from harness.errors import SubjectError, UsageError
+from harness.oracle import loss_variants, masked_ssim, perceptual, point_terms, squared_errors
+from harness.oracle.perceptual import Convolutions
+from harness.oracle.truth import Truth
+
+
+class Counting(str, enum.Enum):
+    """Which pixels a loss is meant to look at."""
+
+    ALL = "all"  # whatever the mask
+    FOREGROUND = "foreground"  # mask > 0.5
+    COMPOSITED = "composited"  # all, after neutral grey (0.5) took the place of what the mask hides
+    BACKGROUND = "background"  # mask < 0.5
+    WEIGHTED = "weighted"  # each times its mask
+
+
+_WHOLE = "every pixel counts, whatever the mask"
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a loss is meant to be. No loss is ever negative.
+
+    Attributes:
+        name: as ``--truth`` takes it.
+        definition: the formula in a few words.
+        oracle: the truth of inputs, and of the subject's convolutions where ``needs_convolutions``.
+        upper: the largest value it can take on images in [0, 1]; inf for none.
+        counting: which pixels count.
+        on_points: it takes points and rays, not images.
+        one_minus: the similarity that it is one minus of, or empty.
+        zero_at_identity: it is zero, and so is its gradient, for equal images; else what they are is known.
+        asymmetry: why swapping the images changes it, or empty.
+        pooling: why a batch's loss isn't the mean of its images', or empty.
+        smallest_side: pixels; smaller images must be refused.
+        largest_side: of the images that are drawn, pixels.
+        smallest_perturbation: of the cases that two runs, or run and truth, are compared on.
+        refuses_nan: NaN in an image is an error; else it may be, or come out as NaN, but never as a number.
+    """
+
+    name: str
+    definition: str
+    oracle: Callable[..., Truth]
+    upper: float = math.inf
+    counting: Counting = Counting.ALL
+    on_points: bool = False
+    one_minus: str = ""
+    zero_at_identity: bool = True
+    asymmetry: str = ""
+    pooling: str = ""
+    smallest_side: int = 1
+    largest_side: int = LARGEST_SIDE
+    smallest_perturbation: float = 0.0
+    refuses_nan: bool = False
+    needs_convolutions: bool = False
+
+    def truth(self, inputs: LossInputs, convolutions: Convolutions | None = None) -> Truth:
+        """The loss and its gradient in float64.
+
+        Raises:
+            SubjectError: the subject's convolutions are needed and were not handed over.
+        """
+        return self.oracle(inputs, *self.needed(convolutions))
+
+    def needed(self, convolutions: Convolutions | None) -> tuple[Convolutions, ...]:
+        """What the oracle is to be handed besides the inputs: the convolutions, or nothing.
+
+        Raises:
+            SubjectError: as :meth:`truth`.
+        """
+        if not self.needs_convolutions:
+            return ()
+        if convolutions is None:
+            raise SubjectError(
+                f"the truth {self.name!r} needs the network's weights: give the loss an attribute 'convolutions', the "
+                f"(kernel, bias) of VGG19's first 14 convolutions."
+            )
+        return (convolutions,)
+
+    def counted(self, mask: Any) -> Any:
+        """Where pixels count, (n, 1, h, w), of a mask of that shape."""
+        if self.counting is Counting.ALL:
+            return mask == mask
+        if self.counting is Counting.BACKGROUND:
+            return mask < 0.5
+        return mask > (0.0 if self.counting is Counting.WEIGHTED else 0.5)
+
+    @property
+    def why_mask_says_nothing(self) -> str:
+        """Why what speaks of masks doesn't apply, or empty."""
+        return _WHOLE if self.counting is Counting.ALL else ""
+
+    @property
+    def doubts(self) -> bool:
+        """Its truths may come with doubts (:class:`Truth`): it has kinks."""
+        return self.name in ("perceptual", "pixel-alignment", "masked-pixel-alignment")
+
+    def masks(self, kinds: tuple[MaskKind, ...]) -> tuple[MaskKind, ...]:
+        """Masks that leave as much to count as these leave of a foreground."""
+        if self.counting is not Counting.BACKGROUND:
+            return kinds
+        swapped = {MaskKind.EMPTY: MaskKind.FULL, MaskKind.FULL: MaskKind.EMPTY}
+        return tuple(swapped.get(kind, kind) for kind in kinds)
+
+    def flaws(self, flaws: tuple[Flaw | None, ...]) -> tuple[Flaw | None, ...]:
+        """Those of the flaws that are one to this loss."""
+        none = {Flaw.SMALL} if self.smallest_side < SMALLEST_SIDE else set()
+        none |= {Flaw.MASK_SHAPE} if self.counting is Counting.ALL else set()
+        return tuple(flaw for flaw in flaws if flaw not in none)
+
+    def sides(self) -> tuple[int, int]:
+        """The least and the largest side that is drawn, pixels."""
+        return max(SMALLEST_SIDE, self.smallest_side), max(self.largest_side, self.smallest_side)
+
+    def magnitudes(self) -> tuple[float, ...]:
+        """The perturbations' magnitudes where runs and truth are compared."""
+        return tuple(m for m in MAGNITUDES if m >= self.smallest_perturbation)
+
+
+_MASKED_SSIM = Meaning(
+    "masked-ssim",
+    "1 − SSIM after neutral grey (0.5) where mask ≤ 0.5",
+    masked_ssim.masked_ssim_truth,
+    upper=2.0,
+    counting=Counting.COMPOSITED,
+    one_minus="SSIM",
+    smallest_side=11,
+    refuses_nan=True,
+)
+_FOREGROUND = replace(_MASKED_SSIM, counting=Counting.FOREGROUND)
+_ERROR = replace(_FOREGROUND, upper=1.0, one_minus="", smallest_side=1)
+_POOLED = "the pixels that count are pooled over the batch's images"
+
+_ALL = (
+    _MASKED_SSIM,
+    replace(
+        _MASKED_SSIM,
+        name="clamped",
+        definition="1 − clamp(SSIM, 0, 1), composited like masked-ssim",
+        oracle=loss_variants.clamped_truth,
+        upper=1.0,
+        pooling="the mean is clamped, not each image's SSIM",
+    ),
+    replace(
+        _FOREGROUND,
+        name="foreground",
+        definition="1 − SSIM averaged over windows by their share of foreground",
+        oracle=loss_variants.foreground_truth,
+    ),
+    replace(
+        _MASKED_SSIM,
+        name="ms-ssim",
+        definition="1 − MS-SSIM over five scales, composited like masked-ssim",
+        oracle=loss_variants.ms_ssim_truth,
+        upper=1.0,
+        one_minus="MS-SSIM",
+        smallest_side=161,
+    ),
+    replace(
+        _ERROR,
+        name="l1",
+        definition="mean absolute error over the foreground, image by image",
+        oracle=loss_variants.l1_truth,
+    ),
+    replace(
+        _ERROR,
+        name="l2",
+        definition="mean squared error over the foreground, image by image",
+        oracle=loss_variants.l2_truth,
+    ),
+    replace(
+        _MASKED_SSIM,
+        name="masked-ssim-term",
+        definition="masked-ssim as a term of a training step: NaN may come out as NaN",
+        refuses_nan=False,
+    ),
+    Meaning(
+        "ssim",
+        "1 − SSIM of the whole images",
+        squared_errors.ssim_truth,
+        upper=2.0,
+        one_minus="SSIM",
+        smallest_side=11,
+    ),
+    Meaning("mse", "mean squared error of the whole images", squared_errors.mse_truth, upper=1.0),
+    Meaning(
+        "masked-mse",
+        "squared error summed over the foreground of all images, over 3·max(1, its pixels)",
+        squared_errors.masked_mse_truth,
+        upper=1.0,
+        counting=Counting.FOREGROUND,
+        pooling=_POOLED,
+    ),
+    Meaning(
+        "background",
+        "squared distance to white summed where mask < 0.5, over 3·max(1, its pixels)",
+        squared_errors.background_truth,
+        upper=1.0,
+        counting=Counting.BACKGROUND,
+        zero_at_identity=False,
+        asymmetry="only the rendering is looked at",
+        pooling=_POOLED,
+    ),
+    Meaning(
+        "perceptual",
+        "VGG19 feature distances, average pooling, of the whole images",
+        perceptual.perceptual_truth,
+        smallest_side=16,
+        # VGG19 in float64 is what takes the time: 0.2 s for 16×16 pixels, forward and backward.
+        largest_side=20,
+        # Below, differences of features are within a few hundred of float32's roundings.
+        smallest_perturbation=1e-3,
+        needs_convolutions=True,
+    ),
+)  # fmt: skip
+_ON_POINTS = Meaning(
+    "pixel-alignment",
+    "mean distance of points from their rays",
+    point_terms.pixel_alignment_truth,
+    on_points=True,
+    zero_at_identity=False,
+    asymmetry="points and rays can't change places",
+    # Below, distances from the rays are within a few thousand of float32's roundings.
+    smallest_perturbation=1e-3,
+)
+
+MEANINGS: Mapping[str, Meaning] = {
+    meaning.name: meaning
+    for meaning in (
+        *_ALL,
+        _ON_POINTS,
+        replace(
+            _ON_POINTS,
+            name="masked-pixel-alignment",
+            definition="pixel-alignment with each distance times its mask; the mean is over all pixels",
+            oracle=point_terms.masked_pixel_alignment_truth,
+            counting=Counting.WEIGHTED,
+        ),
+        replace(
+            _ON_POINTS,
+            name="points-distance",
+            definition="mean squared difference of distances from the camera to themselves normalised",
+            oracle=point_terms.points_distance_truth,
+            smallest_perturbation=0.0,
+        ),
+    )
+}
+"""All of them by name."""
+
+
+def meaning_named(name: str) -> Meaning:
+    """The meaning of this name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in MEANINGS:
+        close = difflib.get_close_matches(name, MEANINGS, 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise UsageError(f"there is no truth {name!r}; {hint}known are {', '.join(MEANINGS)}.")
+    return MEANINGS[name]

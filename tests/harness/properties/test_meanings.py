@@ -1,0 +1,203 @@
+"""Each term of the training loss keeps what its meaning promises, and what is nearly that is convicted."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, PerturbationKind, Picture, PictureKind
+from harness.config import Settings
+from harness.engine.loss_search import check_loss_case
+from harness.engine.plan import SubjectKind, Task
+from harness.engine.result import Status, TaskResult
+from harness.engine.run import Session
+from harness.oracle.meanings import MEANINGS
+from harness.precision import precisions_named
+from harness.properties import LOSS_PROPERTIES
+from harness.properties.trial import LossTrial
+from harness.subjects.loss import AdaptedLoss, load_loss
+
+_MUTANTS = str(Path(__file__).with_name("term_mutants.py"))
+_TERMS = "gslrm.training.single_terms"
+_NAMES = [property_.name for property_ in LOSS_PROPERTIES]
+PRECISIONS = ("float32", "cpu-autocast-bfloat16", "cuda-policy-float16", "float16-inputs")
+SUBJECTS = {
+    f"{_TERMS}:L2Term": "mse",
+    f"{_TERMS}:MaskedL2Term": "masked-mse",
+    f"{_TERMS}:SsimTerm": "ssim",
+    f"{_TERMS}:MaskedSsimTerm": "masked-ssim-term",
+    f"{_TERMS}:BackgroundTerm": "background",
+    f"{_TERMS}:PixelAlignmentTerm": "pixel-alignment",
+    f"{_TERMS}:MaskedPixelAlignmentTerm": "masked-pixel-alignment",
+    f"{_TERMS}:PointsDistanceTerm": "points-distance",
+}
+_OTHERS = {"Foreground": "foreground", "L1": "l1", "L2": "l2", "clamped": "clamped"}
+
+
+def _run(spec: str, truth: str, name: str, precision: str, examples: int) -> TaskResult:
+    return _session(spec, truth, examples).run(Task(SubjectKind.LOSS, name, precision), lambda _: None)
+
+
+@functools.lru_cache(maxsize=2)
+def _session(spec: str, truth: str, examples: int) -> Session:
+    return Session(Settings(loss=spec, truth=truth, max_examples=examples))
+
+
+def _acquitted(spec: str, truth: str, precision: str, examples: int) -> dict[str, TaskResult]:
+    results = {name: _run(spec, truth, name, precision, examples) for name in _NAMES}
+    wrong = {name: r.message for name, r in results.items() if r.status not in (Status.HELD, Status.NOT_APPLICABLE)}
+    assert not wrong
+    return results
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("spec", SUBJECTS)
+def test_a_term_is_acquitted_by_all_that_applies_to_it(spec: str, precision: str) -> None:
+    meaning = MEANINGS[SUBJECTS[spec]]
+    results = _acquitted(spec, meaning.name, precision, 20 if precision == "float32" else 5)
+    silent = {name: r.message for name, r in results.items() if r.status is Status.NOT_APPLICABLE}
+    expected = set()
+    if meaning.why_mask_says_nothing:
+        expected |= {"hidden-pixels", "full-mask", "empty-mask", "soft-mask"}
+    if meaning.asymmetry:
+        expected.add("symmetry")
+    if meaning.pooling:
+        expected.add("batch")
+    assert set(silent) == expected
+    assert all(silent.values())
+
+
+@pytest.mark.parametrize("name", _OTHERS)
+def test_the_variants_are_what_they_are_held_to(name: str) -> None:
+    _acquitted(f"{_MUTANTS}:{name}", _OTHERS[name], "float32", 6)
+
+
+_CONVICTIONS = [
+    ("clamped", "unclamped", "range", "float32"),
+    ("foreground", "unclamped", "accuracy", "float32"),
+    ("l1", "l1_of_all_pixels", "hidden-pixels", "float32"),
+    ("l1", "l1_of_all_pixels", "accuracy", "float32"),
+    ("l2", "l2_summed_over_images", "batch", "float32"),
+    ("masked-ssim-term", "nan_becomes_a_number", "bad-input", "float32"),
+    ("ssim", "unclamped", "accuracy", "float32"),
+    ("mse", "mse_in_autocast", "accuracy", "cpu-autocast-bfloat16"),
+    ("mse", "mse_in_autocast", "accuracy", "cuda-policy-float16"),
+    ("masked-mse", "masked_mse_over_all_pixels", "accuracy", "float32"),
+    ("masked-mse", "masked_mse_from_a_half", "soft-mask", "float32"),
+    ("masked-mse", "masked_mse_of_nothing", "empty-mask", "float32"),
+    ("masked-mse", "l1_of_all_pixels", "full-mask", "float32"),
+    ("background", "background_up_to_a_half", "soft-mask", "float32"),
+    ("background", "background_black", "accuracy", "float32"),
+    ("background", "background_black", "full-mask", "float32"),
+    ("background", "background_from_target", "identity", "float32"),
+    ("background", "background_of_everything", "hidden-pixels", "float32"),
+    ("background", "background_of_everything", "empty-mask", "float32"),
+    ("pixel-alignment", "alignment_squared", "accuracy", "float32"),
+    ("pixel-alignment", "alignment_by_square_root", "finite", "float32"),
+    ("pixel-alignment", "alignment_from_the_camera", "identity", "float32"),
+    ("masked-pixel-alignment", "alignment_over_the_foreground", "accuracy", "float32"),
+    ("masked-pixel-alignment", "alignment_through_the_projection", "hidden-pixels", "float32"),
+    ("masked-pixel-alignment", "alignment_through_the_projection", "empty-mask", "float32"),
+    ("masked-pixel-alignment", "alignment_by_hard_mask", "soft-mask", "float32"),
+    ("points-distance", "distance_without_gradient", "gradient-alive", "float32"),
+    ("points-distance", "distance_with_sample_deviation", "accuracy", "float32"),
+    ("points-distance", "distance_normalised_over_the_batch", "batch", "float32"),
+]
+
+
+@pytest.mark.parametrize(("truth", "mutant", "name", "precision"), _CONVICTIONS)
+def test_what_is_nearly_the_loss_is_convicted(truth: str, mutant: str, name: str, precision: str) -> None:
+    result = _run(f"{_MUTANTS}:{mutant}", truth, name, precision, 30)
+    assert result.status is Status.VIOLATED
+    assert result.message
+
+
+@pytest.mark.parametrize(
+    ("truth", "same"),
+    [
+        ("pixel-alignment", "alignment_through_the_projection"),
+        ("points-distance", "distance_through_the_target"),
+    ],
+)
+def test_what_is_held_fixed_in_the_terms_on_points_makes_no_difference(truth: str, same: str) -> None:
+    """So no property could convict its absence."""
+    result = _run(f"{_MUTANTS}:{same}", truth, "gradient-accuracy", "float32", 30)
+    assert result.status is Status.HELD, result.message
+
+
+def test_every_meaning_convicts_something() -> None:
+    elsewhere = {"masked-ssim", "ms-ssim", "perceptual"}
+    assert {truth for truth, *_ in _CONVICTIONS} | elsewhere == set(MEANINGS)
+
+
+# VGG19 and MS-SSIM take long: cases of their own instead of a search.
+_NEAR = LossCase(
+    16,
+    18,
+    batch=2,
+    seed=3,
+    picture=Picture(PictureKind.PHOTO, name="chelsea.png"),
+    mask=Mask(MaskKind.DISC, 40),
+    perturbation=Perturbation(PerturbationKind.NOISE, 0.01),
+)
+_FAR = replace(_NEAR, picture=Picture(PictureKind.SMOOTH), perturbation=Perturbation(PerturbationKind.UNRELATED))
+_SAME = replace(_NEAR, perturbation=Perturbation(PerturbationKind.NONE))
+
+
+@pytest.fixture(scope="module")
+def perceptual() -> AdaptedLoss:
+    return load_loss(f"{_TERMS}:PerceptualTerm", truth="perceptual")
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+@pytest.mark.parametrize("case", [_NEAR, _FAR, _SAME], ids=["near", "far", "same"])
+def test_the_perceptual_term_is_acquitted_on_cases_of_its_own(
+    perceptual: AdaptedLoss, name: str, case: LossCase
+) -> None:
+    (precision,) = precisions_named([name])
+    with precision.installed():
+        trial = LossTrial(perceptual, precision, case)
+        for property_ in LOSS_PROPERTIES:
+            speaks = case.perturbation.kind in property_.perturbations and property_.flaws == (None,)
+            if speaks and property_.inapplicable(perceptual.kind, trial.meaning) is None:
+                verdict = property_.check(trial)
+                assert verdict.holds, f"{property_.name}: {verdict.message}"
+
+
+@pytest.mark.parametrize("name", ["range", "identity", "accuracy", "strides", "bad-input"])
+def test_the_perceptual_term_is_acquitted_by_a_short_search(name: str) -> None:
+    result = _run(f"{_TERMS}:PerceptualTerm", "perceptual", name, "float32", 2)
+    assert result.status is Status.HELD, result.message
+
+
+def _verdict(spec: str, truth: str, name: str, precision: str, case: LossCase) -> str:
+    (chosen,) = precisions_named([precision])
+    property_ = next(p for p in LOSS_PROPERTIES if p.name == name)
+    return check_loss_case(load_loss(spec, truth=truth), property_, chosen, case, None).message
+
+
+@pytest.mark.parametrize("name", ["accuracy", "gradient-accuracy"])
+@pytest.mark.parametrize(
+    ("mutant", "convicted"),
+    [
+        ("Perceptual", False),
+        ("PerceptualWithMaxima", True),
+        ("PerceptualUndivided", True),
+        ("PerceptualOfUnitRange", True),
+        ("PerceptualInHalf", True),
+    ],
+)
+def test_what_is_nearly_the_perceptual_loss_is_convicted(mutant: str, convicted: bool, name: str) -> None:
+    message = _verdict(f"{_MUTANTS}:{mutant}", "perceptual", name, "float32", replace(_NEAR, batch=1))
+    assert bool(message) is convicted, message
+
+
+def test_four_scales_are_not_ms_ssim() -> None:
+    case = LossCase(
+        161, 161, picture=Picture(PictureKind.TEXTURE), perturbation=Perturbation(PerturbationKind.NOISE, 0.1)
+    )
+    assert not _verdict(f"{_MUTANTS}:MsSsim", "ms-ssim", "accuracy", "float32", case)
+    assert _verdict(f"{_MUTANTS}:ms_ssim_of_four_scales", "ms-ssim", "accuracy", "float32", case)
