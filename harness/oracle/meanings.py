@@ -52,6 +52,7 @@ class Meaning:
         smallest_side: pixels; smaller images must be refused.
         largest_side: of the images that are drawn, pixels.
         smallest_perturbation: of the cases that two runs, or run and truth, are compared on.
+        kinks: its gradient jumps, so that its truths come with doubts.
         refuses_nan: NaN in an image is an error; else it may be, or come out as NaN, but never as a number.
     """
 
@@ -68,6 +69,7 @@ class Meaning:
     smallest_side: int = 1
     largest_side: int = LARGEST_SIDE
     smallest_perturbation: float = 0.0
+    kinks: bool = False
     refuses_nan: bool = False
     needs_convolutions: bool = False
 
@@ -106,11 +108,6 @@ class Meaning:
     def why_mask_says_nothing(self) -> str:
         """Why what speaks of masks doesn't apply, or empty."""
         return _WHOLE if self.counting is Counting.ALL else ""
-
-    @property
-    def doubts(self) -> bool:
-        """Its truths may come with doubts (:class:`Truth`): it has kinks."""
-        return self.name in ("perceptual", "pixel-alignment", "masked-pixel-alignment")
 
     def masks(self, kinds: tuple[MaskKind, ...]) -> tuple[MaskKind, ...]:
         """Masks that leave as much to count as these leave of a foreground."""
@@ -227,6 +224,7 @@ _ALL = (
         largest_side=20,
         # Below, differences of features are within a few hundred of float32's roundings.
         smallest_perturbation=1e-3,
+        kinks=True,
         needs_convolutions=True,
     ),
 )  # fmt: skip
@@ -239,6 +237,7 @@ _ON_POINTS = Meaning(
     asymmetry="points and rays can't change places",
     # Below, distances from the rays are within a few thousand of float32's roundings.
     smallest_perturbation=1e-3,
+    kinks=True,
 )
 
 MEANINGS: Mapping[str, Meaning] = {
@@ -259,6 +258,7 @@ MEANINGS: Mapping[str, Meaning] = {
             definition="mean squared difference of distances from the camera to themselves normalised",
             oracle=point_terms.points_distance_truth,
             smallest_perturbation=0.0,
+            kinks=False,
         ),
     )
 }

@@ -69,12 +69,12 @@ class LossTrial:
     @property
     def gradient_doubt(self) -> float:
         """How far float32's rounding may take the gradient; looked up only where the loss has kinks."""
-        return self.truth.gradient_doubt if self.meaning.doubts else 0.0
+        return self.truth.gradient_doubt if self.meaning.kinks else 0.0
 
     @property
     def value_doubt(self) -> float:
         """Likewise the value."""
-        return self.truth.value_doubt if self.meaning.doubts else 0.0
+        return self.truth.value_doubt if self.meaning.kinks else 0.0
 
     @property
     def budget(self) -> ErrorBudget:
