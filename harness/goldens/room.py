@@ -118,6 +118,8 @@ class GoldenRoom:
         if not reason.strip():
             raise UsageError("an update needs a reason, which is kept in the files: --reason TEXT.")
         before = self._previous(spec)
+        if spec.lacking:
+            return None, []
         golden, probe, refused = _plain(spec), self._load(spec), []
         provenance = _provenance(reason)
         truths, recorded = {}, {}
@@ -166,8 +168,11 @@ class GoldenRoom:
         def outcome(status: Status, why: str) -> Outcome:
             return Outcome(spec.name, precision.name, status, why)
 
-        if why := unavailable_reason(precision):
+        if why := unavailable_reason(precision) or spec.lacking:
             return outcome(Status.SKIPPED, why)
+        if golden is None and spec.requires:
+            needed = ", ".join(spec.requires)
+            return outcome(Status.SKIPPED, f"never recorded where {needed} is installed: harness golden update there")
         if golden is None:
             return outcome(Status.MISSING, "not recorded: harness golden update --reason TEXT")
         if not _same_case(spec, golden):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import fnmatch
+import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -65,6 +66,7 @@ class GoldenSpec:
         truth: the oracle's name for a loss, or whether the others are held to theirs.
         tolerances: of the recorded layer, by term.
         truth_tolerances: what replaces the precision's error budget, by term.
+        requires: modules without which the subject can't run.
     """
 
     name: str
@@ -76,6 +78,13 @@ class GoldenSpec:
     truth: str | None
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
     truth_tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+    requires: tuple[str, ...] = ()
+
+    @property
+    def lacking(self) -> str:
+        """Why this machine can't run the subject, or empty; nothing is imported."""
+        missing = [name for name in self.requires if importlib.util.find_spec(name) is None]
+        return f"needs the package {missing[0]}, which is not installed" if missing else ""
 
 
 def read_suite(folder: Path) -> tuple[GoldenSpec, ...]:
@@ -118,7 +127,9 @@ def selected(specs: tuple[GoldenSpec, ...], pattern: str | None) -> tuple[Golden
     return chosen
 
 
-_GROUP_KEYS = {"kind", "subject", "arguments", "cases", "precisions", "truth", "tolerances", "truth_tolerances"}
+_GROUP_KEYS = {
+    "kind", "subject", "arguments", "cases", "precisions", "truth", "tolerances", "truth_tolerances", "requires",
+}  # fmt: skip
 
 
 def _group(name: str, group: Any, cases: Any, by_kind: Any, where: str) -> list[GoldenSpec]:
@@ -153,9 +164,16 @@ def _group(name: str, group: Any, cases: Any, by_kind: Any, where: str) -> list[
             truth,
             _tolerances({**defaults, **group.get("tolerances", {})}, where),
             _tolerances(group.get("truth_tolerances", {}), where),
+            _modules(group.get("requires", []), where),
         )
         for case in names
     ]
+
+
+def _modules(names: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.isidentifier() for name in names):
+        raise UsageError(f"{where}: requires must be a list of modules' names, not {names!r}.")
+    return tuple(names)
 
 
 def _case(kind: GoldenKind, name: str, cases: Any, where: str) -> GoldenCase:

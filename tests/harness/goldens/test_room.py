@@ -168,6 +168,31 @@ def test_cuda_entries_are_skipped_with_the_reason_and_kept(tmp_path: Path, monke
     assert kept.recorded["float32"].provenance["reason"] == "shifted"
 
 
+def test_what_needs_a_package_is_skipped_without_it_and_kept(tmp_path: Path) -> None:
+    room = recorded_room(tmp_path, names=("a",))
+    suite = tmp_path / "golden" / "suite.toml"
+    plain = suite.read_text()
+    suite.write_text(plain.replace('kind = "measure"', 'kind = "measure"\nrequires = ["json", "no_such_package"]'))
+    (tmp_path / "golden_subject.py").write_text("import no_such_package\n")
+    without = GoldenRoom(tmp_path / "golden")
+    (outcome,) = without.check()
+    assert (outcome.status, outcome.reason) == (
+        Status.SKIPPED,
+        "needs the package no_such_package, which is not installed",
+    )
+    before = room.store.read("a")
+    assert without.update("elsewhere").written == ()
+    assert before == room.store.read("a")
+
+
+def test_what_needs_a_package_may_never_have_been_recorded(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path, ("a",)) / "suite.toml"
+    suite.write_text(suite.read_text().replace('kind = "measure"', 'kind = "measure"\nrequires = ["json"]'))
+    (outcome,) = GoldenRoom(tmp_path / "golden").check()
+    assert outcome.status is Status.SKIPPED
+    assert "never recorded where json is installed" in outcome.reason
+
+
 def test_another_case_than_the_recorded_is_no_match(tmp_path: Path) -> None:
     recorded_room(tmp_path, names=("a",))
     suite = tmp_path / "golden" / "suite.toml"
@@ -208,6 +233,7 @@ def test_a_value_outside_the_truth_is_never_recorded(tmp_path: Path) -> None:
         ("relative = 1e-3", "relative = -1", "from 0 up"),
         ("[group.a]", "[group.a", "not valid TOML"),
         ('subject = "', 'subjects = "', "unknown key 'subjects'"),
+        ('kind = "measure"', 'kind = "measure"\nrequires = "lpips"', "requires must be a list"),
         ('kind = "measure"', 'kind = "loss"\ncases = ["nothing"]', "there is no .case.nothing."),
     ],
 )
