@@ -128,7 +128,8 @@ class TrainingWorld:
                 # The twin's optimizer never steps, which torch remarks on.
                 warnings.simplefilter("ignore")
                 self._twin.lr_scheduler.step()
-            parameters = self._updated({name: g * min(1.0, CLIP_NORM / norm) for name, g in gradients.items()})
+            clip = min(1.0, CLIP_NORM / norm) if norm > 0 else 1.0
+            parameters = self._updated({name: clip * gradient for name, gradient in gradients.items()})
         return self._told(settled, parameters)
 
     def _updated(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
