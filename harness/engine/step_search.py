@@ -67,7 +67,7 @@ def search_step(
 ) -> TaskResult:
     """Run the suspects and a training's shortest programs, then drawn ones action by action; shrink what fails."""
     search = Search(task, emit, deadline)
-    shape = _shape(factory, property_)
+    shape = _shape(factory, property_, examples)
     for case in (*suspects, *shape.first):
         assert isinstance(case, (StepCase, TrainingCase))
         if not search.may_run():
@@ -151,12 +151,13 @@ class _Shape:
         return replace(task, property="any").seed(seed_) if self.shared else task.seed(seed_)
 
 
-def _shape(factory: StepFactory | TrainingFactory, property_: StepProperty) -> _Shape:
+def _shape(factory: StepFactory | TrainingFactory, property_: StepProperty, examples: int) -> _Shape:
     if isinstance(factory, TrainingFactory):
         passes = property_.passes
         # Every pass alone and after every other: too few programs are drawn to count on it.
         short = [*((kind,) for kind in passes), *itertools.product(passes, passes)]
-        first = [TrainingCase(scale_exponent=min(TRAINING_SCALE_EXPONENTS), actions=actions) for actions in short]
+        asked_for = short[: max(len(passes), examples)]
+        first = [TrainingCase(scale_exponent=min(TRAINING_SCALE_EXPONENTS), actions=actions) for actions in asked_for]
         return _Shape(TrainingCase, passes, TRAINING_SCALE_EXPONENTS, _LONGEST_TRAINING, shared=True, first=first)
     return _Shape(StepCase, property_.actions, SCALE_EXPONENTS, _LONGEST_PROGRAM, shared=False)
 

@@ -36,7 +36,10 @@ def test_help_loads_no_torch() -> None:
 
 def test_the_defaults_are_acquitted_and_reported(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
-    done = _harness("check", "--max-examples", "3", "--json", str(report), "--cases-dir", str(tmp_path / "cases"))
+    done = _harness(
+        *("check", "--max-examples", "3", "--precision", "float32", "--precision", "cuda-policy-float16"),
+        *("--json", str(report), "--cases-dir", str(tmp_path / "cases")),
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "HELD" in done.stdout
     data = json.loads(report.read_text())
@@ -93,7 +96,15 @@ def test_one_subject_named_is_the_only_one_checked(tmp_path: Path) -> None:
         (["replay", "nowhere.json"], 3, "can't be read"),
     ],
 )
-def test_what_is_wrong_is_one_sentence(arguments: list[str], code: int, words: str, tmp_path: Path) -> None:
+def test_what_is_wrong_is_one_sentence(
+    arguments: list[str],
+    code: int,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(ROOT)
     if "cuda-float32" in arguments:
         import torch
 
@@ -101,11 +112,12 @@ def test_what_is_wrong_is_one_sentence(arguments: list[str], code: int, words: s
             pytest.skip("this machine has a CUDA GPU, so the precision is not refused")
     if arguments[0] == "check":
         arguments = [*arguments, "--cases-dir", str(tmp_path), "--max-time", "30"]
-    done = _harness(*arguments)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    answer = main(arguments)
+    printed = capfd.readouterr()
+    assert answer == code, printed.out + printed.err
+    assert words in printed.err
+    assert "Traceback" not in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
 
 
 def test_a_term_is_held_to_its_truth_and_the_report_says_so(tmp_path: Path) -> None:

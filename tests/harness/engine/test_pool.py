@@ -27,7 +27,8 @@ def test_one_process_takes_a_property_or_of_a_training_a_precision() -> None:
 @pytest.mark.parametrize("step", ["gslrm.training.amp_step:AmpStep", "gslrm.training.tiny_training:TinyTraining"])
 def test_results_come_in_the_plans_order(step: str, tmp_path: object) -> None:
     settings = Settings(step=step, max_examples=2, workers=2, cases_dir=str(tmp_path))
-    tasks = plan((SubjectKind.STEP,), ("counters", "scale"), ("cpu-autocast-float16", "float32"))
+    precisions = ("cpu-autocast-float16", "float32")[: 2 if step.endswith("AmpStep") else 1]
+    tasks = plan((SubjectKind.STEP,), ("counters", "scale"), precisions)
     results = run_pooled(settings, tasks, lambda _: None, CaseRecorder(settings))
     assert tuple(result.task for result in results) == tasks
     assert {result.status for result in results} == {Status.HELD}

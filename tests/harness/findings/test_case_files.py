@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,13 +28,21 @@ RIGHT = "gslrm.model.utils_losses:MaskedSsimLoss"
 TASK = Task(SubjectKind.LOSS, "range", "cpu-autocast-bfloat16")
 
 
-@pytest.fixture
-def found(tmp_path: Path) -> Path:
-    """A real finding's file."""
-    settings = Settings(loss=BEFORE_FIX, cases_dir=str(tmp_path))
+@pytest.fixture(scope="module")
+def findings(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder of what a real finding leaves, and the shrunk case's file name."""
+    folder = tmp_path_factory.mktemp("cases")
+    settings = Settings(loss=BEFORE_FIX, cases_dir=str(folder))
     result = Session(settings).run(TASK, CaseRecorder(settings))
     assert result.case is not None
-    return case_path(settings, TASK, result.case)
+    return folder, case_path(settings, TASK, result.case).name
+
+
+@pytest.fixture
+def found(findings: tuple[Path, str], tmp_path: Path) -> Path:
+    """A real finding's file, in a folder of the test's own."""
+    shutil.copytree(findings[0], tmp_path, dirs_exist_ok=True)
+    return tmp_path / findings[1]
 
 
 def test_a_finding_is_kept_and_replays(found: Path) -> None:
