@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,15 @@ BEFORE_FIX, _, _, STEP_AFTER = (known.spec for known in KNOWN_BAD)
 
 
 def _harness(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    # One worker: the tests' own workers have taken the processors already.
+    environment = {**os.environ, "HARNESS_WORKERS": "1"}
     return subprocess.run(
-        [sys.executable, "-m", "harness", *arguments], capture_output=True, text=True, timeout=200, cwd=cwd
+        [sys.executable, "-m", "harness", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        cwd=cwd,
+        env=environment,
     )
 
 
@@ -105,6 +113,7 @@ def test_what_is_wrong_is_one_sentence(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("HARNESS_WORKERS", "1")
     if "cuda-float32" in arguments:
         import torch
 
