@@ -1,4 +1,4 @@
-"""Run a plan: load the subjects, check task by task, emit events."""
+"""A session: the loaded subjects, checking task by task and emitting events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from harness.cases.descriptors import Case
 from harness.cases.image_folder import ImageFolder
 from harness.config import Settings
-from harness.engine.events import Listener, RunFinished, RunStarted, TaskFinished, TaskStarted
+from harness.engine.events import Listener, TaskFinished, TaskStarted
 from harness.engine.loss_search import search_loss
 from harness.engine.plan import SubjectKind, Task
 from harness.engine.program_run import TrainingMemory
@@ -158,13 +158,3 @@ class Session:
         if self._rank_pair is None:
             self._rank_pair = RankPair(self.settings.step, self.settings.subject_root)
         return self._rank_pair
-
-
-def run_serially(settings: Settings, tasks: Sequence[Task], emit: Listener) -> tuple[TaskResult, ...]:
-    """Run all tasks in this process, in order."""
-    deadline = None if settings.max_time is None else time.monotonic() + settings.max_time
-    session = Session(settings, deadline)
-    emit(RunStarted(tuple(tasks)))
-    results = tuple(session.run(task, emit) for task in tasks)
-    emit(RunFinished(results))
-    return results

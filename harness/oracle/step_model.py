@@ -7,7 +7,6 @@ SGD with momentum and weight decay on matrices, the schedule and the scale.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -83,9 +82,6 @@ class StepModel:
     def __post_init__(self) -> None:
         scale = 2.0**self.case.scale_exponent if self.scaled else 1.0
         self._scaler = ScalerState(scale, 0)
-
-    def clone(self) -> StepModel:
-        return copy.deepcopy(self)
 
     def adopt(self, scaler: ScalerState) -> None:
         """Go on from the permitted state that the subject chose."""
