@@ -1,8 +1,12 @@
-"""The errors a person is meant to read, and the exit code each ends a command with."""
+"""The errors a person is meant to read, the exit code of each, and exceptions of others put in words."""
 
 from __future__ import annotations
 
 import enum
+import unicodedata
+
+# What a message may bring of a subject's own words: enough for any sentence, and no more than a screen.
+MESSAGE_LIMIT = 2048
 
 
 class ExitCode(enum.IntEnum):
@@ -12,6 +16,9 @@ class ExitCode(enum.IntEnum):
     VIOLATED = 1
     USAGE = 2
     SUBJECT = 3
+    HARNESS = 4  # the harness itself failed
+    INCOMPLETE = 5  # nothing is violated, but not all that was asked for was run
+    PRECISION = 6  # a precision can't be had here
 
 
 class HarnessError(Exception):
@@ -28,3 +35,30 @@ class SubjectError(HarnessError):
     """The subject could not be loaded or does not fit what the harness calls."""
 
     exit_code = ExitCode.SUBJECT
+
+
+class PrecisionError(HarnessError):
+    """This torch, or this machine, can't run what a precision needs: neither the subject's nor the user's doing.
+
+    In a check it leaves the cell "not run", with the message as the reason.
+    """
+
+    exit_code = ExitCode.PRECISION
+
+
+def printable(text: str, limit: int = MESSAGE_LIMIT) -> str:
+    """``text`` without control characters and lone surrogates, cut to ``limit`` characters; newlines and tabs stay."""
+    head = text[:limit]
+    clean = "".join(c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else "�" for c in head)
+    return clean if len(text) <= limit else f"{clean} [… {len(text) - limit} more characters]"
+
+
+def describe_exception(error: BaseException) -> str:
+    """Type and first line of the message, fit to print, whatever the exception's own ``__str__`` does."""
+    kind = type(error).__name__
+    try:
+        lines = str(error).splitlines()
+    except BaseException as broken:
+        return f"{kind} (whose message can't be had: its __str__ raises {type(broken).__name__})"
+    line = printable(next((line for line in lines if line.strip()), ""))
+    return f"{kind}: {line}" if line else kind
