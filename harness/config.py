@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,12 +102,27 @@ def load_settings(
     return Settings(**merged)
 
 
+def settings_file(directory: Path) -> Path | None:
+    """The nearest ``pyproject.toml``, in the folder or above it; ``None`` for none."""
+    candidates = (folder / "pyproject.toml" for folder in (directory, *directory.parents))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def environment_variables(names: Iterable[str], prefix: str) -> dict[str, str]:
+    """Those of the environment's variables that have one of these names, or begin with ``prefix``."""
+    wanted = set(names)
+    return {name: value for name, value in sorted(os.environ.items()) if name in wanted or name.startswith(prefix)}
+
+
+def environment_with_path(folder: Path) -> dict[str, str]:
+    """The environment for a process that finds modules in ``folder`` too, before what is installed."""
+    before = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *([before] if before else [])])}
+
+
 def _from_pyproject(directory: Path, known: set[str]) -> tuple[dict[str, Any], str]:
-    for folder in (directory, *directory.parents):
-        path = folder / "pyproject.toml"
-        if path.is_file():
-            break
-    else:
+    path = settings_file(directory)
+    if path is None:
         return {}, ""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("harness", {})
