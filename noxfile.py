@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
 import nox
 
 nox.options.default_venv_backend = "venv"
 nox.options.sessions = ["lint", "tests", "check", "golden"]
 nox.options.reuse_existing_virtualenvs = True
 
+# What `versions` tries: every torch here has a wheel for every Python here, so no pair is left out.
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+TORCHES = ("2.6.0", "2.9.1", "2.13.0", "2.14.1")
+# torch 2.6.0 demands sympy 1.13.1 to the letter: what torch itself requires is left to each torch.
+_TORCHS_OWN = {
+    "torch", "filelock", "fsspec", "jinja2", "markupsafe", "mpmath", "networkx", "sympy", "typing-extensions",
+}  # fmt: skip
 
-def _install(session: nox.Session, extras: str) -> None:
-    session.install("-c", "constraints.txt", "-e", f".[{extras}]")
+
+def _install(session: nox.Session, extras: str, constraints: str = "constraints.txt") -> None:
+    session.install("-c", constraints, "-e", f".[{extras}]")
+
+
+def _constraints_for(lines: Iterable[str], torch: str) -> str:
+    """``constraints.txt`` for another torch: without torch's pin and those of what torch requires."""
+    kept = []
+    for line in lines:
+        name = re.match(r"[A-Za-z0-9._-]+", line)
+        if name and re.sub(r"[-_.]+", "-", name[0]).lower() not in _TORCHS_OWN:
+            kept.append(line)
+    return "\n".join([*kept, f"torch=={torch}", ""])
 
 
 @nox.session
@@ -18,6 +40,32 @@ def tests(session: nox.Session) -> None:
     """python -m pytest -n auto"""
     _install(session, "test")
     session.run("python", "-m", "pytest", "-n", "auto", *session.posargs)
+
+
+@nox.session
+@nox.parametrize(
+    "python,torch",
+    [nox.param(p, t, tags=[f"python-{p}", f"torch-{t}"]) for p in PYTHONS for t in TORCHES],
+)
+def versions(session: nox.Session, torch: str) -> None:
+    """python -m pytest -n auto, with another Python and torch; one pair by its name, or several by tag: -t torch-2.6.0
+
+    From an index that serves CUDA builds, each pair is several GB.
+    """
+    constraints = Path(session.create_tmp()) / "constraints.txt"
+    constraints.write_text(_constraints_for(Path("constraints.txt").read_text().splitlines(), torch))
+    # First torch alone: the project asks for no build in particular, and takes the one that is there.
+    session.install(f"torch=={torch}")
+    _install(session, "test", str(constraints))
+    session.run("python", "-m", "harness", "doctor")
+    session.run("python", "-m", "pytest", "-n", "auto", *session.posargs)
+
+
+@nox.session
+def cuda(session: nox.Session) -> None:
+    """python -m harness cuda --out DIR: all that needs a GPU, everything written under one folder"""
+    _install(session, "test")
+    session.run("python", "-m", "harness", "cuda", *(session.posargs or ["--out", "cuda-session"]))
 
 
 @nox.session

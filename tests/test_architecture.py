@@ -22,6 +22,7 @@ ROOMS = [
     {"findings"},
     {"goldens"},
     {"reports"},
+    {"cuda_session"},
     {"cli", "plugin", "golden_tests", "__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}

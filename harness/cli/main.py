@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from harness import __version__
 from harness.errors import ExitCode, HarnessError
 
-_COMMANDS = ("check", "replay", "explain", "golden", "compare", "subjects", "doctor")
+_COMMANDS = ("check", "replay", "explain", "golden", "compare", "subjects", "doctor", "cuda")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -86,7 +86,7 @@ def test_a_file_that_can_not_be_written_is_one_line(tmp_path: Path, capsys: pyte
 def test_help_loads_no_torch() -> None:
     code = (
         "import sys\nfrom harness.cli.main import main\n"
-        "for name in ('doctor',):\n"
+        "for name in ('doctor', 'cuda'):\n"
         "    try: main([name, '--help'])\n    except SystemExit: pass\n"
         "assert not {'torch', 'numpy', 'hypothesis', 'rich'} & set(sys.modules), 'too much was imported'"
     )
