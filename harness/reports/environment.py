@@ -218,9 +218,10 @@ def _imported(module: str, distribution: str, for_checks: bool) -> Package:
     if found.value is None:
         missing = version is None and ask(lambda: importlib.util.find_spec(module)).value is None
         return Package(distribution, version, "not installed" if missing else found.why_not, for_checks)
-    # Put on the path without being installed, it has no version but its own.
-    version = version or str(getattr(found.value, "__version__", "of an unknown version"))
-    return Package(distribution, version, for_checks=for_checks)
+    # torch's own version says its build too (2.6.0+cu124), and what lies on the path uninstalled has no other.
+    own = str(getattr(found.value, "__version__", ""))
+    fits = own if own.startswith(version or "") else version
+    return Package(distribution, fits or "of an unknown version", for_checks=for_checks)
 
 
 def _build(torch: Any) -> str:
