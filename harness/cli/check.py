@@ -73,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
     from harness.engine.result import Status, verdict
     from harness.engine.run import subject_kinds
     from harness.findings.recorder import CaseRecorder
+    from harness.precision import left_out
     from harness.reports.json_report import write_report
     from harness.reports.terminal import TerminalReport
 
@@ -80,6 +81,8 @@ def run(options: argparse.Namespace) -> int:
     if settings.images:
         ImageFolder(settings.images)
     tasks = plan(subject_kinds(settings), settings.properties, settings.precisions)
+    if not settings.precisions and (sentence := left_out()):
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
     with TerminalReport(settings, console) as terminal:
         results = run_pooled(settings, tasks, terminal, CaseRecorder(settings))
     terminal.show(results)

@@ -18,8 +18,7 @@ from harness.engine.result import Status, TaskResult
 from harness.engine.step_search import search_step
 from harness.errors import UsageError
 from harness.oracle.meanings import meaning_named
-from harness.precision import Precision, precisions_named
-from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
+from harness.precision import Precision, import_guard, precisions_named
 from harness.properties import LOSS_PROPERTIES, RANKS_AGREE, STEP_PROPERTIES
 from harness.properties.rank_pair import RankPair
 from harness.protocols import LossSubject
@@ -62,8 +61,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self.folder = ImageFolder(self.settings.images) if self.settings.images else None
-        # A subject may make an autocast("cuda") on import, which without a GPU would switch itself off for good.
-        with emulate_cuda_autocast(enabled=False):
+        with import_guard():
             self._load(subject_kinds(self.settings))
 
     def _load(self, kinds: Sequence[SubjectKind]) -> None:

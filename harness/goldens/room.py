@@ -18,8 +18,7 @@ from harness.goldens.probes import Observed, Probe, load_probe
 from harness.goldens.store import GoldenStore
 from harness.goldens.suite import GoldenSpec, read_suite, selected
 from harness.goldens.terms import Array, Terms, Tolerance
-from harness.precision import Precision, unavailable_reason
-from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
+from harness.precision import Precision, import_guard, unavailable_reason
 from harness.precision.registry import PRECISIONS
 
 # The truth must come out alike wherever it is computed: float64 rounding, kept as float32 arrays.
@@ -158,8 +157,7 @@ class GoldenRoom:
         return before if before is not None and _same_case(spec, before) else None
 
     def _load(self, spec: GoldenSpec) -> Probe:
-        # A subject may make an autocast("cuda") on import, which without a GPU would switch itself off for good.
-        with emulate_cuda_autocast(enabled=False):
+        with import_guard():
             return load_probe(spec, self._root)
 
     def _unmeasured(self, spec: GoldenSpec, golden: GoldenFile | None, precision: Precision) -> Outcome | None:

@@ -15,8 +15,7 @@ from harness.engine.plan import SubjectKind
 from harness.errors import HarnessError, SubjectError
 from harness.goldens.probes import Observed, Probe, load_probe
 from harness.goldens.suite import GoldenKind, GoldenSpec, MaskedLossCase
-from harness.precision import Precision, precisions_named
-from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
+from harness.precision import Precision, import_guard, precisions_named
 from harness.subjects.door import load_object
 
 
@@ -91,8 +90,7 @@ def _serve(connection: Connection, spec: str, root: str | None, name: str) -> No
     torch.set_num_threads(1)
     try:
         (precision,) = precisions_named([name])
-        # A subject may make an autocast("cuda") on import, which without a GPU would switch itself off for good.
-        with emulate_cuda_autocast(enabled=False):
+        with import_guard():
             kind = _kind(load_object(spec, root))
         connection.send(kind)
         with precision.installed():

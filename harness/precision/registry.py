@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.errors import UsageError
+from harness.errors import PrecisionError, UsageError
+from harness.precision.cuda_policy import emulation
 from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
 
 
@@ -82,18 +83,39 @@ PRECISIONS: tuple[Precision, ...] = (
 )
 
 
+@contextlib.contextmanager
+def import_guard() -> Iterator[None]:
+    """Surrounds a subject's import, whatever precision it is for: a subject may make an ``autocast("cuda")`` there, which
+    without a GPU would switch itself off for good. Where there is no emulation, nothing can be done about that.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(PrecisionError):
+            stack.enter_context(_emulation())
+        yield
+
+
 def unavailable_reason(precision: Precision) -> str | None:
     """Why this machine can't run the precision, or ``None`` if it can."""
     if precision.device == "cuda" and not torch.cuda.is_available():
         return "no CUDA GPU"
-    return None
+    return emulation.why_not() if precision.cuda_policy else None
+
+
+def left_out() -> str | None:
+    """What a check without ``--precision`` has to say of those that it leaves out, or ``None``.
+
+    That there is no GPU goes without saying; that CUDA's autocast can't be emulated does not.
+    """
+    reasons = {p.name: reason for p in PRECISIONS if p.cuda_policy and (reason := unavailable_reason(p))}
+    return f"{' and '.join(reasons)} left out: {next(iter(reasons.values()))}." if reasons else None
 
 
 def precisions_named(names: Sequence[str]) -> tuple[Precision, ...]:
     """The precisions of these names, or all that this machine has.
 
     Raises:
-        UsageError: an unknown name, or one that was asked for and this machine hasn't.
+        UsageError: an unknown name.
+        PrecisionError: one that was asked for and this machine hasn't.
     """
     if not names:
         return tuple(p for p in PRECISIONS if unavailable_reason(p) is None)
@@ -105,6 +127,6 @@ def precisions_named(names: Sequence[str]) -> tuple[Precision, ...]:
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise UsageError(f"there is no precision {name!r}; {hint}known are {', '.join(known)}.")
         if reason := unavailable_reason(known[name]):
-            raise UsageError(f"precision {name!r} can't run on this machine: {reason}.")
+            raise PrecisionError(f"precision {name!r} can't run on this machine: {reason}.")
         chosen.append(known[name])
     return tuple(chosen)

@@ -10,11 +10,13 @@ import torch
 from harness.cases.descriptors import Flaw
 from harness.cases.loss_inputs import LossInputs, MaskedPair
 from harness.errors import SubjectError
+from harness.precision import refusing_unknown_ops
 from harness.properties.trial import LossTrial
 from harness.properties.verdict import VACUOUS, Verdict, holds_if
 from harness.protocols import LossKind
 
 
+@refusing_unknown_ops()
 def side_effects(trial: LossTrial) -> Verdict:
     tensors = trial.inputs.named()
     before = {name: tensor.clone() for name, tensor in tensors.items()}
@@ -39,6 +41,7 @@ def repeatable(trial: LossTrial) -> Verdict:
     return holds_if(same or both_nan, f"the same call gave {first.value!r}, then {second.value!r}")
 
 
+@refusing_unknown_ops()
 def bad_input(trial: LossTrial) -> Verdict:
     flaw = trial.case.flaw
     assert flaw is not None, "cases of this property carry a flaw"

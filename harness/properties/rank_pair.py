@@ -138,6 +138,7 @@ def _serve(rank: int, pipe: Connection, store: str, spec: str, root: str | None)
     import torch
     import torch.distributed
 
+    from harness.precision import import_guard
     from harness.subjects.step import load_step
 
     warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
@@ -146,7 +147,8 @@ def _serve(rank: int, pipe: Connection, store: str, spec: str, root: str | None)
         torch.distributed.init_process_group(
             "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=_COLLECTIVE
         )
-        factory = load_step(spec, root)
+        with import_guard():
+            factory = load_step(spec, root)
         pipe.send(None)
         while True:
             precision, case, actions = pipe.recv()

@@ -24,7 +24,7 @@ from harness.oracle.step_model import (
     schedule,
 )
 from harness.oracle.window import BACKOFF, CLIP_NORM, GROWTH, NORM_FACTOR
-from harness.precision import Precision
+from harness.precision import Precision, refusing_unknown_ops
 from harness.properties.observation import Observation, Snapshot, take_snapshot
 from harness.subjects.step import StepFactory, StepParts
 
@@ -37,6 +37,7 @@ class StepWorld:
         self._model = StepModel(case, scaled=precision.needs_scaler)
         self._enter(None)
 
+    @refusing_unknown_ops()
     def act(self, action: Action) -> Observation:
         """Run one action. A subject that doesn't fit raises :class:`SubjectError`; what it else raises is observed."""
         before = self.snapshot()

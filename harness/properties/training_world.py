@@ -17,7 +17,7 @@ from harness.cases.descriptors import PassKind, TrainingCase
 from harness.errors import SubjectError
 from harness.oracle.step_model import Expected
 from harness.oracle.window import BACKOFF, CLIP_NORM, GROWTH, NORM_FACTOR, Settlement, settle
-from harness.precision import Precision
+from harness.precision import Precision, refusing_unknown_ops
 from harness.properties.observation import Observation, Snapshot, take_snapshot
 from harness.protocols import report_of
 from harness.subjects.training import TrainingFactory, TrainingSettings
@@ -37,6 +37,7 @@ class TrainingWorld:
         self._twin = self._built()
         self._enter(None)
 
+    @refusing_unknown_ops()
     def act(self, kind: PassKind) -> Observation:
         """Run one pass, or save and restore. A subject that doesn't fit raises :class:`SubjectError`; what it else
         raises is observed.

@@ -18,7 +18,7 @@ from harness.cases.tensors import build_pair
 from harness.oracle.budget import ErrorBudget, budget
 from harness.oracle.meanings import Counting, meaning_named
 from harness.oracle.truth import Truth
-from harness.precision import Precision
+from harness.precision import Precision, refusing_unknown_ops
 from harness.protocols import LossKind, LossSubject
 
 # float16 gradients are taken at the largest of these loss scales that leaves them finite, as a GradScaler settles.
@@ -100,6 +100,7 @@ class LossTrial:
                 break
         return Measurement(float(loss.detach()), gradient.detach().double().cpu() / scale, scale)
 
+    @refusing_unknown_ops()
     def forward(self, inputs: LossInputs) -> Tensor:
         """The subject called in whatever context is current."""
         composited = self.subject.kind is LossKind.BARE and self.meaning.counting is Counting.COMPOSITED

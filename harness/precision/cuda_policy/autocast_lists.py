@@ -1,28 +1,34 @@
 """Which ops CUDA autocast casts, and how: read from the installed torch's own header.
 
 The source is ``include/ATen/autocast_mode.h`` of the wheel: four ``AT_FORALL_*`` macros name the ops of four
-policies and a fifth names the ops that are sent on to another overload. Three more ops are registered for
+policies and a fifth names the ops that are sent on to another overload. A few more ops are registered for
 CUDA in the C++ source alone, which a wheel does not hold; they are written down here, and `cross_check`
 holds them against the dispatcher.
 
 An entry that is not understood is an error and never a guess: a list that is silently short would call a
-loss safe that is not.
+loss safe that is not. An op that the dispatcher casts and neither header nor this file names is no error here:
+`coverage` names it.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
 
+from harness.errors import describe_exception
+from harness.precision.cuda_policy.dispatcher import autocast_ops
 from harness.precision.cuda_policy.errors import HeaderNotUnderstoodError
 
-# Registered for AutocastCUDA in aten/src/ATen/autocast_mode.cpp, not in the header.
-LOWER_PRECISION_APART = ("cudnn_convolution", "cudnn_convolution_transpose")
-BANNED_APART = ("binary_cross_entropy",)
+# Registered for AutocastCUDA in aten/src/ATen/autocast_mode.cpp, not in the header; not every torch has each.
+APART = {
+    "lower_precision": ("cudnn_convolution", "cudnn_convolution_transpose"),
+    "float32": ("linalg_matrix_sqrth",),  # since 2.14; told from its kernel's casts of fake tensors
+    "banned": ("binary_cross_entropy",),
+}
 
 _MACRO_OF_FIELD = {
     "lower_precision": "AT_FORALL_LOWER_PRECISION_FP",
@@ -85,17 +91,21 @@ def installed_header() -> Path:
 
 
 def read_autocast_lists(header: Path | None = None) -> AutocastLists:
-    """Reads the lists from ``header``, or from the installed torch's own.
+    """Reads the lists from ``header``, or from the installed torch's own, and adds what the running torch has apart.
 
     Raises:
-        HeaderNotUnderstoodError: the header is missing or says something unknown.
+        HeaderNotUnderstoodError: the header is missing, unreadable, or says something unknown.
     """
     path = header if header is not None else installed_header()
-    return parse_autocast_header(path.read_text(encoding="utf-8"), source=str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _not_understood(str(path), describe_exception(error)) from error
+    return with_apart(parse_autocast_header(text, source=str(path)), autocast_ops("cuda"))
 
 
 def parse_autocast_header(text: str, *, source: str = "header") -> AutocastLists:
-    """Parses the text of ``autocast_mode.h``.
+    """Parses the text of ``autocast_mode.h``, and no more: what a torch has apart is added by `with_apart`.
 
     Raises:
         HeaderNotUnderstoodError: a macro is missing or new, an entry has an unknown form, a policy is new,
@@ -106,11 +116,20 @@ def parse_autocast_header(text: str, *, source: str = "header") -> AutocastLists
     macros = {m[1]: m[2] for m in re.finditer(r"#define\s+(AT_FORALL_\w+)\(_\)((?:[^\n]*\\\n)*[^\n]*)", text)}
     _refuse_unknown_macros(macros, text, source)
     lists = {field: _entries(macros[macro], macro, source) for field, macro in _MACRO_OF_FIELD.items()}
-    lists["lower_precision"] += LOWER_PRECISION_APART
     appended = (_redispatched(entry, source) for entry in _groups(macros[_REDISPATCH_MACRO], _REDISPATCH_MACRO, source))
-    found = AutocastLists(**lists, float32_appended=tuple(appended), banned=BANNED_APART, source=source)
+    found = AutocastLists(**lists, float32_appended=tuple(appended), banned=(), source=source)
     _refuse_doubles(found)
     return found
+
+
+def with_apart(lists: AutocastLists, registered: frozenset[str]) -> AutocastLists:
+    """The lists and the ops of `APART` that this torch has registered, but for those that the header names itself."""
+    named = set(lists.policy_of())
+    added = {
+        policy: (*getattr(lists, policy), *(op for op in ops if op in registered and op not in named))
+        for policy, ops in APART.items()
+    }
+    return replace(lists, **added)
 
 
 def _refuse_unknown_macros(macros: dict[str, str], text: str, source: str) -> None:
@@ -205,7 +224,7 @@ def _split_top(text: str) -> list[str]:
 def _not_understood(source: str, what: str) -> HeaderNotUnderstoodError:
     return HeaderNotUnderstoodError(
         f"Cannot read the CUDA autocast lists from {source}: {what}. Teach autocast_lists.py this form, or "
-        "run with a torch whose header it reads (2.6, 2.9 and 2.13 are tested)."
+        "run with a torch whose header it reads (2.6, 2.9, 2.13 and 2.14 are tested)."
     )
 
 

@@ -45,11 +45,16 @@ class CastCache:
 
 
 class ThreadState(threading.local):
-    """What one thread knows of the emulation. `depth` is 0 outside it."""
+    """What one thread knows of the emulation. `depth` is 0 outside it.
+
+    `unknown` holds what was said of each op that was called and whose casts are not known: what a subject swallows
+    stays on record.
+    """
 
     def __init__(self) -> None:
         self.depth = 0
         self.cache = CastCache()
+        self.unknown: list[str] = []
 
 
 THREAD = ThreadState()

@@ -15,25 +15,31 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from harness.precision.cuda_policy.autocast_lists import AutocastLists, read_autocast_lists
-from harness.precision.cuda_policy.dispatcher import refuse_unlike_dispatcher
+from harness.precision.cuda_policy.coverage import unlike_dispatcher
 from harness.precision.cuda_policy.dtype_oracle import expected_casts, expected_dtype
 from harness.precision.cuda_policy.errors import OracleUnavailableError, PolicyMismatchError
 from harness.precision.cuda_policy.kernels import op_overload
-from harness.precision.cuda_policy.op_samples import sample_call
+from harness.precision.cuda_policy.op_samples import has_sample, sample_call
 
 HALVES = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
 class CrossCheck:
-    """What was compared. `casts_alone` names the ops that this torch cannot run on fake CUDA tensors beyond
-    their casts.
+    """What was compared.
+
+    Attributes:
+        ops: how many were asked about.
+        questions: how many calls that were.
+        casts_alone: the ops that this torch cannot run on fake CUDA tensors beyond their casts.
+        unasked: those of which only one witness knows, or that have no sample call, each with the reason.
     """
 
     torch_version: str
     ops: int
     questions: int
     casts_alone: tuple[str, ...]
+    unasked: tuple[tuple[str, str], ...]
 
 
 def cross_check(lists: AutocastLists | None = None) -> CrossCheck:
@@ -44,14 +50,18 @@ def cross_check(lists: AutocastLists | None = None) -> CrossCheck:
         HeaderNotUnderstoodError: the header cannot be read.
     """
     lists = lists if lists is not None else read_autocast_lists()
-    refuse_unlike_dispatcher(lists)
+    unasked = unlike_dispatcher(lists)
+    asked = {name: policy for name, policy in sorted(lists.policy_of().items()) if name not in unasked}
+    for name in [name for name in asked if not has_sample(name)]:
+        del asked[name]
+        unasked[name] = "op_samples.py has no call of it"
     questions, casts_alone = 0, []
-    for name, policy in sorted(lists.policy_of().items()):
+    for name, policy in asked.items():
         for dtype, given in product(HALVES, (torch.float32, None)):
             questions += 1
             if not _refuse_disagreement(name, policy, dtype, given or dtype) and name not in casts_alone:
                 casts_alone.append(name)
-    return CrossCheck(torch.__version__, len(lists.policy_of()), questions, tuple(casts_alone))
+    return CrossCheck(torch.__version__, len(asked), questions, tuple(casts_alone), tuple(sorted(unasked.items())))
 
 
 def policy_dtype(policy: str, dtype: torch.dtype, given: torch.dtype) -> torch.dtype | None:
@@ -105,5 +115,6 @@ if __name__ == "__main__":
     print(
         f"torch {done.torch_version}: {done.ops} ops of the CUDA autocast lists agree in header and "
         f"dispatcher, and with the dtype oracle in {done.questions} calls; casts alone compared: "
-        f"{', '.join(done.casts_alone) or 'none'}"
+        f"{', '.join(done.casts_alone) or 'none'}; not asked: "
+        f"{', '.join(f'{name} ({reason})' for name, reason in done.unasked) or 'none'}"
     )

@@ -22,6 +22,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map, tree_map_only
 
+from harness.errors import describe_exception
 from harness.precision.cuda_policy import entry_points
 from harness.precision.cuda_policy.errors import OracleUnavailableError
 
@@ -30,6 +31,14 @@ _NEEDS_DATA = (
     DynamicOutputShapeException,
     UnsupportedFakeTensorException,
     UnsupportedOperatorException,
+)
+# What an op says that looks for the GPU itself: in a CPU build, and in a CUDA build without a driver.
+_WITHOUT_GPU = (
+    "not compiled with CUDA",
+    "not linked with support for cuda",
+    "Found no NVIDIA driver",
+    "CUDA driver version is insufficient",
+    "No CUDA GPUs are available",
 )
 
 
@@ -52,7 +61,7 @@ def expected_dtype(
         A dtype for each tensor in the output, in the output's own structure.
 
     Raises:
-        OracleUnavailableError: the op cannot run without its data.
+        OracleUnavailableError: the op cannot run without its data, or looks for a GPU or a kernel that isn't here.
         RuntimeError: whatever the op raises under CUDA autocast; a banned op raises so.
     """
     with FakeTensorMode() as mode, _real_cuda_autocast(dtype):
@@ -63,9 +72,8 @@ def expected_dtype(
             if not _is_unavailable(e):
                 raise
             raise OracleUnavailableError(
-                f"{op} runs on fake tensors neither without data nor without a CUDA build of torch ({e}): "
-                "ask expected_casts, or compare on a GPU with python -m "
-                "harness.precision.cuda_policy.gpu_comparison."
+                f"{op} doesn't run on fake tensors here ({describe_exception(e)}): ask expected_casts, or compare on a "
+                "GPU with python -m harness.precision.cuda_policy.gpu_comparison."
             ) from e
         return tree_map(lambda x: x.dtype if isinstance(x, Tensor) else x, out)
 
@@ -115,8 +123,7 @@ class _LeadingCasts(TorchDispatchMode):
 
 
 def _is_unavailable(error: Exception) -> bool:
-    without_cuda = ("not compiled with CUDA", "not linked with support for cuda")
-    return isinstance(error, (*_NEEDS_DATA, NotImplementedError)) or any(s in str(error) for s in without_cuda)
+    return isinstance(error, (*_NEEDS_DATA, NotImplementedError)) or any(s in str(error) for s in _WITHOUT_GPU)
 
 
 def _as_cuda(x: Tensor, mode: FakeTensorMode) -> Tensor:

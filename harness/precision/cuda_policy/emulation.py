@@ -20,12 +20,16 @@ from typing import Any
 import torch
 from torch.library import Library
 
+from harness.errors import describe_exception
 from harness.precision.cuda_policy import entry_points
 from harness.precision.cuda_policy.autocast_lists import read_autocast_lists
 from harness.precision.cuda_policy.casting import THREAD
-from harness.precision.cuda_policy.dispatcher import only_cpu_casts, refuse_unlike_dispatcher
-from harness.precision.cuda_policy.kernels import Kernel, build_kernels
+from harness.precision.cuda_policy.coverage import only_cpu_casts, unlike_dispatcher
+from harness.precision.cuda_policy.errors import CudaPolicyError, EmulationUnavailableError, UnknownOpError
+from harness.precision.cuda_policy.kernels import Kernels, build_kernels
 
+# What torch says where it would hand one to a kernel written in Python.
+_NAMED_TENSOR = "Named tensors are currently unsupported"
 _ALLOWED = (torch.float16, torch.bfloat16)
 
 
@@ -37,7 +41,7 @@ class _Installation:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._users = 0
-        self._kernels: dict[str, Kernel] = {}
+        self._kernels: Kernels | None = None
         self._library: Library | None = None
         self._entry_points = entry_points.EntryPoints()
 
@@ -46,6 +50,15 @@ class _Installation:
             if self._users == 0:
                 try:
                     self._install()
+                except CudaPolicyError:
+                    self._uninstall()
+                    raise
+                except Exception as error:
+                    self._uninstall()
+                    raise EmulationUnavailableError(
+                        f"torch {torch.__version__} does not let CUDA autocast be emulated ({describe_exception(error)}): "
+                        "use one of the other precisions, or a version of torch that the harness is tested with."
+                    ) from error
                 except BaseException:
                     self._uninstall()
                     raise
@@ -57,17 +70,29 @@ class _Installation:
             if self._users == 0:
                 self._uninstall()
 
+    def left_out(self) -> tuple[tuple[str, str], ...]:
+        """The ops that are not emulated, with the reason.
+
+        Raises:
+            CudaPolicyError: nothing is.
+        """
+        with self._lock:
+            if self._kernels is None:
+                self.acquire()
+                self.release()
+            assert self._kernels is not None
+            return tuple(sorted(self._kernels.left_out.items()))
+
     def _install(self) -> None:
-        if not self._kernels:
+        if self._kernels is None:
             lists = read_autocast_lists()
-            refuse_unlike_dispatcher(lists)
-            self._kernels = build_kernels(lists, only_cpu_casts(lists))
+            self._kernels = build_kernels(lists, only_cpu_casts(lists), unlike_dispatcher(lists))
         self._library = Library("aten", "IMPL")
         registry: Any = self._library.m
         with warnings.catch_warnings():
             # Torch says once a process that a kernel is overridden, which is what is wanted here.
             warnings.filterwarnings("ignore", message=r"[\s\S]*[Oo]verrid", category=UserWarning)
-            for name, kernel in self._kernels.items():
+            for name, kernel in self._kernels.by_op.items():
                 # What Library.impl does, without its bookkeeping, in which a second override is an error.
                 registry.impl(f"aten::{name}", "AutocastCPU", kernel, True)
         self._entry_points.replace()
@@ -80,6 +105,47 @@ class _Installation:
 
 
 _INSTALLATION = _Installation()
+
+
+def why_not() -> str | None:
+    """Why there is no emulation in the installed torch; None where there is. One sentence without its full stop."""
+    try:
+        _INSTALLATION.left_out()
+    except CudaPolicyError as error:
+        return str(error).rstrip(".")
+    return None
+
+
+def left_out() -> tuple[tuple[str, str], ...]:
+    """The ops that the emulation leaves out; see :func:`harness.precision.cuda_policy.coverage.unemulated_ops`."""
+    return () if why_not() else _INSTALLATION.left_out()
+
+
+@contextmanager
+def refusing_unknown_ops() -> Iterator[None]:
+    """Surrounds a call of a subject, and as a decorator a function that calls one: a call of an op whose casts are not
+    known comes out as an error even where the subject swallows it.
+
+    Raises:
+        UnknownOpError: inside, in this thread, such an op was called under emulated autocast.
+    """
+    outer, THREAD.unknown = THREAD.unknown, []
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if isinstance(error, RuntimeError) and _NAMED_TENSOR in str(error) and THREAD.depth:
+            THREAD.unknown.append(
+                "named tensors can't be had under emulated CUDA autocast: drop their names with rename(None), or check "
+                "this subject in the other precisions."
+            )
+        if THREAD.unknown and not isinstance(error, UnknownOpError):
+            raise UnknownOpError(THREAD.unknown[0]) from error
+        raise
+    else:
+        if THREAD.unknown:
+            raise UnknownOpError(THREAD.unknown[0])
+    finally:
+        THREAD.unknown = outer
 
 
 @contextmanager
@@ -112,7 +178,8 @@ def emulate_cuda_autocast(
     Raises:
         ValueError: dtype is neither of the two.
         HeaderNotUnderstoodError: the installed torch's lists cannot be read.
-        PolicyMismatchError: they are not what the installed torch's dispatcher holds.
+        EmulationUnavailableError: the installed torch lacks something that the emulation stands on.
+        UnknownOpError: inside, an op was called whose casts are not known (`coverage` names those).
         BannedUnderAutocastError: inside, an op that CUDA autocast bans was called.
     """
     if dtype not in _ALLOWED:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-
-class CudaPolicyError(RuntimeError):
-    """Base of every error that this package raises of its own accord."""
+from harness.errors import PrecisionError
 
 
-class HeaderNotUnderstoodError(CudaPolicyError, ValueError):
-    """The installed torch's autocast header says something that the reader does not know."""
+class CudaPolicyError(PrecisionError):
+    """Base of the errors that say that the emulation, or one of its proofs, can't be had here."""
+
+
+class HeaderNotUnderstoodError(CudaPolicyError):
+    """The installed torch's autocast header is missing, or says something that the reader does not know."""
 
 
 class PolicyMismatchError(CudaPolicyError):
     """Header, dispatcher and dtype oracle do not tell the same story about an op."""
+
+
+class UnknownOpError(CudaPolicyError):
+    """A subject called an op that CUDA autocast casts in a way that this version does not know."""
+
+
+class EmulationUnavailableError(CudaPolicyError):
+    """The installed torch does not let the emulation in."""
 
 
 class EmulationConflictError(CudaPolicyError):
@@ -20,8 +30,8 @@ class EmulationConflictError(CudaPolicyError):
 
 
 class OracleUnavailableError(CudaPolicyError):
-    """The dtype oracle cannot run an op without its data."""
+    """The dtype oracle cannot run an op without its data, or without a GPU."""
 
 
-class BannedUnderAutocastError(CudaPolicyError):
-    """The op is one that CUDA autocast refuses to run."""
+class BannedUnderAutocastError(RuntimeError):
+    """The op is one that CUDA autocast refuses to run. CUDA itself would raise this: a verdict on the subject."""

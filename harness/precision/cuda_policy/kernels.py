@@ -1,5 +1,6 @@
-"""The kernels that the emulation puts in place of CPU autocast's: one for each op of the CUDA lists, and one
-that steps aside for each op that CPU autocast casts and CUDA autocast does not.
+"""The kernels that the emulation puts in place of CPU autocast's: one for each op of the CUDA lists, one that
+steps aside for each op that CPU autocast casts and CUDA autocast does not, and one that refuses for each op whose
+casts are not known.
 
 Overriding a kernel is process-wide, so each kernel first asks whether its thread is in the emulation; in any
 other thread it hands the call to the kernel it replaced. Ops run under a guard that keeps autocast out of
@@ -8,7 +9,9 @@ what they call in turn, as in torch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,15 +19,20 @@ import torch
 
 from harness.precision.cuda_policy.autocast_lists import AutocastLists
 from harness.precision.cuda_policy.casting import THREAD, cast_all, is_eligible, widest
+from harness.precision.cuda_policy.dispatcher import op_exists
 from harness.precision.cuda_policy.errors import (
     BannedUnderAutocastError,
     EmulationConflictError,
     PolicyMismatchError,
+    UnknownOpError,
 )
+from harness.precision.cuda_policy.recurrent import LAYER_OPS
 
 Kernel = Callable[..., Any]
 
 _KEY = torch._C.DispatchKey.AutocastCPU
+# The overloads for named tensors, which torch had until 2.12.
+_NAMED = re.compile(r"\.(names_|.*dimname)", re.IGNORECASE)
 
 
 def op_overload(name: str) -> Any:
@@ -43,21 +51,43 @@ def op_overload(name: str) -> Any:
         ) from None
 
 
-def build_kernels(lists: AutocastLists, only_cpu_casts: frozenset[str]) -> dict[str, Kernel]:
-    """Kernels to register for AutocastCPU, by op. Build them before any is registered: they remember the
-    stock kernels.
+@dataclass(frozen=True)
+class Kernels:
+    """What is registered for AutocastCPU, by op, and what the emulation leaves out: op -> reason."""
+
+    by_op: dict[str, Kernel]
+    left_out: dict[str, str]
+
+
+def build_kernels(lists: AutocastLists, only_cpu_casts: frozenset[str], unlike: dict[str, str]) -> Kernels:
+    """Kernels to register for AutocastCPU. Build them before any is registered: they remember the stock kernels.
 
     Args:
         lists: the CUDA lists.
         only_cpu_casts: ops that CPU autocast casts and CUDA autocast leaves alone.
+        unlike: ops on which lists and dispatcher disagree, each with what is known of it.
     """
     kernels: dict[str, Kernel] = {}
+    left_out = dict(unlike)
     for name, policy in lists.policy_of().items():
-        op = op_overload(name)
-        kernels[name] = _guarded(op, _ON_CUDA[policy](op), _stock_kernel(name))
+        if name in left_out:
+            continue
+        if _NAMED.search(name):
+            left_out[name] = "it takes named tensors, which no kernel written in Python can be given"
+            continue
+        try:
+            kernels[name] = _guarded(op_overload(name), _ON_CUDA[policy](op_overload(name)), _stock_kernel(name))
+        except PolicyMismatchError as error:
+            left_out[name] = str(error)
+    for name in filter(op_exists, LAYER_OPS):
+        kernels[name] = _guarded(op_overload(name), _float16(op_overload(name)), _stock_kernel(name))
     for name in only_cpu_casts:
         kernels[name] = _stepping_aside(op_overload(name), _stock_kernel(name))
-    return kernels
+    for name, reason in left_out.items():
+        # What isn't there nobody calls, and a named tensor would not come so far.
+        if op_exists(name) and not _NAMED.search(name):
+            kernels[name] = _refusing(op_overload(name), _stock_kernel(name), name, reason)
+    return Kernels(kernels, left_out)
 
 
 def _guarded(op: Any, on_cuda: Kernel, stock: Kernel) -> Kernel:
@@ -73,6 +103,20 @@ def _guarded(op: Any, on_cuda: Kernel, stock: Kernel) -> Kernel:
             return on_cuda(args, kwargs) if cast else op(*args, **kwargs)
 
     return kernel
+
+
+def _refusing(op: Any, stock: Kernel, name: str, reason: str) -> Kernel:
+    """Where autocast is on the call is noted and refused; elsewhere the op runs as ever."""
+    refusal = (
+        f"CUDA autocast casts aten::{name}, which this version doesn't know ({reason}): check this subject in the other "
+        "precisions or on a GPU, or use a version of torch whose op is known."
+    )
+
+    def refuse(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        THREAD.unknown.append(refusal)
+        raise UnknownOpError(refusal)
+
+    return _guarded(op, refuse, stock)
 
 
 def _stepping_aside(op: Any, stock: Kernel) -> Kernel:
@@ -118,6 +162,13 @@ def _lower_precision(op: Any) -> Kernel:
     return run
 
 
+def _float16(op: Any) -> Kernel:
+    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return _call(op, args, kwargs, torch.float16)
+
+    return run
+
+
 def _float32(op: Any) -> Kernel:
     def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return _call(op, args, kwargs, torch.float32)
@@ -136,7 +187,7 @@ def _float32_unless_dtype(op: Any) -> Kernel:
     names = [a.name for a in op._schema.arguments]
     if "dtype" not in names:
         raise PolicyMismatchError(
-            f"{op} is listed as taking an optional dtype, but its schema is {op._schema}: teach kernels.py this op."
+            f"{op} is listed as taking an optional dtype, but its schema is {op._schema}"
         )
     position = names.index("dtype")
 
@@ -203,8 +254,7 @@ def _overload_with_dtype(op: Any) -> Any:
         if [a.name for a in taken] == [*wanted, "dtype"] and same_types and not any(a.is_out for a in taken):
             return other
     raise PolicyMismatchError(
-        f"CUDA autocast sends {op} on to an overload that takes a dtype, and this torch shows none: teach "
-        "kernels.py this op."
+        f"CUDA autocast sends {op} on to an overload that takes a dtype, and this torch shows none"
     )
 
 

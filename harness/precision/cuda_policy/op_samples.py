@@ -160,6 +160,7 @@ _SAMPLES: dict[str, Callable[[], OpCall | tuple[Any, ...]]] = {
     # float32
     **dict.fromkeys(_UNARY, _unary),
     **dict.fromkeys(_PAIRS, _pair),
+    "linalg_matrix_sqrth": lambda: (_t(3, 4) @ _t(3, 4).mT + torch.eye(3),),
     "pow.Tensor_Scalar": lambda: (_t(3, 4), 2),
     "pow.Scalar": lambda: (2, _t(3, 4)),
     "layer_norm": lambda: (_t(2, 4), [4], _t(4, seed=1), _t(4, seed=2)),

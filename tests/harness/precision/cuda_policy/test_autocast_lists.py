@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from harness.precision.cuda_policy.autocast_lists import (
-    BANNED_APART,
-    LOWER_PRECISION_APART,
+    APART,
     AutocastLists,
     parse_autocast_header,
     read_autocast_lists,
+    with_apart,
 )
-from harness.precision.cuda_policy.dispatcher import autocast_ops, refuse_unlike_dispatcher
-from harness.precision.cuda_policy.errors import HeaderNotUnderstoodError, PolicyMismatchError
+from harness.precision.cuda_policy.coverage import unlike_dispatcher
+from harness.precision.cuda_policy.dispatcher import autocast_ops
+from harness.precision.cuda_policy.errors import HeaderNotUnderstoodError
+from harness.precision.cuda_policy.recurrent import CUDNN_OP
 
 # Op names that the macros of three released headers list, without the headers' text.
 RECORDED = json.loads((Path(__file__).parent / "autocast_lists_by_version.json").read_text())
@@ -54,8 +57,7 @@ GOOD = header_of(RECORDED["2.13.0"]["ops"])
 def test_reads_every_entry_of_a_version(version: str) -> None:
     ops = RECORDED[version]["ops"]
     read = parse_autocast_header(header_of(ops, misspelt=version == "2.6.0")).by_policy()
-    assert read.pop("banned") == BANNED_APART
-    read["lower_precision"] = tuple(o for o in read["lower_precision"] if o not in LOWER_PRECISION_APART)
+    assert read.pop("banned") == ()
     assert {k: " ".join(v) for k, v in read.items()} == ops
 
 
@@ -79,16 +81,33 @@ def test_installed_header_has_the_known_counts() -> None:
     }
 
 
+def test_ops_apart_are_added_where_this_torch_has_them() -> None:
+    lists = parse_autocast_header(GOOD)
+    assert with_apart(lists, frozenset()) == lists
+    both = with_apart(lists, frozenset({"cudnn_convolution", "linalg_matrix_sqrth", "mm"}))
+    assert both.lower_precision == (*lists.lower_precision, "cudnn_convolution")
+    assert both.float32 == (*lists.float32, "linalg_matrix_sqrth")
+    # A header that comes to list one itself has the last word.
+    listed = parse_autocast_header(GOOD.replace("_(conv2d)", "_(conv2d) _(linalg_matrix_sqrth)"))
+    assert with_apart(listed, frozenset({"linalg_matrix_sqrth"})) == listed
+    assert APART["banned"] == ("binary_cross_entropy",)
+
+
 def test_installed_header_agrees_with_the_dispatcher() -> None:
     lists = read_autocast_lists()
-    refuse_unlike_dispatcher(lists)
-    assert set(lists.policy_of()) == autocast_ops("cuda")
+    assert unlike_dispatcher(lists) == {}
+    assert set(lists.policy_of()) == autocast_ops("cuda") - {CUDNN_OP}
 
 
-def test_a_header_of_another_version_is_refused_by_the_dispatcher() -> None:
-    other = parse_autocast_header(GOOD.replace("_(conv2d)", "_(conv2d_new)"))
-    with pytest.raises(PolicyMismatchError, match=r"not listed: conv2d; listed but not registered: conv2d_new"):
-        refuse_unlike_dispatcher(other)
+def test_a_header_of_another_version_is_told_from_the_dispatcher() -> None:
+    other = replace(read_autocast_lists(), source="there")
+    moved = ["conv2d_new" if op == "conv2d" else op for op in other.lower_precision]
+    unlike = unlike_dispatcher(replace(other, lower_precision=(*moved, "add.Tensor")))
+    assert {name: reason.split(",")[-1].strip() for name, reason in unlike.items()} == {
+        "add.Tensor": "but the dispatcher has no CUDA autocast kernel for it",
+        "conv2d": "which torch's header lists not",
+        "conv2d_new": "but this torch has no such op",
+    }
 
 
 @pytest.mark.parametrize(
@@ -120,6 +139,13 @@ def test_a_missing_header_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(torch, "__file__", str(tmp_path / "__init__.py"))
     with pytest.raises(HeaderNotUnderstoodError, match="install torch from a wheel"):
         read_autocast_lists()
+
+
+def test_an_unreadable_header_is_named(tmp_path: Path) -> None:
+    (tmp_path / "binary.h").write_bytes(b"\xff\xfe\x00")
+    for name in ("binary.h", "."):
+        with pytest.raises(HeaderNotUnderstoodError, match="Cannot read the CUDA autocast lists from"):
+            read_autocast_lists(tmp_path / name)
 
 
 def test_lists_are_frozen_and_know_their_source() -> None:

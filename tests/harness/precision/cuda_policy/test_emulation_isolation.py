@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from harness.precision.cuda_policy import emulation, kernels
 from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
-from harness.precision.cuda_policy.errors import EmulationConflictError
+from harness.precision.cuda_policy.errors import EmulationConflictError, EmulationUnavailableError
 from tests.harness.precision.cuda_policy.traces import (
     BF16,
     F16,
@@ -40,7 +40,7 @@ def test_clean_after_a_failed_installation(monkeypatch: pytest.MonkeyPatch) -> N
         raise OSError("no")
 
     monkeypatch.setattr(emulation.entry_points.EntryPoints, "replace", fail)
-    with pytest.raises(OSError, match="no"), emulate_cuda_autocast(BF16):
+    with pytest.raises(EmulationUnavailableError, match=r"OSError: no.*other precisions"), emulate_cuda_autocast(BF16):
         pass
     assert autocast_state() == before
 
