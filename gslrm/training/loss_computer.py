@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gslrm.clamping import clamp
 from gslrm.config import ConfigError, LossesConfig
 from gslrm.model.gslrm import Reconstruction
 from gslrm.model.utils_losses import MaskedSsimLoss, SsimLoss
@@ -117,7 +118,7 @@ class LossComputer(nn.Module):
         with torch.autocast(rendering.device.type, enabled=False):
             images = rendering.flatten(0, 1).float()
             if self.config.clamp_rendering:
-                images = images.clamp(0.0, 1.0)
+                images = clamp(images, 0.0, 1.0)
             wanted = target.flatten(0, 1).float()
             mask = wanted[:, 3:] if wanted.shape[1] == 4 else None
             weights = {name: weight for name, weight in self.weights(update).items() if weight}
