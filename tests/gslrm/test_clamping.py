@@ -61,20 +61,18 @@ def test_its_gradient_can_be_differentiated_again() -> None:
 
 
 def _l2(images: Tensor, target: Tensor) -> Tensor:
-    total: Tensor = LossComputer(LossesConfig(l2_loss_weight=1.0, ssim_loss_weight=0.0, masked_l2_loss=False))(
-        images, target
-    ).total
+    total: Tensor = LossComputer(LossesConfig(l2_loss_weight=1.0))(images, target).total
     return total
 
 
 def _background(images: Tensor, target: Tensor) -> Tensor:
-    settings = LossesConfig(l2_loss_weight=0.0, ssim_loss_weight=0.0, background_loss_weight=1.0)
+    settings = LossesConfig(l2_loss_weight=0.0, background_loss_weight=1.0)
     total: Tensor = LossComputer(settings, (0.25, 0.4, 0.75))(images, target).total
     return total
 
 
 def _ssim(images: Tensor, target: Tensor) -> Tensor:
-    settings = LossesConfig(l2_loss_weight=0.0, ssim_loss_weight=1.0, masked_ssim_loss=False)
+    settings = LossesConfig(l2_loss_weight=0.0, ssim_loss_weight=1.0)
     total: Tensor = LossComputer(settings)(images, target).total
     return total
 
