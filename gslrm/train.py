@@ -7,13 +7,13 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gslrm.config import Config
-    from gslrm.data.views import ViewBatch
-    from gslrm.training.trainer import Trainer
+    from gslrm.training.trainer import PassResult, Trainer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,17 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m gslrm.train", description="Train a GS-LRM.")
-    parser.add_argument("--scene", metavar="PATH", required=True, help="a scene's folder, or a list file of them")
+    parser.add_argument("--scene", metavar="PATH", help="a scene's folder, or a list file of them; else dataset_path")
     parser.add_argument("--preset", default="tiny", help="tiny (default) or facelift")
     parser.add_argument("--config", metavar="FILE", help="a YAML file instead of a preset")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     parser.add_argument("--steps", type=int, metavar="N", help="optimizer windows to run")
     parser.add_argument("--amp", choices=("fp16", "bf16", "fp32"), help="precision of the forward pass")
     parser.add_argument("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
-    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("runs/gslrm"), help="log, checkpoint, pictures")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="log, checkpoint, pictures; else checkpoint_dir")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
-    parser.add_argument("--checkpoint-every", type=int, metavar="N", help="windows between two checkpoints")
-    parser.add_argument("--pictures-every", type=int, metavar="N", help="windows between two sheets of pictures")
+    parser.add_argument("--checkpoint-every", type=int, metavar="N", help="passes between two checkpoints")
+    parser.add_argument("--pictures-every", type=int, metavar="N", help="passes between two sheets of pictures")
     parser.add_argument(
         "--fault-rate", type=float, default=0.0, metavar="P", help="share of passes to spoil on purpose"
     )
@@ -55,12 +55,18 @@ def _train(options: argparse.Namespace) -> int:
 
     from gslrm.data.listing import scene_folders
     from gslrm.data.scene import load_scene
+    from gslrm.model.checkpoint import newest_checkpoint
     from gslrm.training.faults import FaultInjector
     from gslrm.training.sampling import Sampler
     from gslrm.training.trainer import Trainer
 
     config = _config(options)
-    dataset, runtime = config.training.dataset, config.training.runtime
+    training = config.training
+    dataset, runtime, resume_ckpt = training.dataset, training.runtime, training.checkpointing.resume_ckpt
+    where = options.scene or dataset.dataset_path
+    if where is None:
+        raise ValueError("there is nothing to train on: give --scene, or training.dataset.dataset_path")
+    out = options.out or Path(training.checkpointing.checkpoint_dir or "runs/gslrm")
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     scenes = [
         load_scene(
@@ -70,51 +76,69 @@ def _train(options: argparse.Namespace) -> int:
             remove_alpha=dataset.remove_alpha,
             mask_threshold=dataset.mask_threshold,
         )
-        for folder in scene_folders(options.scene)
+        for folder in scene_folders(where)
     ]
-    with _process_group(device) as rank:
-        sampler = Sampler(scenes, dataset, runtime.seed, rank)
-        trainer = Trainer(config, device)
-        checkpoint = options.out / "checkpoint.pt"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = runtime.use_tf32
+    with _process_group(device) as (rank, processes):
+        sampler = Sampler(scenes, dataset, runtime.seed, rank, training.dataloader.batch_size_per_gpu)
+        trainer = Trainer(config, device, passes_per_epoch=sampler.passes_per_epoch(processes))
+        checkpoint = out / "checkpoint.pt"
         if options.resume and checkpoint.is_file():
             trainer.resume(checkpoint)
-        _loop(trainer, sampler.batch, FaultInjector(options.fault_rate, options.fault_seed), options, rank)
+        elif resume_ckpt:
+            trainer.start_from(newest_checkpoint(resume_ckpt))
+        _loop(trainer, sampler.batch, FaultInjector(options.fault_rate, options.fault_seed), out, rank)
     return 0
 
 
 def _config(options: argparse.Namespace) -> Config:
     from gslrm.config import load_config
 
+    if options.steps is not None and options.steps < 1:
+        raise ValueError(f"--steps is {options.steps}; it must be at least 1")
     overrides = list(options.set)
-    if options.steps is not None:
-        if options.steps < 1:
-            raise ValueError(f"--steps is {options.steps}; it must be at least 1")
-        overrides.append(f"training.schedule.total_steps={options.steps}")
     if options.amp is not None:
         overrides.append(f"training.runtime.use_amp={'false' if options.amp == 'fp32' else 'true'}")
         overrides.append(f"training.runtime.amp_dtype={'null' if options.amp == 'fp32' else options.amp}")
-    for option, key in ((options.checkpoint_every, "checkpoint_every"), (options.pictures_every, "picture_every")):
+    for option, key in (
+        (options.checkpoint_every, "checkpointing.checkpoint_every"),
+        (options.pictures_every, "logging.vis_every"),
+    ):
         if option is not None:
-            overrides.append(f"training.runtime.{key}={option}")
-    return load_config(options.config or options.preset, overrides)
+            overrides.append(f"training.{key}={option}")
+    config = load_config(options.config or options.preset, overrides)
+    return config if options.steps is None else _lasting(config, options.steps)
 
 
-def _loop(trainer: Trainer, batches: Any, faults: Any, options: argparse.Namespace, rank: int) -> None:
-    """Windows until the schedule's end; a skipped window counts as one that was run."""
+def _lasting(config: Config, windows: int) -> Config:
+    """The same training, so many optimizer windows long."""
+    training = config.training
+    passes = windows * training.runtime.grad_accum_steps
+    schedule = replace(training.schedule, num_epochs=None, early_stop_after_epochs=None, max_fwdbwd_passes=passes)
+    return replace(config, training=replace(training, schedule=schedule))
+
+
+def _loop(trainer: Trainer, batches: Any, faults: Any, out: Path, rank: int) -> None:
+    """Windows until the training's end; a skipped window counts as one that was run."""
     from rich.console import Console
     from rich.progress import Progress
 
     from gslrm.training.run_log import RunLog
 
-    runtime = trainer.config.training.runtime
-    total = trainer.config.training.schedule.total_steps
-    step = trainer.step
+    settings, step = trainer.config.training, trainer.step
+    accumulation = step.grad_accum_steps
+    total = trainer.passes // accumulation
+
+    def due(every: int) -> bool:
+        """Whether one of each so many passes was in the window that is over."""
+        return every > 0 and step.fwdbwd_pass_step // every > (step.fwdbwd_pass_step - accumulation) // every
+
     console = Console(quiet=rank != 0)
     # Every process logs: a skip is everyone's, a loss is one's own.
     name = "log.jsonl" if rank == 0 else f"log.{rank}.jsonl"
-    with RunLog(options.out / name) as log, Progress(console=console, disable=rank != 0) as progress:
-        bar = progress.add_task("training", total=total, completed=step.fwdbwd_pass_step // step.grad_accum_steps)
-        while step.fwdbwd_pass_step < total * step.grad_accum_steps:
+    with RunLog(out / name) as log, Progress(console=console, disable=rank != 0) as progress:
+        bar = progress.add_task("training", total=total, completed=step.fwdbwd_pass_step // accumulation)
+        while step.fwdbwd_pass_step < trainer.passes:
             batch, fault = faults(batches(step.fwdbwd_pass_step), step.fwdbwd_pass_step)
             result = trainer.train_step(batch)
             outcome = trainer.optimizer_step()
@@ -127,31 +151,31 @@ def _loop(trainer: Trainer, batches: Any, faults: Any, options: argparse.Namespa
                 continue
             reason = None if outcome.reason is None else outcome.reason.value
             log.write(**entry, stepped=outcome.stepped, reason=reason, grad_norm=outcome.grad_norm, scale=outcome.scale)
-            window = step.fwdbwd_pass_step // step.grad_accum_steps
+            window = step.fwdbwd_pass_step // accumulation
             progress.update(bar, completed=window, description=f"loss {numbers['loss']:.4f}")
             if reason is not None:
                 progress.console.print(f"window {window}: skipped, {reason.replace('_', ' ')}", style="yellow")
-            elif runtime.log_every and window % runtime.log_every == 0 and not console.is_terminal:
+            elif due(settings.logging.print_every) and not console.is_terminal:
                 progress.console.print(f"window {window} of {total}: loss {numbers['loss']:.4f}")
             if rank == 0:
                 last = window == total
-                if last or (runtime.checkpoint_every and window % runtime.checkpoint_every == 0):
-                    trainer.save(options.out / "checkpoint.pt")
-                if runtime.picture_every and (last or window % runtime.picture_every == 0):
-                    _write_pictures(options.out / f"pictures-{window:06d}.png", batch, result.rendering)
+                if last or due(settings.checkpointing.checkpoint_every):
+                    trainer.save(out / "checkpoint.pt")
+                if settings.logging.vis_every and (last or due(settings.logging.vis_every)):
+                    _write_pictures(out / f"pictures-{window:06d}.png", result)
 
 
-def _write_pictures(path: Path, batch: ViewBatch, rendering: Any) -> None:
+def _write_pictures(path: Path, result: PassResult) -> None:
     from gslrm.rendering.pictures import write_side_by_side
 
-    write_side_by_side(path, batch.images[0].cpu(), rendering[0].cpu())
+    write_side_by_side(path, result.target[0].cpu(), result.rendering[0].cpu())
 
 
 @contextlib.contextmanager
 def _process_group(device: str) -> Any:
-    """This process's rank; under torchrun, with the process group set up around it."""
+    """This process's rank, and how many there are; under torchrun, with the process group set up around them."""
     if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
-        yield 0
+        yield 0, 1
         return
     import torch
     import torch.distributed
@@ -160,7 +184,7 @@ def _process_group(device: str) -> Any:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
-        yield torch.distributed.get_rank()
+        yield torch.distributed.get_rank(), torch.distributed.get_world_size()
     finally:
         torch.distributed.destroy_process_group()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -11,9 +12,10 @@ from typing import Any
 
 import yaml
 
-from gslrm.config.sections import ConfigError, build
+from gslrm.config.sections import ConfigError, build, unheeded
 from gslrm.config.whole import Config
 
+_LOG = logging.getLogger(__name__)
 PRESETS = ("tiny", "facelift")
 """`tiny` trains on a CPU in seconds; `facelift` has the public sizes."""
 
@@ -27,7 +29,8 @@ def load_config(
     """Settings of a preset's name or a YAML file; keys that it leaves out have their defaults.
 
     overrides: keys with dots to values (`{"training.optimizer.lr": 1e-4}`), or texts `key=value` with the
-    value in YAML. ignore_unknown: unknown keys are warned of rather than refused.
+    value in YAML. ignore_unknown: unknown keys are warned of rather than refused. Public keys that ask for what
+    nothing here does are accepted, and named once in the log.
 
     Raises ConfigError naming the file and the key that is unknown, of a wrong type, out of its range or in
     contradiction with another.
@@ -48,6 +51,8 @@ def load_config(
         raise ConfigError(f"{source}: {error}") from None
     if ignored:
         warnings.warn(f"{source}: unknown settings left alone: {', '.join(ignored)}", stacklevel=2)
+    if unheeded_keys := unheeded(config):
+        _LOG.warning("%s: accepted, but nothing acts on these settings: %s", source, ", ".join(unheeded_keys))
     return config
 
 

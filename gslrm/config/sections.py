@@ -45,6 +45,9 @@ POSITIVE = Bounds(low=0, open_low=True)
 NOT_NEGATIVE = Bounds(low=0)
 AT_LEAST_ONE = Bounds(low=1)
 UNIT = Bounds(0, 1)
+LEFT_ALONE: Mapping[str, Any] = {"left_alone": True}
+"""Metadata of a field of type Any, for a public key that nothing acts on. Any value is accepted, and named by
+`unheeded` unless it asks for nothing, as the default does."""
 
 
 def setting(default: Any, bounds: Bounds | None = None) -> Any:
@@ -95,6 +98,18 @@ def build(section: type[Section], raw: Any, where: str = "", ignored: list[str] 
         raise ConfigError(f"{where}.{error}" if where else str(error)) from None
 
 
+def unheeded(section: Checked, where: str = "") -> list[str]:
+    """The keys of a section, with dots, that ask for what nothing acts on."""
+    names: list[str] = []
+    for field in dataclasses.fields(section):
+        value, name = getattr(section, field.name), f"{where}.{field.name}" if where else field.name
+        if isinstance(value, Checked):
+            names += unheeded(value, name)
+        elif "left_alone" in field.metadata and value != field.default:
+            names.append(name)
+    return names
+
+
 def _closest(key: str, known: Mapping[str, Any], where: str) -> str:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     if near:
@@ -113,8 +128,10 @@ def _check_bounds(value: Any, bounds: Bounds | None, name: str) -> None:
 
 
 def _convert(value: Any, kind: Any, name: str) -> Any:
-    """`value` as `kind`, one of: a section, bool, int, float, str, None, Literal, tuple of numbers, union of
+    """`value` as `kind`, one of: Any, a section, bool, int, float, str, None, Literal, tuple of numbers, union of
     these."""
+    if kind is Any:
+        return value
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
         for choice in arguments:

@@ -1,16 +1,19 @@
 """All settings together.
 
-The structure is that of FaceLift's public YAML files as far as it is described: sections `model` and
-`training`, and in them those of `gslrm.config.model` and `gslrm.config.training`. A setting whose key is not
-described has the evident one; `load_config(..., ignore_unknown=True)` reads a file that has others.
+The structure is that of FaceLift's public YAML files. A public key that nothing here acts on is accepted and named in
+the log when it asks for something; an unknown key is an error. The settings that the public files do not have are
+`runtime.seed`, `dataset.mask_threshold`, and in `losses` `ssim_variant`, `ssim_neutral_value` and
+`perceptual_weights_file`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
+from gslrm.config.data import MouseConfig
 from gslrm.config.model import ModelConfig
-from gslrm.config.sections import Checked, ConfigError
+from gslrm.config.sections import LEFT_ALONE, Checked, ConfigError
 from gslrm.config.training import TrainingConfig
 
 SSIM_SMALLEST_SIDE = 11
@@ -20,11 +23,26 @@ MS_SSIM_SMALLEST_SIDE = 161
 
 
 @dataclass(frozen=True)
+class EvaluationConfig(Checked):
+    """Looks at the model beside training; none is taken."""
+
+    enabled: Any = field(default=False, metadata=LEFT_ALONE)
+    output_dir: Any = field(default=None, metadata=LEFT_ALONE)
+    val_every: Any = field(default=None, metadata=LEFT_ALONE)
+    dataset_path: Any = field(default=None, metadata=LEFT_ALONE)
+
+
+@dataclass(frozen=True)
 class Config(Checked):
     """A model and its training. Raises ConfigError for settings out of range or contradicting each other."""
 
+    profile: Any = field(default=False, metadata=LEFT_ALONE)
+    debug: Any = field(default=False, metadata=LEFT_ALONE)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    inference: EvaluationConfig = EvaluationConfig()
+    validation: EvaluationConfig = EvaluationConfig()
+    mouse: MouseConfig = field(default_factory=MouseConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -95,6 +95,10 @@ class ViewBatch:
         """The first `views` views of each scene."""
         return ViewBatch(self.images[:, :views], self.c2w[:, :views], self.intrinsics[:, :views], self.scenes)
 
+    def after(self, views: int) -> ViewBatch:
+        """All but the first `views` views of each scene."""
+        return ViewBatch(self.images[:, views:], self.c2w[:, views:], self.intrinsics[:, views:], self.scenes)
+
 
 def stack_views(scenes: Sequence[PosedViews]) -> ViewBatch:
     """A batch of scenes. Raises SceneError when they differ in number of views, channels or size."""

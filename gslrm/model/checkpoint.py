@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -75,6 +76,20 @@ def read_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Che
         extra={key: value for key, value in raw.items() if key not in _KEYS},
         **steps,
     )
+
+
+def newest_checkpoint(path: Path | str) -> Path:
+    """The file itself; of a folder the checkpoint of the highest number in its name, or the last by name.
+
+    Raises CheckpointError for a folder that holds no .pt, .pth or .safetensors file.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    found = [file for file in path.iterdir() if file.suffix in (".pt", ".pth", ".safetensors") and file.is_file()]
+    if not found:
+        raise CheckpointError(f"{path}: holds no checkpoint, which is a .pt, .pth or .safetensors file")
+    return max(found, key=lambda file: (_last_number(file.stem), file.name))
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str | Path = "the weights") -> None:
@@ -166,6 +181,11 @@ def _check_plain(value: Any, where: str) -> None:
             _check_plain(inner, f"{where}[{i}]")
     elif not (type(value) in _PLAIN or isinstance(value, nn.Parameter)):
         raise CheckpointError(f"{where} is a {type(value).__name__}, which could not be loaded again safely")
+
+
+def _last_number(name: str) -> int:
+    numbers = re.findall(r"[0-9]+", name)
+    return int(numbers[-1]) if numbers else -1
 
 
 def _listed(names: list[str]) -> str:

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gslrm.clamping import clamp
+
 CHANNELS = (3, 3, 3, 4, 1)
 """Raw numbers of a Gaussian: xyz, colour (harmonics of degree 0), log-scale, quaternion, opacity."""
 RAW = sum(CHANNELS)
@@ -47,8 +49,8 @@ def activate(raw: Float[Tensor, "b n 14"]) -> Gaussians:
     xyz, sh, log_scale, quaternion, opacity = raw.split(CHANNELS, dim=-1)
     return Gaussians(
         xyz=xyz,
-        colour=(0.5 + SH0 * sh).clamp(min=0),
-        scale=(log_scale + SCALE_SHIFT).clamp(max=LOG_SCALE_MAX).exp(),
+        colour=clamp(0.5 + SH0 * sh, low=0.0),
+        scale=clamp(log_scale + SCALE_SHIFT, high=LOG_SCALE_MAX).exp(),
         quaternion=_unit(quaternion),
         opacity=(opacity + OPACITY_SHIFT).sigmoid(),
     )

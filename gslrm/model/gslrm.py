@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gslrm.clamping import clamp
 from gslrm.config import ModelConfig
 from gslrm.model.gaussians import RAW, Gaussians, activate
 from gslrm.model.rays import Rays, along, camera_rays, posed_images
-from gslrm.model.tokenizer import patch_embedder, unpatchify
+from gslrm.model.tokenizer import Patchify, patch_embedder, unpatchify
 from gslrm.model.transformer import Block, Linear, run_blocks
 
 INIT_STD = 0.02
@@ -25,8 +26,9 @@ DEPTH, DEPTH_RANGE = 2.7, 1.5
 class Reconstruction:
     """What the model makes of b scenes.
 
-    gaussians: first those of the learned tokens, then one for each pixel, by view, row and column.
-    pixel_xyz: centres of the pixels' Gaussians, the same numbers as in `gaussians`.
+    gaussians: first those of the learned tokens, then one for each pixel, by view, patch row, patch column, and row
+        and column in the patch.
+    pixel_xyz: centres of the pixels' Gaussians, the same numbers as in `gaussians`, where the pixels are.
     rays: the pixels' rays.
     """
 
@@ -64,6 +66,9 @@ class GSLRM(nn.Module):
         self.config, self.grad_checkpoint_every = config, grad_checkpoint_every
         tokenizer, shape = config.image_tokenizer, config.transformer
         self.gaussian_position_embeddings = nn.Parameter(torch.empty(config.gaussians.n_gaussians, shape.d))
+        if config.add_refsrc_marker:
+            # Of the first view's tokens, and of the others'.
+            self.view_type_embeddings = nn.Parameter(torch.empty(2, shape.d))
         self.patch_embedder = patch_embedder(tokenizer.patch_size, tokenizer.in_channels, shape.d)
         self.input_layer_norm = nn.LayerNorm(shape.d, bias=False)
         self.transformer_layers = nn.ModuleList(Block(shape.d, shape.d_head) for _ in range(shape.n_layer))
@@ -91,42 +96,50 @@ class GSLRM(nn.Module):
         images: Float[Tensor, "b v 3 h w"],
         c2w: Float[Tensor, "b v 4 4"],
         intrinsics: Float[Tensor, "b v 4"],
+        *,
+        clip: bool = True,
     ) -> Reconstruction:
         """Gaussians of pictures in [0, 1] and their OpenCV cameras (fx, fy, cx, cy in pixels).
 
         The transformer follows the surrounding autocast; rays and Gaussians are float32 (float64 for a
-        float64 model) whatever it says. Raises ValueError for shapes that do not fit.
+        float64 model) whatever it says. clip: False leaves `clip_xyz` off for this call. Raises ValueError for shapes
+        that do not fit.
         """
-        patch, settings = self.config.image_tokenizer.patch_size, self.config.gaussians
+        settings, patch = self.config, self.config.image_tokenizer.patch_size
         _check(images, c2w, intrinsics, patch)
         b, v, _, h, w = images.shape
         rays = camera_rays(c2w, intrinsics, h, w)
-        tokens = self.patch_embedder(posed_images(images, rays, settings.use_custom_plucker))
+        posed = posed_images(images, rays, settings.use_custom_plucker, settings.use_aug_plucker)
+        tokens = self.patch_embedder(posed)
+        if settings.add_refsrc_marker:
+            kinds = torch.ones(v, dtype=torch.long, device=tokens.device)
+            kinds[0] = 0
+            marks = self.view_type_embeddings[kinds].repeat_interleave(tokens.shape[1] // v, dim=0)
+            tokens = tokens + marks
         learned = self.gaussian_position_embeddings.expand(b, -1, -1)
         tokens = self.input_layer_norm(torch.cat([learned.to(tokens.dtype), tokens], dim=1))
         tokens = run_blocks(self.transformer_layers, tokens, self.grad_checkpoint_every)
-        n = settings.n_gaussians
+        n = settings.gaussians.n_gaussians
         raw_learned = self.gaussian_upsampler(tokens[:, :n])
-        raw_pixels = unpatchify(self.pixel_gaussian_decoder(tokens[:, n:]), patch, v, h, w)
-        gaussians = activate(torch.cat([raw_learned, raw_pixels.flatten(1, 3)], dim=1))
-        xyz = self._place(gaussians.xyz, rays)
-        pixel_xyz = xyz[:, n:].unflatten(1, (v, h, w)).permute(0, 1, 4, 2, 3)
-        return Reconstruction(replace(gaussians, xyz=xyz), pixel_xyz, rays)
-
-    def _place(self, raw: Float[Tensor, "b n 3"], rays: Rays) -> Float[Tensor, "b n 3"]:
-        """Centres of all Gaussians from their raw xyz."""
-        settings = self.config.gaussians
+        # A token holds its patch's Gaussians by row and column: to part them is to order them.
+        raw_pixels = self.pixel_gaussian_decoder(tokens[:, n:]).unflatten(-1, (-1, RAW)).flatten(1, 2)
+        gaussians = activate(torch.cat([raw_learned, raw_pixels], dim=1))
+        learned, pixels = gaussians.xyz.split([n, v * h * w], dim=1)
+        pixel_xyz = unpatchify(pixels, patch, v, h, w).movedim(-1, 2)
         if settings.hard_pixelalign:
-            learned, pixels = raw[:, : settings.n_gaussians], raw[:, settings.n_gaussians :]
-            b, v, _, h, w = rays.direction.shape
-            unit = pixels.mean(dim=-1).view(b, v, 1, h, w).sigmoid() * 2 - 1
-            if settings.use_custom_plucker:
-                t = unit * RADIUS - along(rays.origin, rays.direction)
-            else:
-                t = unit * DEPTH_RANGE + DEPTH
-            on_rays = rays.origin + t * rays.direction
-            raw = torch.cat([learned, on_rays.permute(0, 1, 3, 4, 2).flatten(1, 3).to(raw.dtype)], dim=1)
-        return raw.clamp(-1, 1) if settings.clip_xyz else raw
+            pixel_xyz = self._on_rays(pixel_xyz, rays, clip)
+            pixels = Patchify(patch)(pixel_xyz).reshape(pixels.shape)
+        return Reconstruction(replace(gaussians, xyz=torch.cat([learned, pixels], dim=1)), pixel_xyz, rays)
+
+    def _on_rays(self, raw: Float[Tensor, "b v 3 h w"], rays: Rays, clip: bool) -> Float[Tensor, "b v 3 h w"]:
+        """Where the pixels' Gaussians are: on their rays, at a depth from the mean of the raw xyz."""
+        unit = raw.mean(dim=2, keepdim=True).sigmoid() * 2 - 1
+        if self.config.use_custom_plucker:
+            t = unit * RADIUS - along(rays.origin, rays.direction)
+        else:
+            t = unit * DEPTH_RANGE + DEPTH
+        on_rays = (rays.origin + t * rays.direction).to(raw.dtype)
+        return clamp(on_rays, -1.0, 1.0) if clip and self.config.clip_xyz and self.training else on_rays
 
 
 def _check(images: Tensor, c2w: Tensor, intrinsics: Tensor, patch_size: int) -> None:

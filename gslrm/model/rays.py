@@ -37,18 +37,20 @@ def camera_rays(c2w: Float[Tensor, "*b 4 4"], intrinsics: Float[Tensor, "*b 4"],
 
 
 def posed_images(
-    images: Float[Tensor, "*b 3 h w"], rays: Rays, use_custom_plucker: bool = True
-) -> Float[Tensor, "*b 9 h w"]:
-    """Pictures in [0, 1] and their rays as 9 channels.
+    images: Float[Tensor, "*b 3 h w"], rays: Rays, use_custom_plucker: bool = True, use_aug_plucker: bool = False
+) -> Float[Tensor, "*b c h w"]:
+    """Pictures in [0, 1] and their rays as channels: RGB brought to [-1, 1], then of each ray
 
-    With `use_custom_plucker`: RGB brought to [-1, 1], ray direction d, and the point of the ray nearest the
-    origin, o − (o·d) d. Otherwise RGB as it is, and the ray's Plücker coordinates: moment o × d, direction d.
+    - its Plücker coordinates, moment o × d and direction d (9 channels in all);
+    - with `use_custom_plucker` d and the point of the ray nearest the origin, o − (o·d) d (9 channels);
+    - with `use_aug_plucker`, whatever the other says, moment, direction and nearest point (12 channels).
     """
     o, d = rays.origin, rays.direction
-    if use_custom_plucker:
-        nearest = o - along(o, d) * d
-        return torch.cat([images * 2 - 1, d, nearest], dim=-3)
-    return torch.cat([images, torch.cross(o, d, dim=-3), d], dim=-3)
+    moment, nearest = torch.cross(o, d, dim=-3), o - along(o, d) * d
+    ray = [d, nearest] if use_custom_plucker else [moment, d]
+    if use_aug_plucker:
+        ray = [moment, d, nearest]
+    return torch.cat([images * 2 - 1, *ray], dim=-3)
 
 
 def along(o: Float[Tensor, "*b 3 h w"], d: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 1 h w"]:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gslrm.clamping import clamp
 from gslrm.model.gaussian_window import WINDOW_SIZE, window_taps
 
 # pytorch-msssim halves the image four times and needs an 11-pixel window at the last scale.
@@ -18,7 +19,7 @@ def clamped_ssim_loss(
 ) -> Float[Tensor, ""]:
     """1 − clamp(SSIM, 0, 1), in [0, 1], under the autocast that surrounds the call."""
     similarity: Tensor = pytorch_msssim.ssim(x, y, data_range=data_range)
-    return 1.0 - similarity.clamp(0.0, 1.0)
+    return 1.0 - clamp(similarity, 0.0, 1.0)
 
 
 def ms_ssim_loss(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"], *, data_range: float) -> Float[Tensor, ""]:
@@ -30,4 +31,4 @@ def ms_ssim_loss(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"], *, da
     window = torch.tensor(window_taps(), dtype=torch.float64, device=x.device).expand(x.shape[1], 1, 1, -1)
     similarity: Tensor = pytorch_msssim.ms_ssim(x.double(), y.double(), data_range=data_range, win=window)
     # At equal images the powers and products of five scales leave 1 by some units in the last place.
-    return (1.0 - similarity).clamp(min=0.0).to(x.dtype)
+    return clamp(1.0 - similarity, low=0.0).to(x.dtype)

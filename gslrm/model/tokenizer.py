@@ -29,7 +29,8 @@ class Patchify(nn.Module):
 def unpatchify(
     tokens: Float[Tensor, "b n p"], patch_size: int, views: int, height: int, width: int
 ) -> Float[Tensor, "b v h w c"]:
-    """The pictures that `Patchify` would cut into `tokens`, channels last."""
+    """The pictures that `Patchify` would cut into `tokens`, channels last; or of tokens that are single pixels, in the
+    same order."""
     rows, columns = height // patch_size, width // patch_size
     patches = tokens.reshape(tokens.shape[0], views, rows, columns, patch_size, patch_size, -1)
     return patches.permute(0, 1, 2, 4, 3, 5, 6).reshape(tokens.shape[0], views, height, width, -1)

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from gslrm.clamping import clamp
 from gslrm.rendering.scene import Splats
 
 LOW_PASS = 0.3
@@ -76,8 +77,8 @@ def project(
     # The linearisation at a centre far outside the picture would blow the Gaussian up, so it is taken no
     # further out than the margin allows.
     margin_x, margin_y = FRUSTUM_MARGIN * width / (2 * fx), FRUSTUM_MARGIN * height / (2 * fy)
-    held_x = slope_x.clamp(-cx / fx - margin_x, (width - cx) / fx + margin_x)
-    held_y = slope_y.clamp(-cy / fy - margin_y, (height - cy) / fy + margin_y)
+    held_x = clamp(slope_x, -cx / fx - margin_x, (width - cx) / fx + margin_x)
+    held_y = clamp(slope_y, -cy / fy - margin_y, (height - cy) / fy + margin_y)
 
     # axes[i, j]: camera coordinate i of the Gaussian's principal axis j, as long as its standard deviation.
     axes = (turn @ rotation(splats.quaternion).flatten(1)).view(3, 3, -1) * splats.scale.T.contiguous()

@@ -10,13 +10,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gslrm.clamping import clamp
 from gslrm.config import ConfigError, LossesConfig
+from gslrm.data.images import background_rgb
 from gslrm.model.gslrm import Reconstruction
 from gslrm.model.utils_losses import MaskedSsimLoss, SsimLoss
 from gslrm.training import loss_terms
 
+POINTS_WARMUP_STEPS = 1000
+"""Optimizer steps at the start in which `warmup_pointsdist` draws points to a distance."""
+POINTS_WARMUP_WEIGHT = 0.1
+"""What that term weighs then."""
 _PSNR_FLOOR = 1e-8
-_FOREGROUND_DIFFERENCE = 0.1
 
 
 @dataclass(frozen=True)
@@ -24,9 +29,10 @@ class Losses:
     """What a pass costs.
 
     Attributes:
-        total: Σ weight·term, float32, with the graph.
+        total: Σ weight·term, float32 (float64 for a float64 rendering), with the graph.
         terms: each computed term, unweighted, by name.
-        statistics: psnr in dB, mask_iou in [0, 1], and min, max and mean of rendering and target; without graph.
+        statistics: psnr of the l2 term in dB, 80 at most (and where that term weighs nothing: it then counts as 0),
+            mask_iou in [0, 1], and min, max and mean of rendering and target; without graph.
     """
 
     total: Float[Tensor, ""]
@@ -40,11 +46,15 @@ class Losses:
 
 
 class LossComputer(nn.Module):
-    """Total = Σ weight·term, each term in float32 with autocast off; a term that weighs nothing is not computed.
+    """Total = Σ weight·term, each with autocast off, in float32 (float64 where rendering or points are float64); a term
+    that weighs nothing is not computed.
+
+    The rendering is clamped to [0, 1] with a gradient of 1 at 0 and 1, whatever the version of torch.
 
     Args:
-        config: weights, masks and warm-up.
-        background: the background's colour, RGB in [0, 1].
+        config: weights, masks and what is warmed up.
+        background: the data's background colour, RGB in [0, 1]; `config.background_color_target` goes before it.
+        l2_warmup_steps: optimizer steps at the start without perceptual and LPIPS terms.
         perceptual, lpips: networks to use instead of the files that the configuration names.
 
     Raises:
@@ -58,27 +68,37 @@ class LossComputer(nn.Module):
         config: LossesConfig,
         background: tuple[float, float, float] = (1.0, 1.0, 1.0),
         *,
+        l2_warmup_steps: int = 0,
         perceptual: nn.Module | None = None,
         lpips: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.config = config
-        self.register_buffer("background", torch.tensor(background), persistent=False)
+        self.config, self.l2_warmup_steps = config, l2_warmup_steps
+        colour = config.background_color_target
+        if isinstance(colour, float):
+            colour = (colour, colour, colour)
+        background = background if colour is None else background_rgb(colour)
+        self.register_buffer("background", torch.tensor(background, dtype=torch.float64), persistent=False)
         self.ssim = SsimLoss(check_values=False)
         self.masked_ssim = MaskedSsimLoss(config.ssim_neutral_value, config.ssim_variant, check_values=False)
         self.perceptual = perceptual or (_perceptual(config) if config.perceptual_loss_weight else None)
         self.lpips = lpips or (_lpips() if config.lpips_loss_weight else None)
 
+    def places_points(self, update: int) -> bool:
+        """Whether, after so many optimizer steps, points are still being drawn to a distance: l2 and perceptual terms
+        are off, and the model's `clip_xyz` is meant to be."""
+        return self.config.warmup_pointsdist and update < POINTS_WARMUP_STEPS
+
     def weights(self, update: int) -> dict[str, float]:
         """Each term's weight after so many optimizer steps."""
-        config, warming = self.config, update < self.config.l2_warmup_steps
+        config, warming, placing = self.config, update < self.l2_warmup_steps, self.places_points(update)
         return {
-            "l2": config.l2_loss_weight,
+            "l2": 0.0 if placing else config.l2_loss_weight,
             "ssim": config.ssim_loss_weight,
-            "perceptual": 0.0 if warming else config.perceptual_loss_weight,
+            "perceptual": 0.0 if warming or placing else config.perceptual_loss_weight,
             "lpips": 0.0 if warming else config.lpips_loss_weight,
             "pixelalign": config.pixelalign_loss_weight,
-            "pointsdist": config.warmup_pointsdist_loss_weight if warming else config.pointsdist_loss_weight,
+            "pointsdist": POINTS_WARMUP_WEIGHT if placing else config.pointsdist_loss_weight,
             "background": config.background_loss_weight,
         }
 
@@ -115,16 +135,16 @@ class LossComputer(nn.Module):
         if target.shape[2] not in (3, 4):
             raise ValueError(f"target has {target.shape[2]} channels; it needs 3, or 4 with the mask.")
         with torch.autocast(rendering.device.type, enabled=False):
-            images = rendering.flatten(0, 1).float()
+            images = _widened(rendering.flatten(0, 1))
             if self.config.clamp_rendering:
-                images = images.clamp(0.0, 1.0)
-            wanted = target.flatten(0, 1).float()
+                images = clamp(images, 0.0, 1.0)
+            wanted = target.flatten(0, 1).to(images.dtype)
             mask = wanted[:, 3:] if wanted.shape[1] == 4 else None
             weights = {name: weight for name, weight in self.weights(update).items() if weight}
             terms = self._image_terms(weights, images, wanted[:, :3], mask)
             terms |= self._point_terms(weights, reconstruction, input_mask)
-            total = torch.stack([weights[name] * term.float() for name, term in terms.items()]).sum()
-            return Losses(total, terms, self._statistics(images.detach(), wanted[:, :3], mask))
+            total = sum((weights[name] * term for name, term in terms.items()), start=images.new_zeros(()))
+            return Losses(total, terms, self._statistics(terms.get("l2"), images.detach(), wanted[:, :3], mask))
 
     def _image_terms(
         self, weights: Mapping[str, float], images: Tensor, target: Tensor, mask: Tensor | None
@@ -147,7 +167,9 @@ class LossComputer(nn.Module):
             assert self.lpips is not None
             terms["lpips"] = self.lpips(images, target)
         if "background" in weights:
-            terms["background"] = loss_terms.background(images, self.background, _needed(mask, "background"))
+            terms["background"] = loss_terms.background(
+                images, self.background.to(images.dtype), _needed(mask, "background")
+            )
         return terms
 
     def _point_terms(
@@ -163,29 +185,26 @@ class LossComputer(nn.Module):
         if any(part.shape != parts[0].shape for part in parts) or parts[0].ndim != 5 or parts[0].shape[2] != 3:
             shapes = ", ".join(str(tuple(part.shape)) for part in parts)
             raise ValueError(f"points, ray origins and directions are {shapes}; each must be (b, v, 3, height, width).")
-        xyz, origin, direction = (part.float() for part in parts)
+        xyz, origin, direction = (_widened(part.flatten(0, 1)) for part in parts)
         if "pixelalign" in weights:
             shown = None
             if self.config.masked_pixelalign_loss:
                 shown = _needed(mask, "pixelalign")
-                if shown.shape != xyz[:, :, :1].shape:
-                    raise ValueError(f"input_mask {tuple(shown.shape)} does not fit points {tuple(xyz.shape)}.")
+                if shown.shape != parts[0][:, :, :1].shape:
+                    raise ValueError(f"input_mask {tuple(shown.shape)} does not fit points {tuple(parts[0].shape)}.")
                 shown = shown.flatten(0, 1)
-            folded = [part.flatten(0, 1) for part in (xyz, origin, direction)]
-            terms["pixelalign"] = loss_terms.pixel_alignment(folded[0], folded[1], folded[2], shown)
+            terms["pixelalign"] = loss_terms.pixel_alignment(xyz, origin, direction, shown)
         if "pointsdist" in weights:
             terms["pointsdist"] = loss_terms.points_distance(xyz, origin)
         return terms
 
     @torch.no_grad()
-    def _statistics(self, images: Tensor, target: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
-        masked = self.config.masked_l2_loss and mask is not None
-        error = (
-            loss_terms.masked_l2(images, target, mask) if masked and mask is not None else loss_terms.l2(images, target)
-        )
+    def _statistics(self, l2: Tensor | None, images: Tensor, target: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
+        error = images.new_zeros(()) if l2 is None else l2.detach()
         found = {"psnr": -10.0 * torch.log10(error.clamp(min=_PSNR_FLOOR))}
         if mask is not None:
-            drawn = (images - self.background.view(1, 3, 1, 1)).abs().mean(1, keepdim=True) > _FOREGROUND_DIFFERENCE
+            difference = (images - self.background.to(images.dtype).view(1, 3, 1, 1)).abs().mean(1, keepdim=True)
+            drawn = difference > self.config.mask_iou_threshold
             shown = mask > 0.5
             union = (drawn | shown).sum().clamp(min=1)
             found["mask_iou"] = (drawn & shown).sum() / union
@@ -197,6 +216,10 @@ class LossComputer(nn.Module):
 def _check_floating(tensor: Tensor, name: str) -> None:
     if not tensor.is_floating_point():
         raise TypeError(f"{name} has dtype {tensor.dtype}, but must be floating point; bytes are images once over 255.")
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _needed(mask: Tensor | None, term: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""The terms of GS-LRM's loss, one function each, on float32 tensors with views folded into the batch.
+"""The terms of GS-LRM's loss, one function each, on tensors with views folded into the batch.
 
 A NaN in a term's input makes the term NaN: none raises, so that a training step can look and skip.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 
 POINTS_STD = 0.5
 """Spread, in world units, that :func:`points_distance` draws the points' distances to."""
-_SMALLEST_STD = 1e-8
+_STD_OFFSET = 1e-8
 
 
 def l2(rendering: Float[Tensor, "n 3 h w"], target: Float[Tensor, "n 3 h w"]) -> Float[Tensor, ""]:
@@ -49,17 +49,16 @@ def pixel_alignment(
     return (distance if mask is None else distance * mask).mean()
 
 
-def points_distance(xyz: Float[Tensor, "b v 3 h w"], origin: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, ""]:
+def points_distance(xyz: Float[Tensor, "n 3 h w"], origin: Float[Tensor, "n 3 h w"]) -> Float[Tensor, ""]:
     """Mean squared difference of the points' distances from their cameras to those distances normalised.
 
-    The target has, in each sample, the mean of ‖origin‖ and a standard deviation of 0.5; no gradient goes through it.
+    The target of a distance d is (d − mean d) / (std d + 1e-8) · 0.5 + ‖origin‖, the mean and the standard deviation
+    (Bessel's, over n − 1) those of the pixels of its view; no gradient goes through it.
     """
-    distance = torch.linalg.vector_norm(xyz - origin, dim=2)
+    distance = torch.linalg.vector_norm(xyz - origin, dim=1)
     fixed = distance.detach()
-    over = tuple(range(1, fixed.ndim))
-    spread = fixed.std(over, correction=0, keepdim=True).clamp(min=_SMALLEST_STD)
-    centre = torch.linalg.vector_norm(origin, dim=2).mean(over, keepdim=True)
-    target = (fixed - fixed.mean(over, keepdim=True)) / spread * POINTS_STD + centre
+    spread, mean = torch.std_mean(fixed, (1, 2), correction=1, keepdim=True)
+    target = (fixed - mean) / (spread + _STD_OFFSET) * POINTS_STD + torch.linalg.vector_norm(origin, dim=1)
     return (distance - target).square().mean()
 
 

@@ -27,6 +27,8 @@ _ALL_TERMS = LossesConfig(
     pixelalign_loss_weight=0.1,
     pointsdist_loss_weight=0.1,
     background_loss_weight=1.0,
+    masked_l2_loss=True,
+    masked_ssim_loss=True,
     masked_pixelalign_loss=True,
 )
 

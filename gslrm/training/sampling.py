@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from gslrm.data.views import PosedViews, SceneError, ViewBatch, stack_views
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws batches from scenes held in memory.
+    """Draws batches of ``batch_size`` scenes from scenes held in memory.
 
     Raises:
         SceneError: a scene has fewer views than a pass needs.
@@ -23,6 +24,7 @@ class Sampler:
     config: DatasetConfig
     seed: int = 0
     rank: int = 0
+    batch_size: int = 1
 
     def __post_init__(self) -> None:
         if not self.scenes:
@@ -33,12 +35,16 @@ class Sampler:
                     f"scene {scene.scene!r} has {len(scene.ids)} views, but num_views is {self.config.num_views}"
                 )
 
+    def passes_per_epoch(self, processes: int = 1) -> int:
+        """Passes in which so many processes see as many scenes as there are."""
+        return math.ceil(len(self.scenes) / (self.batch_size * processes))
+
     def batch(self, pass_step: int) -> ViewBatch:
         """The batch of this pass: ``batch_size`` scenes, ``num_views`` different views of each."""
         mixed = ((self.seed * 1_000_003 + pass_step) * 1_000_003 + self.rank) % 2**63
         generator = torch.Generator().manual_seed(mixed)
         drawn = []
-        for _ in range(self.config.batch_size):
+        for _ in range(self.batch_size):
             scene = self.scenes[int(torch.randint(len(self.scenes), (), generator=generator))]
             views = torch.randperm(len(scene.ids), generator=generator)[: self.config.num_views]
             drawn.append(scene.select(views.tolist()))

@@ -1,7 +1,8 @@
 """Each term of the loss by itself, through :class:`LossComputer` with every other weight at 0.
 
 For whoever wants to test, compare or record one term: a class for each, constructed without arguments, that is called
-with plain batches and returns the term as training has it: clamped, in float32, with autocast off.
+with plain batches and returns the term as training has it: clamped, in float32 (float64 for float64 batches), with
+autocast off.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from gslrm.model.rays import Rays
 from gslrm.model.vgg_weights import random_weights
 from gslrm.training.loss_computer import LossComputer
 
-_SILENT = {"l2_loss_weight": 0.0, "ssim_loss_weight": 0.0}
+_SILENT = {"l2_loss_weight": 0.0}
 
 
 class _ImageTerm(nn.Module):
@@ -48,28 +49,28 @@ class L2Term(_ImageTerm):
     """Mean squared error, whatever the mask."""
 
     def __init__(self) -> None:
-        super().__init__(l2_loss_weight=1.0, masked_l2_loss=False)
+        super().__init__(l2_loss_weight=1.0)
 
 
 class MaskedL2Term(_ImageTerm):
     """Squared error over the foreground."""
 
     def __init__(self) -> None:
-        super().__init__(l2_loss_weight=1.0)
+        super().__init__(l2_loss_weight=1.0, masked_l2_loss=True)
 
 
 class SsimTerm(_ImageTerm):
     """1 − SSIM, whatever the mask."""
 
     def __init__(self) -> None:
-        super().__init__(ssim_loss_weight=1.0, masked_ssim_loss=False)
+        super().__init__(ssim_loss_weight=1.0)
 
 
 class MaskedSsimTerm(_ImageTerm):
     """1 − SSIM with neutral grey where the mask hides."""
 
     def __init__(self) -> None:
-        super().__init__(ssim_loss_weight=1.0)
+        super().__init__(ssim_loss_weight=1.0, masked_ssim_loss=True)
 
 
 class BackgroundTerm(_ImageTerm):

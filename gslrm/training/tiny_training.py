@@ -29,7 +29,6 @@ _SIZES = {
     "training.dataset.num_views": 2,
     "training.dataset.num_input_views": 1,
     "training.schedule.warmup": 2,
-    "training.schedule.total_steps": 1000,
     "training.optimizer.lr": 1e-2,
 }
 
@@ -120,6 +119,7 @@ def _config(amp: str, accumulation: int, clip_norm: float, norm_factor: float) -
             "training.runtime.use_amp": amp != "fp32",
             "training.runtime.amp_dtype": None if amp == "fp32" else amp,
             "training.runtime.grad_accum_steps": accumulation,
+            "training.schedule.max_fwdbwd_passes": 1000 * accumulation,
             "training.runtime.grad_clip_norm": clip_norm,
             "training.runtime.allowed_gradnorm_factor": norm_factor,
         },

@@ -13,8 +13,8 @@ from harness.oracle.truth import Truth, differentiated, exact
 # subtractions and products on the way there may each be off by half a unit in the last place, 2⁻²⁴ of that distance.
 _ROUNDINGS = 8
 _UNIT_ROUNDOFF = 2.0**-24
-# The spread that normalised distances are drawn to, and the least that a spread is divided by.
-_SPREAD, _LEAST_SPREAD = 0.5, 1e-8
+# The spread that normalised distances are drawn to, and what is added to the spread that they are divided by.
+_SPREAD, _OFFSET = 0.5, 1e-8
 
 
 def pixel_alignment_truth(points: PointMap) -> Truth:
@@ -36,17 +36,18 @@ def masked_pixel_alignment_truth(points: PointMap) -> Truth:
 
 def points_distance_truth(points: PointMap) -> Truth:
     """Mean squared difference of the points' distances from their cameras to those distances normalised, each map of
-    the batch by itself: to the mean ‖origin‖ and a (population) standard deviation of 0.5. The normalised distances
-    are held fixed in the gradient, which changes nothing: the differences are a constant plus a multiple of the
-    deviations from the mean, and a normalised distance moves orthogonally to both.
+    the batch, which is one view, by itself: to a standard deviation (Bessel's, over n − 1) of 0.5 about each pixel's
+    ‖origin‖. The normalised distances are held fixed in the gradient. In one view, which has one origin, that changes
+    next to nothing (1e-8 over the spread): the differences are a constant plus a multiple of the deviations from the
+    mean, and a normalised distance moves orthogonally to both.
     """
 
     def loss(xyz: Tensor, origin: Tensor, direction: Tensor, mask: Tensor) -> Tensor:
-        distance, centre = _length(xyz - origin), _length(origin).mean(dim=(1, 2))
+        distance = _length(xyz - origin)
         fixed = distance.detach()
-        mean = fixed.mean(dim=(1, 2), keepdim=True)
-        spread = (fixed - mean).pow(2).mean(dim=(1, 2), keepdim=True).sqrt().clamp(min=_LEAST_SPREAD)
-        normalised = (fixed - mean) * _SPREAD / spread + centre[:, None, None]
+        deviation = fixed - fixed.mean(dim=(1, 2), keepdim=True)
+        spread = (deviation.pow(2).sum(dim=(1, 2), keepdim=True) / (fixed[0].numel() - 1)).sqrt()
+        normalised = deviation * _SPREAD / (spread + _OFFSET) + _length(origin)
         return (distance - normalised).pow(2).mean()
 
     return differentiated(points, loss)

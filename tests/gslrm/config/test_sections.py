@@ -50,14 +50,17 @@ from gslrm.config import (
         ("training.dataset.background_color=[0, 2, 0]", r"background_color is 2, expected in \[0, 1\]"),
         ("training.dataset.mask_threshold=256", r"mask_threshold is 256, expected in \[0, 255\]"),
         # contradictions
-        ("training.runtime.use_amp=false", "amp_dtype is bf16, but use_amp is false"),
         ("training.runtime.amp_dtype=fp32", "amp_dtype is fp32, but use_amp is true"),
         ("model.image_tokenizer.image_size=30", "image_size is 30, which is no multiple of patch_size, 4"),
         ("model.image_tokenizer.in_channels=3", "in_channels is 3, but a posed image has 9"),
         ("model.transformer.d_head=48", "d is 64, which is no multiple of d_head, 48"),
         ("model.gaussians.sh_degree=1", "sh_degree is 1, but only 0 is supported"),
-        ("training.schedule.warmup=301", "warmup is 301, which is past total_steps, 300"),
+        ("model.use_aug_plucker=true", "in_channels is 9, but a posed image has 12: .*use_aug_plucker true"),
+        ("model.gaussians.upsampler.upsample_factor=2", "upsample_factor is 2, but only 1 is supported"),
+        ("training.schedule.max_fwdbwd_passes=null", "num_epochs and max_fwdbwd_passes are both null"),
         ("training.dataset.num_views=1", "num_input_views is 2, past num_views, 1"),
+        ("training.losses.background_color_target=2", "background_color_target is 2, expected in"),
+        ("training.losses.background_color_target=red", "must be white or gray or black or a number or a list of 3"),
         (
             "training.dataset.remove_alpha=true",
             "masked_l2_loss needs a mask, but dataset.remove_alpha is true",
@@ -98,10 +101,17 @@ def test_a_mask_is_only_needed_by_terms_that_count() -> None:
     load_config("tiny", [*masked, "training.losses.lpips_loss_weight=1"])
 
 
+def test_the_views_that_are_supervised_must_be_some() -> None:
+    load_config("tiny", ["training.dataset.target_has_input=false"])
+    with pytest.raises(ConfigError, match="target_has_input is false, but num_input_views is num_views, 4"):
+        load_config("tiny", ["training.dataset.target_has_input=false", "training.dataset.num_input_views=4"])
+
+
 def test_precision_follows_use_amp() -> None:
     assert RuntimeConfig().precision == "bf16"
     assert RuntimeConfig(amp_dtype="fp16").precision == "fp16"
     assert RuntimeConfig(use_amp=False).precision == "fp32"
+    assert RuntimeConfig(use_amp=False, amp_dtype="bf16").precision == "fp32"  # as autocast(enabled=False) has it
     assert RuntimeConfig(use_amp=False, amp_dtype="fp32").precision == "fp32"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ import torch
 from gslrm.config import ModelConfig, load_config
 from gslrm.data import ViewBatch, stack_views, synthetic_scene
 from gslrm.model.gslrm import GSLRM, Reconstruction
+from gslrm.model.rays import Rays
+from gslrm.model.tokenizer import unpatchify
 from gslrm.rendering import render_batch
 
 TINY = load_config("tiny").model
@@ -42,8 +45,8 @@ def run(model: GSLRM, batch: ViewBatch) -> Reconstruction:
     return model(batch.images[:, :, :3], batch.c2w, batch.intrinsics)
 
 
-def with_gaussians(**settings: object) -> ModelConfig:
-    return replace(TINY, gaussians=replace(TINY.gaussians, **settings))  # type: ignore[arg-type]
+def with_settings(**settings: Any) -> ModelConfig:
+    return replace(TINY, **settings)
 
 
 def spread(model: GSLRM) -> GSLRM:
@@ -92,7 +95,7 @@ def test_outputs_are_finite_float32_in_their_ranges(batch: ViewBatch, dtype: tor
         assert value.shape == (2, n, width), name
         assert value.dtype == torch.float32, name
         assert torch.isfinite(value).all(), name
-    assert out.gaussians.xyz.abs().max() <= 1
+    assert out.pixel_xyz.abs().max() <= 1
     assert out.pixel_xyz.shape == out.rays.origin.shape == out.rays.direction.shape == (2, 3, 3, 32, 32)
     assert out.pixel_xyz.dtype == out.rays.direction.dtype == torch.float32
 
@@ -112,7 +115,7 @@ def test_autocast_is_near_float32(batch: ViewBatch, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("every", [0, 1])
 @pytest.mark.parametrize("amp", [False, True])
 def test_gradient_reaches_every_parameter(batch: ViewBatch, every: int, amp: bool) -> None:
-    model = GSLRM(with_gaussians(clip_xyz=False), grad_checkpoint_every=every)
+    model = GSLRM(with_settings(clip_xyz=False), grad_checkpoint_every=every)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=amp):
         total(run(model, batch)).backward()
     for name, parameter in model.named_parameters():
@@ -164,7 +167,7 @@ def test_scenes_of_a_batch_do_not_see_each_other(batch: ViewBatch) -> None:
 
 @pytest.mark.parametrize("plucker", [True, False])
 def test_pixel_gaussians_lie_on_their_rays(batch: ViewBatch, plucker: bool) -> None:
-    model = spread(GSLRM(with_gaussians(clip_xyz=False, use_custom_plucker=plucker)))
+    model = spread(GSLRM(with_settings(clip_xyz=False, use_custom_plucker=plucker)))
     out = run(model, batch)
     o, d, from_camera = out.rays.origin, out.rays.direction, out.pixel_xyz - out.rays.origin
     depth = (from_camera * d).sum(2, keepdim=True)
@@ -177,8 +180,8 @@ def test_pixel_gaussians_lie_on_their_rays(batch: ViewBatch, plucker: bool) -> N
 
 @pytest.mark.parametrize("plucker", [True, False])
 def test_depth_is_the_formula_of_the_raw_numbers(batch: ViewBatch, plucker: bool) -> None:
-    bare = spread(GSLRM(with_gaussians(clip_xyz=False, use_custom_plucker=plucker, hard_pixelalign=False)))
-    aligned = GSLRM(with_gaussians(clip_xyz=False, use_custom_plucker=plucker))
+    bare = spread(GSLRM(with_settings(clip_xyz=False, use_custom_plucker=plucker, hard_pixelalign=False)))
+    aligned = GSLRM(with_settings(clip_xyz=False, use_custom_plucker=plucker))
     aligned.load_state_dict(bare.state_dict())
     raw, out = run(bare, batch), run(aligned, batch)
     s = raw.pixel_xyz.mean(2, keepdim=True).sigmoid()
@@ -190,9 +193,14 @@ def test_depth_is_the_formula_of_the_raw_numbers(batch: ViewBatch, plucker: bool
 
 def test_pixel_xyz_is_that_of_the_gaussians_and_is_clipped(batch: ViewBatch) -> None:
     for clip in (True, False):
-        out = run(spread(GSLRM(with_gaussians(clip_xyz=clip))), batch)
-        by_pixel = out.gaussians.xyz[:, 2:].view(2, 3, 32, 32, 3)
+        out = run(spread(GSLRM(with_settings(clip_xyz=clip))), batch)
+        by_pixel = unpatchify(out.gaussians.xyz[:, 2:], 4, 3, 32, 32)
         assert torch.equal(by_pixel.permute(0, 1, 4, 2, 3), out.pixel_xyz)
+        # By view, patch row, patch column, row and column in the patch.
+        for view, row, column in ((0, 0, 0), (0, 1, 2), (1, 7, 30), (2, 31, 5)):
+            patch = (view * 8 + row // 4) * 8 + column // 4
+            place = 2 + patch * 16 + row % 4 * 4 + column % 4
+            assert torch.equal(out.gaussians.xyz[:, place], out.pixel_xyz[:, view, :, row, column])
         assert (out.pixel_xyz.abs().max() <= 1) == clip
 
 
@@ -205,9 +213,9 @@ def test_a_pixel_gaussian_is_made_of_its_own_patch() -> None:
                 parameter.zero_()
     batch = stack_views([synthetic_scene(2, 32)])
     images = batch.images[:, :, :3].clone()
-    plain = model(images, batch.c2w, batch.intrinsics).gaussians.colour[:, 2:].view(2, 32, 32, 3)
+    plain = unpatchify(model(images, batch.c2w, batch.intrinsics).gaussians.colour[:, 2:], 4, 2, 32, 32)[0]
     images[0, 1, :, 8:12, 20:24] = 0.25
-    changed = model(images, batch.c2w, batch.intrinsics).gaussians.colour[:, 2:].view(2, 32, 32, 3)
+    changed = unpatchify(model(images, batch.c2w, batch.intrinsics).gaussians.colour[:, 2:], 4, 2, 32, 32)[0]
     moved = ((plain - changed).abs() > 1e-6).any(-1)
     assert moved[1, 8:12, 20:24].all()
     assert moved.sum() == 16
@@ -225,8 +233,62 @@ def test_what_it_makes_can_be_drawn(batch: ViewBatch) -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
+def test_the_marker_tells_the_first_view_from_the_others(batch: ViewBatch) -> None:
+    marked = GSLRM(with_settings(add_refsrc_marker=True))
+    assert tuple(marked.state_dict()["view_type_embeddings"].shape) == (2, 64)
+    assert set(marked.state_dict()) == {*GSLRM(TINY).state_dict(), "view_type_embeddings"}
+    tokens: list[torch.Tensor] = []
+    marked.input_layer_norm.register_forward_pre_hook(lambda _module, given: tokens.append(given[0]))
+    with torch.no_grad():
+        marked.view_type_embeddings.zero_()
+        run(marked, batch)
+        marked.view_type_embeddings[0], marked.view_type_embeddings[1] = 1.0, 2.0
+        run(marked, batch)
+    added = tokens[1] - tokens[0]
+    assert added[:, :2].abs().max() == 0  # the learned tokens, which go in front
+    torch.testing.assert_close(added[:, 2:66], torch.ones(2, 64, 64))
+    torch.testing.assert_close(added[:, 66:], torch.full((2, 128, 64), 2.0))
+
+
+def test_the_markers_gradient_is_of_both(batch: ViewBatch) -> None:
+    marked = GSLRM(with_settings(add_refsrc_marker=True))
+    total(run(marked, batch)).backward()
+    assert marked.view_type_embeddings.grad is not None
+    assert (marked.view_type_embeddings.grad.abs().sum(1) > 0).all()
+
+
+def test_twelve_channels_of_augmented_plucker_rays(batch: ViewBatch) -> None:
+    tokenizer = replace(TINY.image_tokenizer, in_channels=12)
+    model = GSLRM(with_settings(image_tokenizer=tokenizer, use_aug_plucker=True))
+    assert tuple(model.state_dict()["patch_embedder.1.weight"].shape) == (64, 12 * 16)
+    assert torch.isfinite(run(model, batch).gaussians.xyz).all()
+
+
+def test_centres_are_clamped_in_training_only(batch: ViewBatch) -> None:
+    model = spread(GSLRM(TINY))
+    assert run(model, batch).pixel_xyz.abs().max() <= 1
+    assert run(model.eval(), batch).pixel_xyz.abs().max() > 1
+    model.train()
+    free = model(batch.images[:, :, :3], batch.c2w, batch.intrinsics, clip=False)
+    assert free.pixel_xyz.abs().max() > 1
+    unaligned = spread(GSLRM(with_settings(hard_pixelalign=False)))
+    assert run(unaligned, batch).pixel_xyz.abs().max() > 1
+
+
+def test_a_centre_on_the_bound_keeps_its_gradient() -> None:
+    # With raw xyz of 0 and without custom rays the depth is 2.7: from this camera z is then −1, to the bit.
+    model = GSLRM(with_settings(use_custom_plucker=False)).double()
+    raw = torch.zeros(1, 1, 3, 1, 1, dtype=torch.float64, requires_grad=True)
+    origin, direction = (torch.tensor([0.0, 0.0, z], dtype=torch.float64) for z in (-1.0 - 2.7, 1.0))
+    at = Rays(origin.view(1, 1, 3, 1, 1), direction.view(1, 1, 3, 1, 1))
+    placed = model._on_rays(raw, at, clip=True)
+    assert float(placed.detach()[0, 0, 2, 0, 0]) == -1.0
+    (gradient,) = torch.autograd.grad(placed[0, 0, 2].sum(), raw)
+    assert gradient.abs().min() > 0
+
+
 def test_no_learned_tokens_is_possible(batch: ViewBatch) -> None:
-    out = run(GSLRM(with_gaussians(n_gaussians=0)), batch)
+    out = run(GSLRM(with_settings(gaussians=replace(TINY.gaussians, n_gaussians=0))), batch)
     assert out.gaussians.xyz.shape == (2, 3 * 32 * 32, 3)
 
 

@@ -44,13 +44,14 @@ def rays(c2w: Tensor, intrinsics: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def raw_gaussians(model: GSLRM, batch: ViewBatch, plucker: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Raw numbers of the learned and of the pixels' Gaussians, and where the pixels' ones are, of one scene."""
+    """Raw numbers of the learned and of the pixels' Gaussians, and where the pixels' ones are, unclamped; of one scene,
+    by view, patch row, patch column, row and column."""
     w = {name: value.double() for name, value in model.state_dict().items()}
     tokens, depths = [*w["gaussian_position_embeddings"]], []
     for view, picture in enumerate(batch.images[0, :, :3].double()):
         o, d = rays(batch.c2w[0, view].double(), batch.intrinsics[0, view].double(), picture.shape[-1])
         rgb, o_d = picture.permute(1, 2, 0), (o * d).sum(-1, keepdim=True)
-        channels = [2 * rgb - 1, d, o - o_d * d] if plucker else [rgb, torch.linalg.cross(o, d), d]
+        channels = [2 * rgb - 1, d, o - o_d * d] if plucker else [2 * rgb - 1, torch.linalg.cross(o, d), d]
         posed = torch.cat(channels, -1)
         for top in range(0, posed.shape[0], PATCH):
             for left in range(0, posed.shape[1], PATCH):
@@ -63,23 +64,26 @@ def raw_gaussians(model: GSLRM, batch: ViewBatch, plucker: bool) -> tuple[Tensor
     learned = norm(x[:2], w["gaussian_upsampler.layernorm.weight"]) @ w["gaussian_upsampler.linear.weight"].T
     decoded = norm(x[2:], w["pixel_gaussian_decoder.0.weight"]) @ w["pixel_gaussian_decoder.1.weight"].T
     side = batch.images.shape[-1]
-    pixels = torch.empty(len(depths), side, side, 14, dtype=torch.float64)
+    pixels, placed = [], []
     patches = iter(decoded)
-    for view in range(len(depths)):
+    for o, d, o_d in depths:
         for top in range(0, side, PATCH):
             for left in range(0, side, PATCH):
-                pixels[view, top : top + PATCH, left : left + PATCH] = next(patches).view(PATCH, PATCH, 14)
-    placed = []
-    for raw, (o, d, o_d) in zip(pixels, depths, strict=True):
-        s = raw[..., :3].mean(-1, keepdim=True).sigmoid()
-        placed.append(o + ((2 * s - 1) * 1.8 - o_d if plucker else (2 * s - 1) * 1.5 + 2.7) * d)
-    return learned, pixels, torch.stack(placed)
+                patch = next(patches).view(PATCH, PATCH, 14)
+                for row in range(PATCH):
+                    for column in range(PATCH):
+                        raw, at = patch[row, column], (top + row, left + column)
+                        s = raw[:3].mean().sigmoid()
+                        t = (2 * s - 1) * 1.8 - o_d[at] if plucker else (2 * s - 1) * 1.5 + 2.7
+                        pixels.append(raw)
+                        placed.append(o[at] + t * d[at])
+    return learned, torch.stack(pixels), torch.stack(placed)
 
 
 @pytest.mark.parametrize("plucker", [True, False])
 def test_the_model_is_its_description(plucker: bool) -> None:
     tiny = load_config("tiny").model
-    model = GSLRM(replace(tiny, gaussians=replace(tiny.gaussians, use_custom_plucker=plucker)), seed=3).double()
+    model = GSLRM(replace(tiny, use_custom_plucker=plucker), seed=3).double()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():  # norms' weights too: a model with all of them 1 hides their order
@@ -88,8 +92,8 @@ def test_the_model_is_its_description(plucker: bool) -> None:
     batch = stack_views([synthetic_scene(2, 16)])
     out = model(batch.images[:, :, :3].double(), batch.c2w.double(), batch.intrinsics.double())
     learned, pixels, placed = raw_gaussians(model, batch, plucker)
-    raw = torch.cat([learned, pixels.flatten(0, 2)])
-    xyz = torch.cat([learned[:, :3], placed.flatten(0, 2)]).clamp(-1, 1)
+    raw = torch.cat([learned, pixels])
+    xyz = torch.cat([learned[:, :3], placed.clamp(-1, 1)])
     close = {"atol": 1e-9, "rtol": 1e-9}
     torch.testing.assert_close(out.gaussians.xyz[0], xyz, **close)
     torch.testing.assert_close(out.gaussians.colour[0], (0.5 + 0.28209479 * raw[:, 3:6]).clamp(min=0), **close)

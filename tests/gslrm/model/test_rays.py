@@ -66,10 +66,19 @@ def test_custom_plucker_is_colour_direction_and_nearest_point() -> None:
     torch.testing.assert_close(on_ray, torch.zeros_like(on_ray))
 
 
+def test_augmented_plucker_is_colour_moment_direction_and_nearest_point() -> None:
+    rays, images = _rays(), torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+    plain, custom = (posed_images(images, rays, use_custom_plucker=custom) for custom in (False, True))
+    for custom_too in (False, True):
+        posed = posed_images(images, rays, custom_too, use_aug_plucker=True)
+        assert torch.equal(posed[:, :9], plain)
+        assert torch.equal(posed[:, 9:], custom[:, 6:])
+
+
 def test_plain_plucker_is_colour_moment_and_direction() -> None:
     rays, images = _rays(), torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
     rgb, moment, direction = posed_images(images, rays, use_custom_plucker=False).split(3, dim=1)
-    assert torch.equal(rgb, images)
+    torch.testing.assert_close(rgb, images * 2 - 1)
     assert torch.equal(direction, rays.direction)
     o, d = rays.origin, rays.direction
     torch.testing.assert_close(moment[:, 0], o[:, 1] * d[:, 2] - o[:, 2] * d[:, 1])

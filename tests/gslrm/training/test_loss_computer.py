@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -23,10 +24,11 @@ EVERY = LossesConfig(
     pixelalign_loss_weight=0.1,
     pointsdist_loss_weight=0.1,
     background_loss_weight=0.3,
-    l2_warmup_steps=3,
-    warmup_pointsdist_loss_weight=0.7,
+    masked_l2_loss=True,
+    masked_ssim_loss=True,
     perceptual_weights_file="unused",
 )
+MASKED = LossesConfig(ssim_loss_weight=0.5, masked_l2_loss=True, masked_ssim_loss=True)
 
 
 class _MeanDifference(nn.Module):
@@ -37,7 +39,7 @@ class _MeanDifference(nn.Module):
 
 
 def _computer(config: LossesConfig = EVERY) -> LossComputer:
-    return LossComputer(config, perceptual=_MeanDifference(), lpips=_MeanDifference())
+    return LossComputer(config, l2_warmup_steps=3, perceptual=_MeanDifference(), lpips=_MeanDifference())
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def test_the_total_is_the_weighted_sum(scene: ViewBatch, made: Reconstruction) -
 
 
 def test_each_image_term_is_its_own_function(scene: ViewBatch) -> None:
-    config = LossesConfig(ssim_loss_weight=0.5, background_loss_weight=1.0)
+    config = replace(MASKED, background_loss_weight=1.0)
     rendering = _rendering(scene)
     terms = _computer(config)(rendering, scene.images).terms
     images, target, mask = rendering.flatten(0, 1), scene.images[0, :, :3], scene.images[0, :, 3:]
@@ -74,10 +76,58 @@ def test_each_image_term_is_its_own_function(scene: ViewBatch) -> None:
     assert terms["background"].item() == loss_terms.background(images, torch.ones(3), mask).item()
 
 
-def test_warm_up_silences_the_networks_and_weighs_the_points() -> None:
+def test_warm_up_silences_the_networks() -> None:
     warming, later = _computer().weights(2), _computer().weights(3)
-    assert (warming["perceptual"], warming["lpips"], warming["pointsdist"]) == (0.0, 0.0, 0.7)
+    assert (warming["perceptual"], warming["lpips"], warming["pointsdist"]) == (0.0, 0.0, 0.1)
     assert (later["perceptual"], later["lpips"], later["pointsdist"]) == (0.5, 0.25, 0.1)
+    assert not _computer().places_points(0)
+
+
+def test_points_are_placed_in_the_first_thousand_steps() -> None:
+    computer = _computer(replace(EVERY, warmup_pointsdist=True, pointsdist_loss_weight=0.02))
+    placing, later = computer.weights(999), computer.weights(1000)
+    assert computer.places_points(999)
+    assert not computer.places_points(1000)
+    assert (placing["l2"], placing["perceptual"], placing["pointsdist"]) == (0.0, 0.0, 0.1)
+    assert (later["l2"], later["perceptual"], later["pointsdist"]) == (1.0, 0.5, 0.02)
+    unmoved = ("ssim", "lpips", "pixelalign", "background")
+    assert all(placing[name] == later[name] for name in unmoved)
+
+
+def test_nothing_that_weighs_in_a_warm_up_is_a_loss_of_zero_without_a_graph(scene: ViewBatch) -> None:
+    config = LossesConfig(l2_loss_weight=0.0, perceptual_loss_weight=1.0, perceptual_weights_file="unused")
+    losses = _computer(config)(_rendering(scene), scene.images, update=0)
+    assert losses.total.item() == 0.0
+    assert not losses.total.requires_grad
+    assert not losses.terms
+
+
+@pytest.mark.parametrize(
+    ("target", "colour"), [("gray", (0.5, 0.5, 0.5)), (0.25, (0.25, 0.25, 0.25)), ([0.0, 0.5, 1.0], (0.0, 0.5, 1.0))]
+)
+def test_the_backgrounds_target_may_be_another_colour(scene: ViewBatch, target: Any, colour: tuple[float, ...]) -> None:
+    config = LossesConfig(l2_loss_weight=0.0, background_loss_weight=1.0, background_color_target=target)
+    wanted = torch.tensor(colour).view(3, 1, 1)
+    rendering = wanted.expand(1, 3, 3, 16, 16)
+    losses = _computer(config)(rendering, scene.images)
+    assert losses.total.item() == 0.0
+    assert losses.statistics["mask_iou"] == 0.0  # nothing differs from it
+    assert _computer(config)(rendering.flip(2) * 0.5, scene.images).total.item() > 0
+
+
+def test_the_threshold_of_what_counts_as_drawn_is_set(scene: ViewBatch) -> None:
+    rendering = torch.where(scene.images[:, :, 3:] > 0.5, 0.85, 1.0).expand(1, 3, 3, 16, 16)
+    for threshold, iou in ((0.1, 1.0), (0.2, 0.0)):
+        config = LossesConfig(mask_iou_threshold=threshold)
+        assert _computer(config)(rendering, scene.images).statistics["mask_iou"] == iou
+
+
+def test_float64_stays_float64(scene: ViewBatch, made: Reconstruction) -> None:
+    computer = LossComputer(replace(EVERY, perceptual_loss_weight=0.0, lpips_loss_weight=0.0))
+    double = replace(made, pixel_xyz=made.pixel_xyz.double())
+    assert computer(_rendering(scene).double(), scene.images.double(), double).total.dtype == torch.float64
+    half = _rendering(scene).half()
+    assert computer(half, scene.images, made).total.dtype == torch.float32
 
 
 def test_a_term_that_weighs_nothing_is_not_computed(scene: ViewBatch) -> None:
@@ -85,9 +135,7 @@ def test_a_term_that_weighs_nothing_is_not_computed(scene: ViewBatch) -> None:
         def forward(self, *_: Tensor) -> Tensor:
             raise AssertionError
 
-    terms = LossComputer(LossesConfig(ssim_loss_weight=0.0), perceptual=Refuses())(
-        _rendering(scene), scene.images
-    ).terms
+    terms = LossComputer(LossesConfig(), perceptual=Refuses())(_rendering(scene), scene.images).terms
     assert set(terms) == {"l2"}
 
 
@@ -114,8 +162,8 @@ def test_statistics(scene: ViewBatch) -> None:
 
 def test_renderings_are_clamped_unless_told_not_to(scene: ViewBatch) -> None:
     beyond = scene.images[:, :, :3] + 2.0
-    clamped = _computer(LossesConfig(ssim_loss_weight=0.0))(beyond, scene.images).total.item()
-    free = _computer(LossesConfig(ssim_loss_weight=0.0, clamp_rendering=False))(beyond, scene.images).total.item()
+    clamped = _computer(LossesConfig())(beyond, scene.images).total.item()
+    free = _computer(LossesConfig(clamp_rendering=False))(beyond, scene.images).total.item()
     assert clamped < 1.0
     assert free == pytest.approx(4.0, rel=1e-5)
 
@@ -125,14 +173,14 @@ def test_nan_in_the_picture_is_nan_in_the_loss_and_no_exception(scene: ViewBatch
     rendering[0, 0, :, 8, 8] = math.nan
     images = scene.images.clone()
     images[0, 0, 3, 8, 8] = 1.0
-    assert math.isnan(_computer(LossesConfig())(rendering, images).total.item())
+    assert math.isnan(_computer(MASKED)(rendering, images).total.item())
 
 
 def test_what_is_missing_is_named(scene: ViewBatch, made: Reconstruction) -> None:
     with pytest.raises(ConfigError, match="perceptual_weights_file"):
         LossComputer(LossesConfig(perceptual_loss_weight=1.0))
     with pytest.raises(ValueError, match="needs a mask"):
-        _computer(LossesConfig())(_rendering(scene), scene.images[:, :, :3])
+        _computer(MASKED)(_rendering(scene), scene.images[:, :, :3])
     with pytest.raises(ValueError, match="reconstruction"):
         _computer()(_rendering(scene), scene.images)
     with pytest.raises(ValueError, match="do not fit"):

@@ -81,25 +81,25 @@ def test_pixel_alignment_pulls_across_the_ray_only_and_rests_on_it() -> None:
     assert bool(torch.isfinite(on_ray.grad).all())
 
 
-def test_points_distance_normalises_each_sample() -> None:
+def test_points_distance_normalises_each_view() -> None:
     generator = torch.Generator().manual_seed(3)
-    xyz = torch.randn(2, 3, 3, 4, 4, dtype=torch.float64, generator=generator)
-    origin = torch.randn(2, 3, 3, 1, 1, dtype=torch.float64, generator=generator).expand(2, 3, 3, 4, 4)
+    xyz = torch.randn(5, 3, 4, 4, dtype=torch.float64, generator=generator)
+    origin = torch.randn(5, 3, 4, 4, dtype=torch.float64, generator=generator)
     total = 0.0
-    for sample in range(2):
-        distances = [
-            (xyz - origin)[sample, v, :, r, c].norm().item() for v in range(3) for r in range(4) for c in range(4)
-        ]
-        mean = sum(distances) / 48
-        std = math.sqrt(sum((d - mean) ** 2 for d in distances) / 48)
-        centre = sum(origin[sample, v, :, 0, 0].norm().item() for v in range(3)) / 3
-        total += sum((d - ((d - mean) / std * 0.5 + centre)) ** 2 for d in distances) / 48
-    assert loss_terms.points_distance(xyz, origin).item() == pytest.approx(total / 2, rel=1e-10)
+    for view in range(5):
+        pixels = [(r, c) for r in range(4) for c in range(4)]
+        distances = [(xyz - origin)[view, :, r, c].norm().item() for r, c in pixels]
+        centres = [origin[view, :, r, c].norm().item() for r, c in pixels]
+        mean = sum(distances) / 16
+        std = math.sqrt(sum((d - mean) ** 2 for d in distances) / 15)  # Bessel's
+        wanted = [(d - mean) / (std + 1e-8) * 0.5 + centre for d, centre in zip(distances, centres, strict=True)]
+        total += sum((d - w) ** 2 for d, w in zip(distances, wanted, strict=True)) / 16
+    assert loss_terms.points_distance(xyz, origin).item() == pytest.approx(total / 5, rel=1e-12)
 
 
 def test_points_at_one_distance_are_finite() -> None:
-    xyz = torch.ones(1, 1, 3, 2, 2, requires_grad=True)
-    value = loss_terms.points_distance(xyz, torch.zeros(1, 1, 3, 2, 2))
+    xyz = torch.ones(1, 3, 2, 2, requires_grad=True)
+    value = loss_terms.points_distance(xyz, torch.zeros(1, 3, 2, 2))
     value.backward()
     assert math.isfinite(value.item())
     assert bool(torch.isfinite(xyz.grad).all())

@@ -37,7 +37,7 @@ def test_point_terms_are_their_functions() -> None:
     for term, expected in (
         (single_terms.PixelAlignmentTerm, loss_terms.pixel_alignment(xyz, origin, direction)),
         (single_terms.MaskedPixelAlignmentTerm, loss_terms.pixel_alignment(xyz, origin, direction, mask)),
-        (single_terms.PointsDistanceTerm, loss_terms.points_distance(xyz.unsqueeze(1), origin.unsqueeze(1))),
+        (single_terms.PointsDistanceTerm, loss_terms.points_distance(xyz, origin)),
     ):
         assert torch.equal(term()(xyz, origin, direction, mask), expected), term.__name__
 

@@ -31,7 +31,7 @@ def _config(amp: str = "bf16", **more: Any) -> Config:
         "model.image_tokenizer.image_size": 16,
         "training.runtime.use_amp": amp != "fp32",
         "training.runtime.amp_dtype": None if amp == "fp32" else amp,
-        "training.schedule.total_steps": 60,
+        "training.schedule.max_fwdbwd_passes": 60,
         "training.schedule.warmup": 5,
     }
     return load_config("tiny", {**small, **more})
@@ -93,7 +93,7 @@ def test_only_matrices_decay_and_the_schedule_rises_and_falls() -> None:
     for group in trainer.step.optimizer.param_groups:
         assert all((p.ndim >= 2) == (group["weight_decay"] > 0) for p in group["params"])
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
-    schedule = make_schedule(optimizer, _config().training.schedule)
+    schedule = make_schedule(optimizer, warmup=5, updates=60)
     factors = [schedule.lr_lambdas[0](k) for k in range(61)]
     assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert all(a >= b for a, b in itertools.pairwise(factors[5:]))

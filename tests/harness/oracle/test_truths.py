@@ -108,12 +108,14 @@ def test_pixel_alignment_by_hand() -> None:
 
 
 def test_points_distance_by_hand() -> None:
-    # Distances 2 and √26: normalised, mean ‖origin‖ = 1.5 plus and minus 0.5.
-    far = math.sqrt(26.0)
+    # Distances 2 and √26 are normalised to 0.5/√2 below and above ‖origin‖, which is 0 and 3.
+    far, aside = math.sqrt(26.0), 0.5 / math.sqrt(2.0)
+    near_off, far_off = 2 - (0 - aside), far - (3 + aside)
     truth = _truth("points-distance", _points())
-    assert truth.value == pytest.approx(((2 - 1.0) ** 2 + (far - 2.0) ** 2) / 2, rel=1e-12)
-    assert truth.gradient[0, :, 0, 0].tolist() == pytest.approx([0.0, 0.0, 2 - 1.0])
-    assert truth.gradient[0, :, 0, 1].tolist() == pytest.approx([(far - 2) * part / far for part in (5.0, 1.0, 0.0)])
+    assert truth.value == pytest.approx((near_off**2 + far_off**2) / 2, rel=1e-7)
+    assert truth.gradient[0, :, 0, 0].tolist() == pytest.approx([0.0, 0.0, near_off], rel=1e-7)
+    expected = [far_off * part / far for part in (5.0, 1.0, 0.0)]
+    assert truth.gradient[0, :, 0, 1].tolist() == pytest.approx(expected, rel=1e-7)
 
 
 def test_each_map_of_points_is_normalised_by_itself() -> None:
@@ -192,9 +194,11 @@ def test_the_gradient_is_the_values(name: str) -> None:
     # Similar images, so that the clamped loss is not at its clamp.
     inputs = inputs.with_first(0.7 * inputs.tensors()[1] + 0.2 * inputs.tensors()[0])
     if meaning.on_points:
-        origin, direction = (torch.randn(1, 3, 16, 16, dtype=torch.float64, generator=generator) for _ in range(2))
+        # A map is one view, which has one camera: what is held fixed in the gradients then makes no difference.
+        origin = torch.randn(1, 3, 1, 1, dtype=torch.float64, generator=generator).expand(1, 3, 16, 16)
+        direction, aside = (torch.randn(1, 3, 16, 16, dtype=torch.float64, generator=generator) for _ in range(2))
         direction = direction / direction.norm(dim=1, keepdim=True)
-        inputs = PointMap(origin + torch.randn_like(origin), origin, direction, inputs.mask)
+        inputs = PointMap(origin + aside, origin, direction, inputs.mask)
     convolutions = _convolutions() if meaning.needs_convolutions else None
     way = torch.randn(1, 3, 16, 16, dtype=torch.float64, generator=generator)
     if meaning.name == "background":

@@ -194,21 +194,21 @@ def distance_through_the_target(xyz: Tensor, origin: Tensor, direction: Tensor, 
     """No mutant: the residual is a constant plus a multiple of the deviations from the mean, and moving a distance
     changes the normalised ones only orthogonally to both.
     """
-    return _distance(xyz, origin, detached=False, correction=0)
+    return _distance(xyz, origin, detached=False, correction=1)
 
 
 def distance_without_gradient(xyz: Tensor, origin: Tensor, direction: Tensor, mask: Tensor) -> Tensor:
-    return _distance(xyz.detach(), origin, detached=True, correction=0)
+    return _distance(xyz.detach(), origin, detached=True, correction=1)
 
 
-def distance_with_sample_deviation(xyz: Tensor, origin: Tensor, direction: Tensor, mask: Tensor) -> Tensor:
-    return _distance(xyz, origin, detached=True, correction=1)
+def distance_with_population_deviation(xyz: Tensor, origin: Tensor, direction: Tensor, mask: Tensor) -> Tensor:
+    return _distance(xyz, origin, detached=True, correction=0)
 
 
 def distance_normalised_over_the_batch(xyz: Tensor, origin: Tensor, direction: Tensor, mask: Tensor) -> Tensor:
     n, c, h, w = xyz.shape
     together = (part.transpose(0, 1).reshape(1, c, n * h, w) for part in (xyz, origin))
-    return _distance(*together, detached=True, correction=0)
+    return _distance(*together, detached=True, correction=1)
 
 
 def _distance(xyz: Tensor, origin: Tensor, *, detached: bool, correction: int) -> Tensor:

@@ -103,7 +103,7 @@ _CONVICTIONS = [
     ("masked-pixel-alignment", "alignment_through_the_projection", "empty-mask", "float32"),
     ("masked-pixel-alignment", "alignment_by_hard_mask", "soft-mask", "float32"),
     ("points-distance", "distance_without_gradient", "gradient-alive", "float32"),
-    ("points-distance", "distance_with_sample_deviation", "accuracy", "float32"),
+    ("points-distance", "distance_with_population_deviation", "accuracy", "float32"),
     ("points-distance", "distance_normalised_over_the_batch", "batch", "float32"),
 ]
 
