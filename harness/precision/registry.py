@@ -85,8 +85,10 @@ PRECISIONS: tuple[Precision, ...] = (
 
 @contextlib.contextmanager
 def import_guard() -> Iterator[None]:
-    """Surrounds a subject's import, whatever precision it is for: a subject may make an ``autocast("cuda")`` there, which
-    without a GPU would switch itself off for good. Where there is no emulation, nothing can be done about that.
+    """Surrounds a subject's import, whatever precision it is for.
+
+    A subject may make an ``autocast("cuda")`` there, which without a GPU would switch itself off for good. Where there
+    is no emulation, nothing can be done about that.
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(PrecisionError):

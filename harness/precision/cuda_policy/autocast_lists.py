@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -129,7 +129,7 @@ def with_apart(lists: AutocastLists, registered: frozenset[str]) -> AutocastList
         policy: (*getattr(lists, policy), *(op for op in ops if op in registered and op not in named))
         for policy, ops in APART.items()
     }
-    return replace(lists, **added)
+    return AutocastLists(**{**lists.by_policy(), **added}, source=lists.source)
 
 
 def _refuse_unknown_macros(macros: dict[str, str], text: str, source: str) -> None:

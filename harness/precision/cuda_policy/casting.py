@@ -7,9 +7,11 @@ that is the point of the emulation: a CPU tensor stands for the CUDA tensor it w
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -21,7 +23,8 @@ class CastCache:
 
     A leaf that requires grad is cast to the autocast dtype once, and later uses get the same tensor:
     changing the weight in place inside a region does not change what the region computes with. As in torch,
-    the key is the weight alone, so a nested region of another dtype meets the first region's cast.
+    the key is the weight alone, so a nested region of another dtype meets the first region's cast. Where versions of
+    torch differ, it does as the installed one (:func:`cached_weights_keep_gradients`).
     """
 
     def __init__(self) -> None:
@@ -32,7 +35,7 @@ class CastCache:
         if entry is not None and entry[0]() is weight:
             return entry[1]
         # Grad mode on, so that a weight first used under no_grad still gets its gradient from a later use.
-        with torch.enable_grad():
+        with torch.enable_grad() if cached_weights_keep_gradients() else contextlib.nullcontext():
             cast = weight.to(dtype)
         self._casts[id(weight)] = (weakref.ref(weight), cast)
         return cast
@@ -58,6 +61,20 @@ class ThreadState(threading.local):
 
 
 THREAD = ThreadState()
+
+
+@lru_cache(maxsize=1)
+def cached_weights_keep_gradients() -> bool:
+    """Whether this torch's autocast makes a cached cast with gradients even where it is first made without.
+
+    Torch 2.13 does, and keeps no cast of inference mode; in 2.6 and 2.9 a weight that was first used under ``no_grad``
+    has no gradient from then on in its region. Asked of stock CPU autocast: first ask before that is overridden.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        weight = torch.ones(1, 1, requires_grad=True)
+        with torch.no_grad():
+            torch.mm(weight, weight)
+        return torch.mm(weight, weight).requires_grad
 
 
 def is_eligible(x: Any) -> bool:
@@ -111,7 +128,7 @@ def _is_cacheable(x: Tensor) -> bool:
         and x.is_leaf
         and not x._is_view()
         and torch.is_autocast_cache_enabled()
-        and not torch.is_inference_mode_enabled()
+        and not (torch.is_inference_mode_enabled() and cached_weights_keep_gradients())
     )
 
 

@@ -18,7 +18,8 @@ def unlike_dispatcher(lists: AutocastLists) -> dict[str, str]:
     """The ops on which the lists and the dispatcher disagree, each with what is known of it."""
     registered, listed = autocast_ops("cuda"), set(lists.policy_of())
     unlike = dict.fromkeys(
-        registered - listed - {CUDNN_OP}, "the dispatcher has a CUDA autocast kernel for it, which torch's header lists not"
+        registered - listed - {CUDNN_OP},
+        "the dispatcher has a CUDA autocast kernel for it, which torch's header lists not",
     )
     for name in listed - registered:
         unlike[name] = (

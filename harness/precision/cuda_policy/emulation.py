@@ -23,7 +23,7 @@ from torch.library import Library
 from harness.errors import describe_exception
 from harness.precision.cuda_policy import entry_points
 from harness.precision.cuda_policy.autocast_lists import read_autocast_lists
-from harness.precision.cuda_policy.casting import THREAD
+from harness.precision.cuda_policy.casting import THREAD, cached_weights_keep_gradients
 from harness.precision.cuda_policy.coverage import only_cpu_casts, unlike_dispatcher
 from harness.precision.cuda_policy.errors import CudaPolicyError, EmulationUnavailableError, UnknownOpError
 from harness.precision.cuda_policy.kernels import Kernels, build_kernels
@@ -42,6 +42,7 @@ class _Installation:
         self._lock = threading.RLock()
         self._users = 0
         self._kernels: Kernels | None = None
+        self._installed_once = False
         self._library: Library | None = None
         self._entry_points = entry_points.EntryPoints()
 
@@ -56,8 +57,9 @@ class _Installation:
                 except Exception as error:
                     self._uninstall()
                     raise EmulationUnavailableError(
-                        f"torch {torch.__version__} does not let CUDA autocast be emulated ({describe_exception(error)}): "
-                        "use one of the other precisions, or a version of torch that the harness is tested with."
+                        f"torch {torch.__version__} does not let CUDA autocast be emulated "
+                        f"({describe_exception(error)}): use one of the other precisions, or a version of torch that "
+                        "the harness is tested with."
                     ) from error
                 except BaseException:
                     self._uninstall()
@@ -77,7 +79,7 @@ class _Installation:
             CudaPolicyError: nothing is.
         """
         with self._lock:
-            if self._kernels is None:
+            if not self._installed_once:
                 self.acquire()
                 self.release()
             assert self._kernels is not None
@@ -86,6 +88,7 @@ class _Installation:
     def _install(self) -> None:
         if self._kernels is None:
             lists = read_autocast_lists()
+            cached_weights_keep_gradients()
             self._kernels = build_kernels(lists, only_cpu_casts(lists), unlike_dispatcher(lists))
         self._library = Library("aten", "IMPL")
         registry: Any = self._library.m
@@ -96,6 +99,7 @@ class _Installation:
                 # What Library.impl does, without its bookkeeping, in which a second override is an error.
                 registry.impl(f"aten::{name}", "AutocastCPU", kernel, True)
         self._entry_points.replace()
+        self._installed_once = True
 
     def _uninstall(self) -> None:
         self._entry_points.restore()

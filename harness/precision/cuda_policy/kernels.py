@@ -108,8 +108,8 @@ def _guarded(op: Any, on_cuda: Kernel, stock: Kernel) -> Kernel:
 def _refusing(op: Any, stock: Kernel, name: str, reason: str) -> Kernel:
     """Where autocast is on the call is noted and refused; elsewhere the op runs as ever."""
     refusal = (
-        f"CUDA autocast casts aten::{name}, which this version doesn't know ({reason}): check this subject in the other "
-        "precisions or on a GPU, or use a version of torch whose op is known."
+        f"CUDA autocast casts aten::{name}, which this version doesn't know ({reason}): check this subject in the "
+        "other precisions or on a GPU, or use a version of torch whose op is known."
     )
 
     def refuse(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -186,9 +186,7 @@ def _widest(op: Any) -> Kernel:
 def _float32_unless_dtype(op: Any) -> Kernel:
     names = [a.name for a in op._schema.arguments]
     if "dtype" not in names:
-        raise PolicyMismatchError(
-            f"{op} is listed as taking an optional dtype, but its schema is {op._schema}"
-        )
+        raise PolicyMismatchError(f"{op} is listed as taking an optional dtype, but its schema is {op._schema}")
     position = names.index("dtype")
 
     def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

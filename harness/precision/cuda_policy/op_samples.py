@@ -1,5 +1,5 @@
-"""One small call of each op of the CUDA autocast lists, to ask the oracle and the emulation the same
-question.
+"""One small call of each op of the CUDA autocast lists and of each recurrent layer, to ask the oracle and the
+emulation the same question.
 
 Inputs are float32 in [0.1, 0.9], which is inside the domain of every listed op, on CPU, and the same on
 every machine.
@@ -85,6 +85,23 @@ def _cell(gates: int) -> tuple[Any, ...]:
     return (_t(gates * 4, 3, seed=2), _t(gates * 4, 4, seed=3), _t(gates * 4, seed=4), _t(gates * 4, seed=5))
 
 
+def _layer(gates: int, *states: Tensor) -> tuple[Any, ...]:
+    """One layer over a sequence of 5, a batch of 2, 3 features in and 4 out; an LSTM has two states."""
+    states = states or (_t(1, 2, 4, seed=1),)
+    state: Any = list(states) if len(states) > 1 else states[0]
+    return (_t(5, 2, 3), state, list(_cell(gates)), True, 1, 0.0, False, False, False)
+
+
+def _packed(gates: int, *states: Tensor) -> tuple[Any, ...]:
+    """The same over two sequences of 5 and 3, packed."""
+    _, state, weights, *_ = _layer(gates, *states)
+    return (_t(8, 3), _ids(2, 2, 2, 1, 1), state, weights, True, 1, 0.0, False, False)
+
+
+def _lstm_states() -> tuple[Tensor, Tensor]:
+    return _t(1, 2, 4, seed=1), _t(1, 2, 4, seed=6)
+
+
 def _unary() -> tuple[Any, ...]:
     return (_t(3, 4),)
 
@@ -157,6 +174,15 @@ _SAMPLES: dict[str, Callable[[], OpCall | tuple[Any, ...]]] = {
     "rnn_relu_cell": lambda: (_t(2, 3), _t(2, 4), *_cell(1)),
     "_scaled_dot_product_flash_attention": _qkv,
     "scaled_dot_product_attention": _qkv,
+    # recurrent layers
+    "lstm.input": lambda: _layer(4, *_lstm_states()),
+    "lstm.data": lambda: _packed(4, *_lstm_states()),
+    "gru.input": lambda: _layer(3),
+    "gru.data": lambda: _packed(3),
+    "rnn_tanh.input": lambda: _layer(1),
+    "rnn_tanh.data": lambda: _packed(1),
+    "rnn_relu.input": lambda: _layer(1),
+    "rnn_relu.data": lambda: _packed(1),
     # float32
     **dict.fromkeys(_UNARY, _unary),
     **dict.fromkeys(_PAIRS, _pair),

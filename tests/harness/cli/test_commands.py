@@ -95,7 +95,7 @@ def test_one_subject_named_is_the_only_one_checked(tmp_path: Path) -> None:
         (["check", "--truth", "perceptal"], 2, "did you mean 'perceptual'"),
         (["check", "--loss", "gslrm.training.loss_terms:l2", "--truth", "pixel-alignment"], 3, "is a loss of points"),
         (["check", "--loss", "a.b:c", "--property", "scale"], 2, "is one of a step, and none is checked"),
-        (["check", "--precision", "cuda-float32"], 2, "can't run on this machine: no CUDA GPU"),
+        (["check", "--precision", "cuda-float32"], 6, "can't run on this machine: no CUDA GPU"),
         (["check", "--max-examples", "0"], 2, "must be at least 1"),
         (["check", "--images", "nowhere"], 2, "no folder nowhere"),
         (["check", "--loss", "nonsense"], 2, "write package.module:name"),

@@ -31,6 +31,15 @@ def test_every_known_bad_subject_is_to_be_convicted() -> None:
     assert {word for step in bad.values() for word in step.command} >= {known.spec for known in KNOWN_BAD}
 
 
+def test_only_the_modules_with_tests_of_a_gpu_are_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).resolve().parents[3]
+    monkeypatch.chdir(root)
+    named = {word for word in _plan()["tests"].command if word.startswith("tests/")}
+    assert "tests/gslrm/rendering/test_on_cuda.py" in named
+    assert "tests/harness/precision/cuda_policy/test_gpu_comparison.py" in named
+    assert len(named) < 10
+
+
 def test_nothing_is_written_elsewhere() -> None:
     for step in _plan().values():
         options = ("--json", "--into", "--cases-dir")

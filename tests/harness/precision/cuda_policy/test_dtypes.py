@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from harness.precision.cuda_policy.autocast_lists import read_autocast_lists
-from harness.precision.cuda_policy.cross_check import cross_check, policy_dtype, with_inputs_in
 from harness.precision.cuda_policy.coverage import only_cpu_casts, unemulated_ops
+from harness.precision.cuda_policy.cross_check import cross_check, policy_dtype, with_inputs_in
 from harness.precision.cuda_policy.dtype_oracle import casts_made, expected_casts, expected_dtype
 from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
 from harness.precision.cuda_policy.errors import OracleUnavailableError, PolicyMismatchError
@@ -232,7 +232,7 @@ def test_header_dispatcher_and_oracle_agree() -> None:
 @pytest.mark.skipif(not torch.__version__.startswith("2.13.0+cpu"), reason="the counts are those of torch 2.13, CPU")
 @pytest.mark.filterwarnings("ignore")
 def test_nothing_is_left_out_of_the_comparison() -> None:
-    assert UNEMULATED == set()
+    assert set() == UNEMULATED
     done = cross_check(LISTS)
     assert (done.ops, len(done.casts_alone)) == (119, 5)
 
