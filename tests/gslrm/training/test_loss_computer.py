@@ -123,11 +123,12 @@ def test_the_threshold_of_what_counts_as_drawn_is_set(scene: ViewBatch) -> None:
 
 
 def test_float64_stays_float64(scene: ViewBatch, made: Reconstruction) -> None:
-    computer = LossComputer(replace(EVERY, perceptual_loss_weight=0.0, lpips_loss_weight=0.0))
-    double = replace(made, pixel_xyz=made.pixel_xyz.double())
-    assert computer(_rendering(scene).double(), scene.images.double(), double).total.dtype == torch.float64
-    half = _rendering(scene).half()
-    assert computer(half, scene.images, made).total.dtype == torch.float32
+    images, points = LossComputer(MASKED), LossComputer(LossesConfig(l2_loss_weight=0.0, pointsdist_loss_weight=1.0))
+    rendering, double = _rendering(scene), replace(made, pixel_xyz=made.pixel_xyz.double())
+    assert images(rendering.double(), scene.images).total.dtype == torch.float64
+    assert points(rendering, scene.images, double).total.dtype == torch.float64
+    assert images(rendering.half(), scene.images).total.dtype == torch.float32
+    assert points(rendering.half(), scene.images, made).total.dtype == torch.float32
 
 
 def test_a_term_that_weighs_nothing_is_not_computed(scene: ViewBatch) -> None:
