@@ -38,7 +38,9 @@ def test_directions_are_unit_and_origins_the_cameras(cameras: tuple[torch.Tensor
 def test_batches_are_computed_alike(cameras: tuple[torch.Tensor, torch.Tensor]) -> None:
     c2w, intrinsics = cameras
     batched = camera_rays(c2w.expand(2, 3, 4, 4), intrinsics.expand(2, 3, 4), 4, 4)
-    assert torch.equal(batched.direction[1], camera_rays(c2w, intrinsics, 4, 4).direction)
+    torch.testing.assert_close(
+        batched.direction[1], camera_rays(c2w, intrinsics, 4, 4).direction, rtol=1e-13, atol=1e-13
+    )
 
 
 def test_autocast_leaves_rays_alone(cameras: tuple[torch.Tensor, torch.Tensor]) -> None:

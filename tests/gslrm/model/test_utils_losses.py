@@ -92,8 +92,10 @@ def test_equal_images_and_empty_masks_cost_nothing(variant: str) -> None:
     side = 161 if variant == "ms_ssim" else 16
     x, y = _pair(1, 3, side, side)
     loss = MaskedSsimLoss(variant=variant)  # type: ignore[arg-type]
-    assert loss(x, x.clone(), _disc(1, side, side)).item() == 0.0
-    assert loss(x, y, torch.zeros(1, 1, side, side)).item() == 0.0
+    # The powers in MS-SSIM of 1 may leave it by a last bit; all others are exact.
+    nothing = pytest.approx(0.0, abs=1e-13) if variant == "ms_ssim" else 0.0
+    assert loss(x, x.clone(), _disc(1, side, side)).item() == nothing
+    assert loss(x, y, torch.zeros(1, 1, side, side)).item() == nothing
 
 
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (7, 7), (15, 0)])
