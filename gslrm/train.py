@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gslrm.files import one_line
+
 if TYPE_CHECKING:
     from gslrm.config import Config
     from gslrm.data.views import ViewBatch
@@ -23,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _train(options)
     except (ValueError, OSError) as error:
-        print(f"train: {error}", file=sys.stderr)
+        print(f"train: {one_line(str(error), 2000)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("train: interrupted", file=sys.stderr)

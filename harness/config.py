@@ -100,7 +100,7 @@ def load_settings(
 def _from_pyproject(directory: Path, known: set[str]) -> tuple[dict[str, Any], str]:
     for folder in (directory, *directory.parents):
         path = folder / "pyproject.toml"
-        if path.exists():
+        if os.path.lexists(path):
             break
     else:
         return {}, ""

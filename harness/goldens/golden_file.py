@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,7 +107,7 @@ def read_golden(path: Path) -> GoldenFile:
 def _read_arrays(path: Path, checksum: Any) -> dict[str, Tensor]:
     if checksum is None:
         return {}
-    if not path.exists():
+    if not os.path.lexists(path):
         raise UsageError(f"{path} is missing: restore it, or record the golden anew.")
     data = read_bytes(path, LARGEST_ARRAYS)
     if hashlib.sha256(data).hexdigest() != checksum:

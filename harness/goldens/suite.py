@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import fnmatch
 import importlib.util
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from harness.cases.descriptors import LossCase, StepCase
 from harness.cases.scenes import MOST_VIEWS, SceneCase
 from harness.cases.serialization import descriptor_from_json
 from harness.errors import UsageError
-from harness.files import read_toml, refuse_hostile, shown
+from harness.files import one_line, read_toml, refuse_hostile, shown
 from harness.goldens.terms import Tolerance
 from harness.oracle.meanings import MEANINGS
 from harness.precision import PRECISIONS
@@ -99,8 +100,8 @@ def read_suite(folder: Path) -> tuple[GoldenSpec, ...]:
         UsageError: the file is missing or malformed, naming the place.
     """
     path = folder / "suite.toml"
-    if not path.exists():
-        raise UsageError(f"there is no {path}: name the goldens' folder with --golden-dir.")
+    if not os.path.lexists(path):
+        raise UsageError(f"there is no {one_line(str(path))}: name the goldens' folder with --golden-dir.")
     document = read_toml(path)
     try:
         refuse_hostile(document)
