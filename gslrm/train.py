@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gslrm.files import one_line
+
 if TYPE_CHECKING:
     from gslrm.config import Config
     from gslrm.training.trainer import PassResult, Trainer
@@ -23,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _train(options)
     except (ValueError, OSError) as error:
-        print(f"train: {error}", file=sys.stderr)
+        print(f"train: {one_line(str(error), 2000)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("train: interrupted", file=sys.stderr)

@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from harness.files import read_toml, refuse_hostile, shown
 
 DEFAULT_TRUTH = "masked-ssim"
 """What a loss is held to where nothing else is named."""
@@ -105,7 +100,7 @@ def load_settings(
 def settings_file(directory: Path) -> Path | None:
     """The nearest ``pyproject.toml``, in the folder or above it; ``None`` for none."""
     candidates = (folder / "pyproject.toml" for folder in (directory, *directory.parents))
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if os.path.lexists(path)), None)
 
 
 def environment_variables(names: Iterable[str], prefix: str) -> dict[str, str]:
@@ -124,30 +119,41 @@ def _from_pyproject(directory: Path, known: set[str]) -> tuple[dict[str, Any], s
     path = settings_file(directory)
     if path is None:
         return {}, ""
+    tool = read_toml(path).get("tool", {})
+    table = tool.get("harness", {}) if isinstance(tool, dict) else {}
+    if not isinstance(table, dict):
+        raise UsageError(f"tool.harness in {path} must be a table, not {shown(table)}.")
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("harness", {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}.") from error
-    values = {key.replace("-", "_"): value for key, value in table.items()}
-    for key in values:
-        if key not in known:
+        refuse_hostile(table)
+    except ValueError as error:
+        raise UsageError(f"[tool.harness] in {path}: {error}.") from None
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in known:
             raise UsageError(
-                f"[tool.harness] in {path} has the unknown key {key!r}; known are {', '.join(sorted(known))}."
+                f"[tool.harness] in {path} has the unknown key {shown(key)}; known are {', '.join(sorted(known))}."
             )
+        if name in values:
+            raise UsageError(f"[tool.harness] in {path} has {shown(key)} twice, with a dash and with an underscore.")
+        values[name] = value
     return values, str(path)
 
 
 _BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _MINIMUM = {"max_examples": 1, "seed": 0, "max_time": 0, "workers": 0}
+_MAXIMUM = {"max_examples": 10**9, "seed": 2**63 - 1, "workers": 1024}
 
 
 def _convert(name: str, value: Any, where: str) -> Any:
     try:
         converted = _converted(name, value)
-    except (TypeError, ValueError):
-        raise UsageError(f"{where} is {value!r}, which is not a valid {name.replace('_', ' ')}.") from None
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(f"{where} is {shown(value)}, which is not a valid {name.replace('_', ' ')}.") from None
     if name in _MINIMUM and not converted >= _MINIMUM[name]:
-        raise UsageError(f"{where} is {value!r}, but must be at least {_MINIMUM[name]}.")
+        raise UsageError(f"{where} is {shown(value)}, but must be at least {_MINIMUM[name]}.")
+    if name in _MAXIMUM and converted > _MAXIMUM[name]:
+        raise UsageError(f"{where} is {shown(value)}, but must be at most {_MAXIMUM[name]}.")
     return converted
 
 
@@ -168,7 +174,9 @@ def _converted(name: str, value: Any) -> Any:
         return _BOOLEANS[str(value).lower()]
     if name in ("precisions", "properties"):
         items = value.split(",") if isinstance(value, str) else list(value)
-        return tuple(item.strip() for item in items if str(item).strip())
+        if not all(isinstance(item, str) for item in items):
+            raise TypeError
+        return tuple(item.strip() for item in items if item.strip())
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError
     return str(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -14,10 +15,19 @@ import yaml
 
 from gslrm.config.sections import ConfigError, build, unheeded
 from gslrm.config.whole import Config
+from gslrm.files import one_line, read_text
 
 _LOG = logging.getLogger(__name__)
 PRESETS = ("tiny", "facelift")
 """`tiny` trains on a CPU in seconds; `facelift` has the public sizes."""
+LARGEST_FILE = 2**18
+"""Bytes of a YAML file, of which a megabyte takes its parser ten seconds."""
+DEEPEST, MOST_NODES, LONGEST_VALUE = 32, 100_000, 1000
+"""Of a YAML file: sections in each other; values, with aliases written out; characters of a value."""
+MOST_WEIGHTS, MOST_LAYERS = 2**33, 1024
+"""Of a model: 34 GB in float32."""
+LARGEST_SIDE = 4096
+"""Of the model's pictures, px."""
 
 
 def load_config(
@@ -47,6 +57,7 @@ def load_config(
         for key, value in _pairs(overrides):
             _put(raw, key, value)
         config = build(Config, raw, ignored=ignored)
+        _refuse_too_large(config)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
     if ignored:
@@ -62,24 +73,70 @@ def config_to_yaml(config: Config) -> str:
 
 
 def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file, nor a preset ({', '.join(PRESETS)})") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8 text") from None
+    if not os.path.lexists(path):
+        raise ConfigError(f"{one_line(str(path))}: no such file, nor a preset ({', '.join(PRESETS)})")
+    return read_text(path, ConfigError, LARGEST_FILE)
+
+
+def _refuse_too_large(config: Config) -> None:
+    """Raise ConfigError for a model, or pictures, that no machine holds: before anything of it is built."""
+    transformer, tokens = config.model.transformer, config.model.image_tokenizer
+    # Attention and MLP of a block, and what a patch becomes and is made of.
+    block = 12 * transformer.d**2
+    ends = transformer.d * tokens.patch_size**2 * (tokens.in_channels + 14)
+    if transformer.n_layer * block + ends > MOST_WEIGHTS or transformer.n_layer > MOST_LAYERS:
+        raise ConfigError(
+            f"model.transformer.d is {transformer.d} and n_layer is {transformer.n_layer}: with patches of "
+            f"{tokens.patch_size} px that is over {MOST_WEIGHTS} weights or {MOST_LAYERS} blocks"
+        )
+    if tokens.image_size > LARGEST_SIDE:
+        raise ConfigError(
+            f"model.image_tokenizer.image_size is {tokens.image_size}, expected at most {LARGEST_SIDE} px"
+        )
 
 
 def _parse(text: str, where: str) -> Any:
+    loader = yaml.SafeLoader(text)
     try:
-        _refuse_twice(yaml.compose(text, Loader=yaml.SafeLoader))
-        parsed = yaml.safe_load(text)
-        return {} if parsed is None else parsed
-    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
-        said = " ".join(str(error).split())
-        raise ConfigError(f"{where}: not YAML: {said}") from None
+        root = loader.get_single_node()
+        if root is None:
+            return {}
+        _refuse_hostile(root)
+        return loader.construct_document(root)
+    # What YAML's constructors raise for tagged text that is none of their kind (`!!int ""`, `!!bool 3`) is anything.
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        raise ConfigError(f"{one_line(where)}: not YAML: {one_line(str(error))}") from None
+    finally:
+        loader.dispose()
+
+
+def _refuse_hostile(root: yaml.Node) -> None:
+    """Raise MarkedYAMLError for what a few lines may blow up to, and for keys given twice."""
+    _refuse_twice(root)
+    _count_nodes(root, {}, 1)
+
+
+def _count_nodes(node: yaml.Node, counted: dict[int, int], depth: int) -> int:
+    """How many nodes there are when every alias is written out."""
+    if depth > DEEPEST:
+        raise yaml.MarkedYAMLError(problem=f"nested more than {DEEPEST} deep", problem_mark=node.start_mark)
+    if isinstance(node, yaml.ScalarNode):
+        if len(node.value) > LONGEST_VALUE:
+            raise yaml.MarkedYAMLError(
+                problem=f"a value of over {LONGEST_VALUE} characters", problem_mark=node.start_mark
+            )
+        if node.tag == "tag:yaml.org,2002:int" and len(node.value) > 25:
+            raise yaml.MarkedYAMLError(problem="a whole number beyond 64 bits", problem_mark=node.start_mark)
+        return 1
+    if id(node) not in counted:
+        # An alias that leads back to what holds it goes on until it is too deep.
+        inner = [x for pair in node.value for x in (pair if isinstance(pair, tuple) else (pair,))]
+        counted[id(node)] = 1 + sum(_count_nodes(x, counted, depth + 1) for x in inner)
+    if counted[id(node)] > MOST_NODES:
+        raise yaml.MarkedYAMLError(
+            problem=f"over {MOST_NODES} values when its aliases are written out", problem_mark=node.start_mark
+        )
+    return counted[id(node)]
 
 
 def _refuse_twice(root: yaml.Node | None) -> None:

@@ -1,13 +1,15 @@
 """`opencv_cameras.json`: the cameras of a scene, and the files that hold their pictures.
 
 The file is `{"id": name, "frames": [frame, ...]}`, where a frame has w, h, fx, fy, cx, cy in pixels, w2c (the
-world-to-camera matrix, 4 rows of 4) and file_path (relative to the file's folder). Other keys are left alone.
+world-to-camera matrix, 4 rows of 4) and file_path (relative to the file's folder, and in it). Other keys are left
+alone.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +19,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from gslrm.data.views import SceneError
+from gslrm.files import one_line, read_text
 
 CAMERA_FILE = "opencv_cameras.json"
+LARGEST_CAMERA_FILE = 2**22
+"""Bytes: some thousands of cameras."""
 RIGID_TOLERANCE = 1e-3
 """How far R Rᵀ may be from the identity: more than float32 rounding, less than any real scaling or shear."""
 
@@ -49,23 +54,22 @@ def read_cameras(folder: Path) -> tuple[str, tuple[Frame, ...]]:
     path = folder / CAMERA_FILE
     if not folder.is_dir():
         raise SceneError(f"{folder}: no such scene folder")
+    if not path.exists():
+        raise SceneError(f"{path}: no such file; a scene folder holds one")
+    text = read_text(path, SceneError, LARGEST_CAMERA_FILE)
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise SceneError(f"{path}: no such file; a scene folder holds one") from None
-    except OSError as error:
-        raise SceneError(f"{path}: cannot be read: {error.strerror}") from None
+        document = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise SceneError(f"{path}: not a JSON file: {error}") from None
+        raise SceneError(f"{path}: not a JSON file: {one_line(str(error))}") from None
     if not isinstance(document, dict):
         raise SceneError(f"{path}: expected an object with keys id and frames, found {_kind(document)}")
     frames = _value(document, "frames", str(path))
     if not isinstance(frames, list) or not frames:
         raise SceneError(f"{path}: frames must be a list of at least one frame, found {_kind(frames)}")
     name = document.get("id", folder.name)
-    if not isinstance(name, str | int):
+    if not isinstance(name, str | int) or isinstance(name, bool):
         raise SceneError(f"{path}: id must be text, found {_kind(name)}")
-    return str(name), tuple(_frame(frame, f"{path}: frame {i}") for i, frame in enumerate(frames))
+    return one_line(str(name)), tuple(_frame(frame, f"{path}: frame {i}") for i, frame in enumerate(frames))
 
 
 def write_cameras(folder: Path, name: str, frames: Sequence[Frame]) -> None:
@@ -102,9 +106,27 @@ def _frame(raw: Any, where: str) -> Frame:
         if value <= 0:
             raise SceneError(f"{where}: {key} is {value:g} px, expected a focal length above 0")
     file_path = _value(raw, "file_path", where)
-    if not isinstance(file_path, str) or not file_path or "\0" in file_path:
+    if not isinstance(file_path, str) or not file_path:
         raise SceneError(f"{where}: file_path must be a file's name, found {_kind(file_path)}")
+    if not file_path.isprintable() or len(file_path) > 1000:
+        raise SceneError(f"{where}: file_path is {one_line(repr(file_path), 80)}, which is no file's name")
+    if _leads_out(file_path):
+        raise SceneError(f"{where}: file_path is {one_line(file_path, 80)}, which lies outside the scene's folder")
     return Frame(int(width), fx, fy, cx, cy, _rigid(_value(raw, "w2c", where), where), file_path)
+
+
+def _leads_out(file_path: str) -> bool:
+    """Whether a name leads out of the folder that it is relative to, on this system or another."""
+    parts = file_path.replace("\\", "/").split("/")
+    return ".." in parts or not parts[0] or parts[0].endswith(":")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = dict(pairs)
+    if len(keys) < len(pairs):
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"the key {name!r} is given twice")
+    return keys
 
 
 def _rigid(raw: Any, where: str) -> Float64[np.ndarray, "4 4"]:

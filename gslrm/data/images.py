@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +13,19 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from gslrm.data.views import SceneError
+from gslrm.files import is_file, one_line
 
+LARGEST_SIDE = 4096
+"""Of a picture, px; looked at before it is decoded."""
+LARGEST_FILE = 2**28
+"""Bytes of a picture's file."""
 COLOURS = {"white": (1.0, 1.0, 1.0), "gray": (0.5, 0.5, 0.5), "black": (0.0, 0.0, 0.0)}
 _UNREADABLE = (
     OSError,
     SyntaxError,
     ValueError,
     EOFError,
+    IndexError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
@@ -41,13 +48,26 @@ def read_png(path: Path, size: int | None = None) -> UInt8[np.ndarray, "c h w"]:
     """RGB or RGBA of a square PNG of 8 bits a channel; `size` is the side that it must have.
 
     Greyscale and palette pictures are widened to RGB, or RGBA when they have transparency. Raises SceneError
-    for a file that is missing, no PNG, truncated, not square, or of another size.
+    for a file that is missing, no PNG, truncated, not square, of more than 8 bits a channel, of another size, or
+    larger than `LARGEST_SIDE`.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise SceneError(f"{path}: no such image")
+    if path.stat().st_size > LARGEST_FILE:
+        raise SceneError(f"{path}: has {path.stat().st_size} bytes, at most {LARGEST_FILE} are read")
+    # Pillow warns of large pictures, which are refused here.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pixels = _decoded(path, size)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _decoded(path: Path, size: int | None) -> UInt8[np.ndarray, "h w c"]:
     try:
         with Image.open(path, formats=("PNG",)) as picture:
             width, height = picture.size
+            if max(width, height) > LARGEST_SIDE:
+                raise SceneError(f"{path}: the image is {width} × {height} px, at most {LARGEST_SIDE} a side are read")
             if width != height:
                 raise SceneError(f"{path}: the image is {width} × {height} px, expected a square one")
             if size is not None and width != size:
@@ -55,12 +75,11 @@ def read_png(path: Path, size: int | None = None) -> UInt8[np.ndarray, "c h w"]:
             if picture.mode.startswith(("I", "F")):
                 raise SceneError(f"{path}: the image has more than 8 bits a channel (mode {picture.mode})")
             transparent = "A" in picture.mode or "transparency" in picture.info
-            pixels = np.asarray(picture.convert("RGBA" if transparent else "RGB"))
+            return np.asarray(picture.convert("RGBA" if transparent else "RGB"))
     except SceneError:
         raise
     except _UNREADABLE as error:
-        raise SceneError(f"{path}: not a whole PNG image: {error}") from None
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        raise SceneError(f"{path}: not a whole PNG image: {one_line(str(error))}") from None
 
 
 def composite(rgba: UInt8[np.ndarray, "4 h w"], background: tuple[float, float, float]) -> Float32[np.ndarray, "4 h w"]:

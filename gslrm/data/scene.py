@@ -12,6 +12,9 @@ from gslrm.data.cameras import Frame, read_cameras
 from gslrm.data.images import background_rgb, masked_image, read_png, resize
 from gslrm.data.views import PosedViews, SceneError
 
+MOST_ELEMENTS = 2**29
+"""Numbers in a scene's pictures and masks, held as float32: 500 views of 512 px, 2 GB."""
+
 
 def load_scene(
     folder: Path | str,
@@ -41,6 +44,10 @@ def load_scene(
     if not chosen:
         raise ValueError("no views were chosen")
     size = image_size if image_size is not None else chosen[0].size
+    if len(chosen) * 4 * size**2 > MOST_ELEMENTS:
+        raise SceneError(
+            f"{folder}: {len(chosen)} views of {size} × {size} px are too large to hold: use fewer or smaller"
+        )
     images = []
     for frame in chosen:
         if image_size is None and frame.size != size:

@@ -14,9 +14,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from gslrm.files import is_file, one_line
+from gslrm.model.archive import check_archive
+
 WRAPPERS = ("module.", "_orig_mod.")
 """What DistributedDataParallel and torch.compile put in front of every name."""
 _SHOWN = 8  # names of each kind in a message
+_LONGEST_HEADER = 2**25  # bytes of JSON in a safetensors file: some 100 000 tensors
 _KEYS = ("model", "optimizer", "lr_scheduler", "fwdbwd_pass_step", "param_update_step")
 _PLAIN = (Tensor, str, bytes, int, float, bool, type(None), torch.dtype, torch.Size, torch.device)
 _MAPPINGS = (dict, OrderedDict, Counter)
@@ -45,26 +49,27 @@ class Checkpoint:
 def read_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
     """A checkpoint file, a file of bare weights, or a safetensors file; its tensors on `device`.
 
-    Files are read with `weights_only`: none of their code is run. Names lose the prefix of a wrapper. Raises
-    CheckpointError for files that are missing, damaged, of other things, or with code in them.
+    Files are read with `weights_only`: none of their code is run. They are looked through first, checksums and all
+    (`gslrm.model.archive`). Names lose the prefix of a wrapper. Raises CheckpointError for files that are missing,
+    damaged, of other things, or with code in them.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError(f"{path}: no such checkpoint file")
     raw = _read(path, device)
     if not isinstance(raw, Mapping):
         raise CheckpointError(f"{path}: holds a {type(raw).__name__}, expected a checkpoint's entries by name")
     if "model" not in raw:
         if not raw or not all(isinstance(value, Tensor) for value in raw.values()):
-            held = ", ".join(map(str, list(raw)[:_SHOWN])) or "nothing"
+            held = _listed(list(raw)) or "nothing"
             raise CheckpointError(f"{path}: has no entry 'model', only {held}")
         return Checkpoint(_bare_names(raw, path))
     steps = {}
     for key in _KEYS[3:]:
         value = raw.get(key, 0)
         value = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise CheckpointError(f"{path}: {key} is {value!r}, expected a count")
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+            raise CheckpointError(f"{path}: {key} is {one_line(repr(value), 40)}, expected a count")
         steps[key] = value
     for key in _KEYS[1:3]:
         if not isinstance(raw.get(key), Mapping | None):
@@ -93,9 +98,14 @@ def newest_checkpoint(path: Path | str) -> Path:
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str | Path = "the weights") -> None:
-    """Copy weights into a model, all or none of them.
+    """Copy weights into a model, all or none of them. Raises CheckpointError as `check_weights`."""
+    check_weights(model, weights, source)
+    model.load_state_dict(dict(weights))
 
-    Raises CheckpointError listing what is missing, what is unexpected and what has another shape.
+
+def check_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str | Path = "the weights") -> None:
+    """Raise CheckpointError for weights that don't fit the model: a name missing or unexpected, another shape, or no
+    finite numbers of floating point.
     """
     own = model.state_dict()
     missing = [name for name in own if name not in weights]
@@ -105,11 +115,15 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str | 
         for name in own
         if name in weights and weights[name].shape != own[name].shape
     ]
-    kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
+    kinds = (
+        ("missing", missing),
+        ("unexpected", unexpected),
+        ("of another shape", reshaped),
+        ("not finite numbers", [name for name in own if name in weights and not _is_finite(weights[name])]),
+    )
     if any(names for _, names in kinds):
-        listed = "".join(f"\n  {len(names)} {kind}: {_listed(names)}" for kind, names in kinds if names)
-        raise CheckpointError(f"{source}: does not fit the model:{listed}")
-    model.load_state_dict(dict(weights))
+        listed = "; ".join(f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds if names)
+        raise CheckpointError(f"{source}: does not fit the model: {listed}")
 
 
 def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
@@ -145,9 +159,13 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
 def _read(path: Path, device: torch.device | str) -> Any:
     try:
         if path.suffix == ".safetensors":
+            with path.open("rb") as file:
+                if int.from_bytes(file.read(8), "little") > _LONGEST_HEADER:
+                    raise ValueError("its header is too long")
             return load_file(path, device=str(device))
+        check_archive(path)
         return torch.load(path, map_location=device, weights_only=True)
-    except (MemoryError, torch.OutOfMemoryError):
+    except torch.OutOfMemoryError:
         raise
     except Exception as error:  # a damaged pickle stumbles in any way
         reason = _first_sentence(error)
@@ -163,7 +181,9 @@ def _bare_names(weights: Any, path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: model holds no weights by name")
     for name, value in weights.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise CheckpointError(f"{path}: model entry {name!r} is a {type(value).__name__}, no tensor")
+            raise CheckpointError(
+                f"{path}: model entry {one_line(repr(name), 80)} is a {type(value).__name__}, no tensor"
+            )
     bare = dict(weights)
     while prefix := next((p for p in WRAPPERS if all(name.startswith(p) for name in bare)), None):
         bare = {name.removeprefix(prefix): value for name, value in bare.items()}
@@ -188,13 +208,18 @@ def _last_number(name: str) -> int:
     return int(numbers[-1]) if numbers else -1
 
 
-def _listed(names: list[str]) -> str:
+def _is_finite(tensor: Tensor) -> bool:
+    floats = tensor.layout == torch.strided and tensor.dtype.is_floating_point and not tensor.is_meta
+    return floats and bool(torch.isfinite(tensor).all())
+
+
+def _listed(names: list[Any]) -> str:
     rest = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(one_line(str(name), 100) for name in names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _first_sentence(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
+    return one_line(str(error).strip().split("\n")[0].split(". ")[0]) or type(error).__name__
 
 
 def _sync_folder(folder: Path) -> None:

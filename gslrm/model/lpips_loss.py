@@ -8,13 +8,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gslrm.files import one_line
+
+
+class LpipsError(ValueError):
+    """LPIPS cannot be had here; the message says why."""
+
 
 class LpipsLoss(nn.Module):
     """Mean LPIPS-VGG distance of pictures in [0, 1].
 
     The `lpips` package holds its own linear weights; it needs torchvision, which fetches VGG16's weights into
     its cache the first time, unless they are there. This project fetches nothing of itself, so put them there
-    beforehand where there is no network. Raises RuntimeError when the package, or torchvision, is absent.
+    beforehand where there is no network. Raises LpipsError when the package, or torchvision, is absent, or their
+    weights cannot be read.
     """
 
     def __init__(self) -> None:
@@ -22,11 +29,20 @@ class LpipsLoss(nn.Module):
         try:
             lpips = importlib.import_module("lpips")
         except ImportError as error:
-            raise RuntimeError(
+            raise LpipsError(
                 f"the LPIPS term needs the lpips package, which cannot be imported ({error}): "
                 "`pip install lpips`, or set its weight to 0"
             ) from error
-        self.network: nn.Module = lpips.LPIPS(net="vgg", verbose=False).requires_grad_(False).eval()
+        try:
+            network: nn.Module = lpips.LPIPS(net="vgg", verbose=False)
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged file of theirs, or one that could not be fetched
+            raise LpipsError(
+                f"the LPIPS term: the weights of lpips or torchvision cannot be read ({one_line(str(error))}): put "
+                "them into torch's cache anew, or set its weight to 0"
+            ) from error
+        self.network = network.requires_grad_(False).eval()
 
     def forward(self, rendering: Float[Tensor, "n 3 h w"], target: Float[Tensor, "n 3 h w"]) -> Float[Tensor, ""]:
         """The mean over n pictures; 0 for equal ones. In float32 whatever autocast says.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,6 +17,8 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+
+from gslrm.files import is_file, one_line
 
 CHANNELS = (3, 64, 64, 128, 128, 256, 256, 256, 256, 512, 512, 512, 512, 512, 512)
 """Channels of the picture and after each of VGG19's first 14 convolutions; the last two are not needed."""
@@ -24,6 +29,10 @@ NAMES = (
 """The convolutions' names in the public .mat file, and in a safetensors file of ours."""
 TORCHVISION = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30)
 """Their places in `torchvision.models.vgg19().features`."""
+LARGEST_FILE = 2**30
+"""Bytes of a file, and of what is compressed in it: the whole network has 575 million."""
+_LONGEST_HEADER = 2**20
+_COMPRESSED = 15  # MATLAB's miCOMPRESSED
 
 
 @dataclass(frozen=True)
@@ -74,21 +83,26 @@ def read_weights(path: str | Path) -> VggWeights:
     missing, or has a layer of another shape; both name the file.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise FileNotFoundError(f"{path}: no such file; VGG19's weights are never fetched, name a file")
     readers = {".mat": _from_mat, ".safetensors": _from_safetensors}
     if path.suffix not in readers:
         raise ValueError(f"{path}: VGG19's weights are read from a .mat or .safetensors file, not {path.suffix!r}")
+    if path.stat().st_size > LARGEST_FILE:
+        raise ValueError(f"{path}: has {path.stat().st_size} bytes, which VGG19's weights don't need")
     try:
         return readers[path.suffix](path)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {one_line(str(error))}") from error
 
 
 def _from_safetensors(path: Path) -> VggWeights:
     try:
+        with path.open("rb") as file:
+            if int.from_bytes(file.read(8), "little") > _LONGEST_HEADER:
+                raise ValueError("not a safetensors file (its header is too long)")
         tensors = load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, OSError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"not a safetensors file ({error})") from error
     torchvision = any(name.startswith("features.") for name in tensors)
     layers = [f"features.{i}" for i in TORCHVISION] if torchvision else list(NAMES)
@@ -100,33 +114,66 @@ def _pick(tensors: Mapping[str, Tensor], layers: list[str], kind: str) -> tuple[
     if missing:
         there = ", ".join(sorted(tensors)[:4]) or "nothing"
         raise ValueError(f"{', '.join(missing[:4])} missing ({len(missing)} in all); the file holds {there}, …")
-    return tuple(tensors[f"{layer}.{kind}"].float() for layer in layers)
+    found = {f"{layer}.{kind}": tensors[f"{layer}.{kind}"] for layer in layers}
+    for name, tensor in found.items():
+        if not tensor.dtype.is_floating_point:
+            raise ValueError(f"{name} is of {tensor.dtype}, expected floating point")
+    return tuple(tensor.float() for tensor in found.values())
 
 
 def _from_mat(path: Path) -> VggWeights:
     try:
-        from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
+        from scipy.io import loadmat, whosmat
     except ImportError as error:
         raise ValueError("reading a .mat file needs scipy: pip install scipy") from error
+    _refuse_bomb(path)
     try:
-        content = loadmat(str(path))
-    except (MatReadError, OSError, TypeError, ValueError, NotImplementedError) as error:
-        raise ValueError(f"not a MATLAB file that scipy can read ({error})") from error
+        content = loadmat(str(path), variable_names=["layers"])
+        names = [] if "layers" in content else sorted(name for name, _, _ in whosmat(str(path)))
+    # A damaged file stumbles in any way, a MemoryError for sizes that it only claims among them.
+    except Exception as error:
+        raise ValueError(f"not a MATLAB file that scipy can read ({one_line(str(error), 200)})") from error
     if "layers" not in content:
-        raise ValueError(f"no 'layers' in it; it holds {sorted(k for k in content if not k.startswith('__'))}")
-    found = dict(_mat_layer(cell) for cell in content["layers"].flat)
+        raise ValueError(f"no 'layers' in it; it holds {names[:8]}")
+    try:
+        found = dict(_mat_layer(cell) for cell in content["layers"].flat)
+    except (AttributeError, IndexError, TypeError) as error:
+        raise ValueError("'layers' is not a list of MatConvNet layers") from error
     missing = [name for name in NAMES if found.get(name) is None]
     if missing:
         raise ValueError(f"no weights for {', '.join(missing)}")
     kernels, biases = [], []
     for name in NAMES:
         kernel, bias = found[name] or (np.zeros(0), np.zeros(0))
+        for array in (kernel, bias):
+            if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+                raise ValueError(f"kernel or bias of {name} is no array of floating point")
         if kernel.ndim != 4:
             raise ValueError(f"kernel of {name} has shape {kernel.shape}, expected (3, 3, in, out)")
         kernels.append(_tensor(kernel.transpose(3, 2, 0, 1)))
         biases.append(_tensor(bias.reshape(-1)))
     return VggWeights(tuple(kernels), tuple(biases))
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Raise ValueError for compressed data that is longer than any VGG19's: a file of kilobytes may hold gigabytes."""
+    inflated = 0
+    with path.open("rb") as file:
+        order: Literal["big", "little"] = "big" if file.read(128)[126:] == b"MI" else "little"
+        while len(tag := file.read(8)) == 8:
+            kind, left = int.from_bytes(tag[:4], order), int.from_bytes(tag[4:], order)
+            decompressor = zlib.decompressobj()
+            while kind == _COMPRESSED and left > 0 and not decompressor.eof and (piece := file.read(min(left, 2**16))):
+                left -= len(piece)
+                while piece and not decompressor.eof:
+                    try:
+                        inflated += len(decompressor.decompress(piece, 2**20))
+                    except zlib.error as error:
+                        raise ValueError(f"not a MATLAB file that scipy can read ({error})") from error
+                    piece = decompressor.unconsumed_tail
+                    if inflated > LARGEST_FILE:
+                        raise ValueError("not VGG19's weights: what is compressed in it is longer than those")
+            file.seek(left, os.SEEK_CUR)
 
 
 def _tensor(array: np.ndarray) -> Tensor:

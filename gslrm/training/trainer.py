@@ -18,12 +18,20 @@ from torch.nn.parallel import DistributedDataParallel
 from gslrm.config import Config, ConfigError, OptimizerConfig
 from gslrm.data.images import background_rgb
 from gslrm.data.views import ViewBatch
-from gslrm.model.checkpoint import Checkpoint, CheckpointError, load_weights, read_checkpoint, save_checkpoint
+from gslrm.model.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    check_weights,
+    load_weights,
+    read_checkpoint,
+    save_checkpoint,
+)
 from gslrm.model.gslrm import GSLRM
 from gslrm.rendering import render_batch
 from gslrm.training.amp_step import AmpStep, StepOutcome
 from gslrm.training.loss_computer import LossComputer, Losses
 from gslrm.training.monitor import StepMonitor
+from gslrm.training.saved_state import check_training_state
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -162,6 +170,8 @@ class Trainer:
                 f"{path}: holds weights but no whole training state: it can't be resumed; to start from its weights, "
                 f"set training.optimizer.reset_training_state to true and training.checkpointing.resume_ckpt to it"
             )
+        check_weights(self.model, saved.model, path)
+        check_training_state(saved, self.step, path)
         load_weights(self.model, saved.model, path)
         try:
             self.step.load_state_dict(

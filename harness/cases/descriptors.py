@@ -10,6 +10,11 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+MOST_ELEMENTS = 2**22
+"""Numbers in one tensor of a case. At most, a masked SSIM and its float64 truth take about 1 GB and a minute."""
+MOST_DRAWN_PIXELS = 2**17
+"""Pixels of masks that are drawn one by one."""
+
 
 class PictureKind(str, enum.Enum):
     """What the target shows, from plain to real."""
@@ -101,6 +106,17 @@ class LossCase:
     @property
     def images(self) -> int:
         return self.batch * self.views
+
+    @property
+    def elements(self) -> int:
+        """Numbers in the images."""
+        return self.images * 3 * self.height * self.width
+
+    @property
+    def drawn_pixels(self) -> int:
+        """Pixels that are drawn one by one."""
+        one_by_one = self.mask.kind in (MaskKind.LINE, MaskKind.BLOB, MaskKind.ISLANDS)
+        return self.images * min(self.mask.pixels, self.height * self.width) if one_by_one else 0
 
 
 class Action(str, enum.Enum):

@@ -53,7 +53,8 @@ def area_mean(pixels: NDArray[np.generic], height: int, width: int) -> NDArray[n
     columns = [(j * pixels.shape[1]) // width for j in range(width)]
     if height > pixels.shape[0] or width > pixels.shape[1]:
         return pixels[np.ix_(rows, columns)].astype(np.float64)
-    sums = np.add.reduceat(np.add.reduceat(pixels.astype(np.float64), rows, axis=0), columns, axis=1)
+    # Summed as float64 without a copy of the whole as float64.
+    sums = np.add.reduceat(np.add.reduceat(pixels, rows, axis=0, dtype=np.float64), columns, axis=1)
     counts = np.diff([*rows, pixels.shape[0]])[:, None] * np.diff([*columns, pixels.shape[1]])[None, :]
     return np.asarray(sums / counts[..., None])
 
@@ -61,7 +62,7 @@ def area_mean(pixels: NDArray[np.generic], height: int, width: int) -> NDArray[n
 def _smooth(height: int, width: int, numbers: RandomNumbers) -> NDArray[np.float64]:
     grid = numbers.uniform(3, 3, 3)
     for axis, side in ((0, height), (1, width)):
-        position = 2.0 * np.arange(side) / (side - 1)
+        position = 2.0 * np.arange(side) / max(1, side - 1)
         low = np.minimum(position.astype(np.int64), 1)
         share = (position - low).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
         grid = np.take(grid, low, axis) * (1.0 - share) + np.take(grid, low + 1, axis) * share

@@ -33,6 +33,11 @@ class SceneCase:
     size: int = 16
     seed: int = 0
 
+    @property
+    def elements(self) -> int:
+        """Numbers that the truth keeps: of each Gaussian in each pixel."""
+        return max(1, self.gaussians) * self.views * self.size**2
+
 
 @dataclass(frozen=True)
 class Scene:

@@ -9,15 +9,16 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from harness.cases.descriptors import Case, LossCase, StepCase, TrainingCase
+from harness.cases.descriptors import MOST_DRAWN_PIXELS, MOST_ELEMENTS, Case, LossCase, StepCase, TrainingCase
 from harness.errors import UsageError
+from harness.files import shown
 
 T = TypeVar("T")
 
 _KINDS: dict[str, type] = {"loss": LossCase, "step": StepCase, "training": TrainingCase}
 _LIMITS = {
-    "height": (1, 4096),
-    "width": (1, 4096),
+    "height": (11, 4096),  # SSIM's window
+    "width": (11, 4096),
     "batch": (1, 64),
     "views": (1, 64),
     "seed": (0, 2**63 - 1),
@@ -31,6 +32,10 @@ _LIMITS = {
     "size": (1, 512),
     "hidden_mask_value": (0.0, 0.5),
 }
+MOST_ITEMS = 1024
+"""Actions in a program."""
+# Of a whole case, before anything of it is built.
+_PRODUCTS = {"elements": MOST_ELEMENTS, "drawn_pixels": MOST_DRAWN_PIXELS}
 
 
 def case_to_json(case: Case) -> dict[str, Any]:
@@ -45,10 +50,11 @@ def case_from_json(data: Any, where: str) -> Case:
     Raises:
         UsageError: a field is missing, unknown, of another type or out of range; ``where`` names the source.
     """
-    if not isinstance(data, Mapping) or data.get("kind") not in _KINDS:
+    kind = data.get("kind") if isinstance(data, Mapping) else None
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise UsageError(f"{where}: a case must be an object whose 'kind' is one of {', '.join(_KINDS)}.")
     fields = {key: value for key, value in data.items() if key != "kind"}
-    case: Case = _build(_KINDS[data["kind"]], fields, where)
+    case: Case = _build(_KINDS[kind], fields, where)
     return case
 
 
@@ -90,13 +96,19 @@ def _plain(value: Any) -> Any:
 
 def _build(cls: type, data: Any, where: str) -> Any:
     if not isinstance(data, Mapping):
-        raise UsageError(f"{where} must be an object, not {data!r}.")
+        raise UsageError(f"{where} must be an object, not {shown(data)}.")
     hints = typing.get_type_hints(cls)
     if unknown := set(data) - set(hints):
-        raise UsageError(f"{where} has the unknown field {min(unknown)!r}; known are {', '.join(hints)}.")
+        raise UsageError(f"{where} has the unknown field {shown(min(unknown))}; known are {', '.join(hints)}.")
     if missing := set(hints) - set(data):
         raise UsageError(f"{where} lacks the field {min(missing)!r}.")
-    return cls(**{name: _value(hint, data[name], name, f"{where}: {name}") for name, hint in hints.items()})
+    built = cls(**{name: _value(hint, data[name], name, f"{where}: {name}") for name, hint in hints.items()})
+    for what, limit in _PRODUCTS.items():
+        if (size := getattr(built, what, 0)) > limit:
+            raise UsageError(
+                f"{where} has {size} {what.replace('_', ' ')}, but at most {limit} are run: make it smaller."
+            )
+    return built
 
 
 def _value(hint: Any, value: Any, name: str, where: str) -> Any:
@@ -108,7 +120,9 @@ def _value(hint: Any, value: Any, name: str, where: str) -> Any:
         return _build(typing.cast(type, hint), value, where)
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list):
-            raise UsageError(f"{where} must be a list, not {value!r}.")
+            raise UsageError(f"{where} must be a list, not {shown(value)}.")
+        if len(value) > MOST_ITEMS:
+            raise UsageError(f"{where} has {len(value)} entries, but at most {MOST_ITEMS} are run.")
         item = typing.get_args(hint)[0]
         return tuple(_value(item, entry, name, f"{where}[{i}]") for i, entry in enumerate(value))
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
@@ -116,13 +130,13 @@ def _value(hint: Any, value: Any, name: str, where: str) -> Any:
             return hint(value)
         except ValueError:
             choices = ", ".join(repr(member.value) for member in hint)
-            raise UsageError(f"{where} is {value!r}, but must be one of {choices}.") from None
+            raise UsageError(f"{where} is {shown(value)}, but must be one of {choices}.") from None
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, hint) or isinstance(value, bool):
-        raise UsageError(f"{where} must be of type {hint.__name__}, not {value!r}.")
+        raise UsageError(f"{where} must be of type {hint.__name__}, not {shown(value)}.")
     if name in _LIMITS:
         low, high = _LIMITS[name]
         if not low <= value <= high:
-            raise UsageError(f"{where} is {value!r}, but must lie in [{low}, {high}].")
+            raise UsageError(f"{where} is {shown(value)}, but must lie in [{low}, {high}].")
     return value

@@ -1,4 +1,4 @@
-"""``harness replay FILE``: FIXED (exit 0), FAILED (exit 1) or ERROR (exit 3)."""
+"""``harness replay FILE``: FIXED (exit 0), FAILED (exit 1), or no answer (the error's own exit code)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "replay",
         help="run a saved case again",
-        description="Run a saved case again: FIXED (exit 0), FAILED (1) or ERROR (3).",
+        description="Run a saved case again: FIXED (exit 0), FAILED (1), or an error (2 file, 3 subject).",
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="a case file, as harness check leaves them")
     add_subject_options(parser)
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
         replayed = replay(options.file, given)
     except HarnessError as error:
         print(f"ERROR: {error}", file=sys.stderr)
-        return ExitCode.SUBJECT
+        return error.exit_code
     task = replayed.file.task
     print(f"{replayed.answer.value}: {task.property} under {task.precision}: {replayed.message}")
     print(f"  case: {describe(replayed.file.case)}")

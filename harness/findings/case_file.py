@@ -14,7 +14,7 @@ from harness.cases.serialization import case_from_json, case_to_json
 from harness.config import DEFAULT_TRUTH, Settings
 from harness.engine.plan import SubjectKind, Task
 from harness.errors import UsageError
-from harness.files import write_atomically
+from harness.files import one_line, read_json, shown, write_atomically
 
 SCHEMA = "harness-case/1"
 
@@ -94,38 +94,38 @@ def read_case_file(path: Path) -> CaseFile:
     Raises:
         UsageError: the file is missing, or no case file that this version understands.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"the case file {path} can't be read: {error.strerror}.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UsageError(f"{path} is not valid JSON: {error}.") from error
+    data, where = read_json(path), one_line(str(path))
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         found = data.get("schema") if isinstance(data, dict) else None
-        raise UsageError(f"{path} is no case file: its schema is {found!r}, not {SCHEMA!r}.")
-    case = case_from_json(data.get("case"), f"{path}: case")
+        raise UsageError(f"{where} is no case file: its schema is {shown(found)}, not {SCHEMA!r}.")
+    case = case_from_json(data.get("case"), f"{where}: case")
     kind = SubjectKind.LOSS if isinstance(case, LossCase) else SubjectKind.STEP
     subject = data.get("subject")
     if not isinstance(subject, dict):
-        raise UsageError(f"{path}: subject must be an object.")
-    task = Task(kind, _text(data, "property", path), _text(data, "precision", path))
-    seed = data.get("seed")
+        raise UsageError(f"{where}: subject must be an object.")
+    task = Task(kind, _text(data, "property", where), _text(data, "precision", where))
+    seed = data.get("seed", 0)
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise UsageError(f"{where}: seed must be a whole number from 0 up, not {shown(seed)}.")
+    similarity = subject.get("similarity", False)
+    if not isinstance(similarity, bool):
+        raise UsageError(f"{where}: similarity must be true or false, not {shown(similarity)}.")
     return CaseFile(
-        spec=_text(subject, "spec", path),
-        root=_text(subject, "root", path, optional=True),
-        similarity=subject.get("similarity") is True,
-        images=_text(data, "images", path, optional=True),
+        spec=_text(subject, "spec", where),
+        root=_text(subject, "root", where, optional=True),
+        similarity=similarity,
+        images=_text(data, "images", where, optional=True),
         task=task,
         case=case,
-        seed=seed if isinstance(seed, int) and seed >= 0 else 0,
-        message=_text(data, "message", path, optional=True),
+        seed=seed,
+        message=_text(data, "message", where, optional=True),
         # Files from before losses could be held to anything else name no truth.
-        truth=_text(subject, "truth", path, optional=True) or DEFAULT_TRUTH,
+        truth=_text(subject, "truth", where, optional=True) or DEFAULT_TRUTH,
     )  # fmt: skip
 
 
-def _text(data: dict[str, Any], key: str, path: Path, optional: bool = False) -> Any:
+def _text(data: dict[str, Any], key: str, where: str, optional: bool = False) -> Any:
     value = data.get(key)
     if isinstance(value, str) or (optional and value is None):
         return value
-    raise UsageError(f"{path}: {key} must be text, not {value!r}.")
+    raise UsageError(f"{where}: {key} must be text, not {shown(value)}.")

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from harness.cases.descriptors import LossCase, TrainingCase
+from harness.cases.descriptors import LossCase, MaskKind, TrainingCase
+from harness.cases.strategies import NEAR_IDENTICAL
 from harness.config import Settings
 from harness.engine.loss_search import check_loss_case
 from harness.engine.ranks_search import check_ranks_case
@@ -16,9 +17,11 @@ from harness.engine.run import Session
 from harness.engine.step_search import check_step_case
 from harness.errors import SubjectError, UsageError
 from harness.findings.case_file import CaseFile, read_case_file
+from harness.oracle.meanings import meaning_named
 from harness.precision import precisions_named
 from harness.properties import LOSS_PROPERTIES, RANKS_AGREE, STEP_PROPERTIES, LossProperty, StepProperty
 from harness.properties.verdict import Verdict
+from harness.protocols import LossSubject
 from harness.subjects.step import StepFactory
 from harness.subjects.training import TrainingFactory
 
@@ -66,6 +69,7 @@ def _verdict(file: CaseFile, session: Session) -> Verdict:
     if isinstance(file.case, LossCase):
         assert session.loss is not None
         loss_property = _named(file, LOSS_PROPERTIES)
+        _refuse_outside_the_claim(file.case, loss_property, session.loss)
         with precision.installed():
             return check_loss_case(session.loss, loss_property, precision, file.case, session.folder)
     assert session.step is not None
@@ -83,6 +87,30 @@ def _named(file: CaseFile, properties: Sequence[P]) -> P:
         if found.name == file.task.property:
             return found
     raise UsageError(f"this version of the harness has no {file.task.kind.value} property {file.task.property!r}.")
+
+
+def _refuse_outside_the_claim(case: LossCase, property_: LossProperty, loss: LossSubject) -> None:
+    """A file that was written by hand may ask of a loss what nobody claims of it."""
+    meaning = meaning_named(loss.name.truth)
+    if reason := property_.inapplicable(loss.kind, meaning):
+        raise UsageError(f"the property {property_.name!r} does not apply to this loss: {reason}.")
+    cases = property_.cases(meaning)
+    masks = {*cases["masks"], *((MaskKind.OWN,) if len(cases["masks"]) > 1 else ())}
+    near = case.perturbation.kind in NEAR_IDENTICAL  # no other kind uses its magnitude
+    magnitudes = cases.get("magnitudes", (0.0, 1.0)) if near else (0.0, 1.0)
+    speaks_of = {
+        f"a perturbation of kind {case.perturbation.kind.value!r}": case.perturbation.kind in cases["perturbations"],
+        f"a perturbation of {case.perturbation.magnitude:g}": min(magnitudes)
+        <= case.perturbation.magnitude
+        <= max(magnitudes),
+        f"a mask of kind {case.mask.kind.value!r}": case.mask.kind in masks,
+        f"{case.images} images": case.images >= cases["fewest_images"],
+        f"images of {case.height}×{case.width}": min(case.height, case.width) >= cases["smallest_side"],
+        f"the flaw {case.flaw.value!r}" if case.flaw else "a case without a flaw": case.flaw in cases["flaws"],
+    }
+    for what, said in speaks_of.items():
+        if not said:
+            raise UsageError(f"the property {property_.name!r} says nothing of {what}: this case can't be replayed.")
 
 
 def _refuse_another_shape(file: CaseFile, step: StepFactory | TrainingFactory) -> None:

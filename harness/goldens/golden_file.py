@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,18 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from harness.errors import UsageError
+from harness.files import one_line, read_bytes, read_json, shown
 from harness.goldens.terms import SKETCH_SIZE, Array, Numbers, Term, Terms, Tolerance, Words
 
 SCHEMA = "harness-golden/1"
+LARGEST_ARRAYS = 2**26
+"""Bytes of a golden's arrays; each is a sketch, or small."""
+LARGEST_HEADER = 2**20
+"""Bytes of the safetensors header, which is JSON."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +83,10 @@ def read_golden(path: Path) -> GoldenFile:
     Raises:
         UsageError: anything is missing, malformed, of another shape, or not what the checksum says.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UsageError(f"{path} is not valid JSON ({error}): restore it, or record it anew.") from error
+    document = read_json(path)
     reader = _Reader(path)
     if reader.text(document, "schema") != SCHEMA:
-        raise UsageError(f"{path} has the schema {document['schema']!r}, not {SCHEMA!r}: record it anew.")
+        raise UsageError(f"{path} has the schema {shown(document['schema'])}, not {SCHEMA!r}: record it anew.")
     arrays = _read_arrays(arrays_path(path), document.get("arrays_sha256"))
     golden = GoldenFile(
         reader.text(document, "name"),
@@ -96,22 +100,25 @@ def read_golden(path: Path) -> GoldenFile:
         },
     )
     if golden.name != path.stem:
-        raise UsageError(f"{path} holds the golden {golden.name!r}: a golden's file has its name.")
+        raise UsageError(f"{path} holds the golden {shown(golden.name)}: a golden's file has its name.")
     return golden
 
 
 def _read_arrays(path: Path, checksum: Any) -> dict[str, Tensor]:
     if checksum is None:
         return {}
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise UsageError(f"{path} is missing: restore it, or record the golden anew.")
-    data = path.read_bytes()
+    data = read_bytes(path, LARGEST_ARRAYS)
     if hashlib.sha256(data).hexdigest() != checksum:
         raise UsageError(f"{path} has another checksum than the golden states: restore both, or record them anew.")
+    if int.from_bytes(data[:8], "little") > LARGEST_HEADER:
+        raise UsageError(f"{path} is no safetensors file (its header is too long): restore it, or record it anew.")
     try:
         return safetensors.torch.load(data)
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise UsageError(f"{path} is no safetensors file ({error}): restore it, or record it anew.") from error
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
+        said = one_line(str(error), 200)
+        raise UsageError(f"{path} is no safetensors file ({said}): restore it, or record it anew.") from error
 
 
 def _entry_to_json(entry: Entry, prefix: str, arrays: dict[str, Tensor]) -> dict[str, Any]:
@@ -151,7 +158,7 @@ class _Reader:
         self._path = path
 
     def fail(self, where: str, what: str) -> UsageError:
-        return UsageError(f"{self._path}: {where} {what}: restore the file, or record the golden anew.")
+        return UsageError(f"{self._path}: {one_line(where, 200)} {what}: restore the file, or record the golden anew.")
 
     def mapping(self, data: Any, key: str) -> dict[str, Any]:
         value = data.get(key) if isinstance(data, dict) else None
@@ -173,7 +180,7 @@ class _Reader:
         for name, value in self.mapping(data, "tolerances").items():
             try:
                 tolerances[name] = Tolerance(**{key: float(number) for key, number in value.items()})
-            except (TypeError, ValueError, AttributeError) as error:
+            except (TypeError, ValueError, AttributeError, OverflowError) as error:
                 raise self.fail(f"{where}: the tolerance of {name}", "is malformed") from error
         return Entry(terms, tolerances, self.mapping(data, "provenance"))
 
@@ -210,10 +217,14 @@ class _Reader:
         key, shape, sketched = data["array"], data.get("shape"), data.get("sketched")
         if not isinstance(shape, list) or not all(type(side) is int for side in shape) or type(sketched) is not bool:
             raise self.fail(where, "must have a shape and say whether it is sketched")
-        if key not in arrays:
-            raise self.fail(where, f"names the array {key!r}, which {arrays_path(self._path).name} lacks")
+        if not isinstance(key, str) or key not in arrays:
+            raise self.fail(where, f"names the array {shown(key)}, which {arrays_path(self._path).name} lacks")
         stored, expected = list(arrays[key].shape), [SKETCH_SIZE] if sketched else shape
         if stored != expected:
-            raise self.fail(where, f"has an array of shape {stored}, not {expected}")
+            raise self.fail(where, f"has an array of shape {shown(stored)}, not {shown(expected)}")
+        if arrays[key].dtype != torch.float32:
+            raise self.fail(where, f"has an array of {arrays[key].dtype}, not of torch.float32")
         norm = self._numbers(self.mapping(data, "norm"), f"{where}/norm")
-        return Array(arrays[key].float(), tuple(shape), norm.values[0], sketched)
+        if not norm.single:
+            raise self.fail(f"{where}/norm", "must be one number")
+        return Array(arrays[key], tuple(shape), norm.values[0], sketched)

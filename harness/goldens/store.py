@@ -48,7 +48,8 @@ class GoldenStore:
             UsageError: its files are damaged.
         """
         self._settle()
-        return read_golden(self.path(name)) if self.path(name).is_file() else None
+        # What stands there and can't be read, such as a link that leads nowhere, is damage.
+        return read_golden(self.path(name)) if os.path.lexists(self.path(name)) else None
 
     def replace(self, changed: Mapping[str, GoldenFile], removed: tuple[str, ...] = ()) -> None:
         """Write the changed goldens and drop the removed: all of it, or, however it ends, nothing.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 import fnmatch
 import importlib.util
-import sys
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +16,12 @@ from harness.cases.descriptors import LossCase, StepCase
 from harness.cases.scenes import MOST_VIEWS, SceneCase
 from harness.cases.serialization import descriptor_from_json
 from harness.errors import UsageError
+from harness.files import one_line, read_toml, refuse_hostile, shown
 from harness.goldens.terms import Tolerance
 from harness.oracle.meanings import MEANINGS
 from harness.precision import PRECISIONS
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+_LONGEST_NAME = 100
 
 
 class GoldenKind(str, enum.Enum):
@@ -83,8 +82,15 @@ class GoldenSpec:
     @property
     def lacking(self) -> str:
         """Why this machine can't run the subject, or empty; nothing is imported."""
-        missing = [name for name in self.requires if importlib.util.find_spec(name) is None]
+        missing = [name for name in self.requires if not _is_installed(name)]
         return f"needs the package {missing[0]}, which is not installed" if missing else ""
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # such as __main__, which has no spec
+        return False
 
 
 def read_suite(folder: Path) -> tuple[GoldenSpec, ...]:
@@ -94,23 +100,24 @@ def read_suite(folder: Path) -> tuple[GoldenSpec, ...]:
         UsageError: the file is missing or malformed, naming the place.
     """
     path = folder / "suite.toml"
+    if not os.path.lexists(path):
+        raise UsageError(f"there is no {one_line(str(path))}: name the goldens' folder with --golden-dir.")
+    document = read_toml(path)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"there is no {path}: name the goldens' folder with --golden-dir.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}.") from error
+        refuse_hostile(document)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}.") from None
     _known(document, {"group", "case", "tolerances"}, str(path))
-    cases, groups = document.get("case", {}), document.get("group", {})
-    by_kind = document.get("tolerances", {})
-    specs = [
-        spec
-        for name, group in groups.items()
-        for spec in _group(name, group, cases, by_kind, f"{path}: group {name!r}")
-    ]
+    cases, groups, by_kind = (_table(document, key, str(path)) for key in ("case", "group", "tolerances"))
+    specs: dict[str, GoldenSpec] = {}
+    for name, group in groups.items():
+        for spec in _group(name, group, cases, by_kind, f"{path}: group {shown(name)}"):
+            if spec.name in specs:
+                raise UsageError(f"{path} names the golden {shown(spec.name)} twice: rename a group or a case.")
+            specs[spec.name] = spec
     if not specs:
         raise UsageError(f"{path} names no goldens: it needs a [group.NAME].")
-    return tuple(specs)
+    return tuple(specs.values())
 
 
 def selected(specs: tuple[GoldenSpec, ...], pattern: str | None) -> tuple[GoldenSpec, ...]:
@@ -132,7 +139,7 @@ _GROUP_KEYS = {
 }  # fmt: skip
 
 
-def _group(name: str, group: Any, cases: Any, by_kind: Any, where: str) -> list[GoldenSpec]:
+def _group(name: str, group: Any, cases: Mapping[str, Any], by_kind: Mapping[str, Any], where: str) -> list[GoldenSpec]:
     _known(group, _GROUP_KEYS, where)
     try:
         kind = GoldenKind(group.get("kind"))
@@ -141,56 +148,83 @@ def _group(name: str, group: Any, cases: Any, by_kind: Any, where: str) -> list[
     subject, truth = group.get("subject"), group.get("truth")
     if not isinstance(subject, str):
         raise UsageError(f"{where}: subject must be package.module:name or path/to/file.py:name.")
+    if truth is not None and not isinstance(truth, str):
+        raise UsageError(f"{where}: truth must be text, not {shown(truth)}.")
     if kind is GoldenKind.LOSS and truth is not None and truth not in MEANINGS:
-        raise UsageError(f"{where}: truth is {truth!r}, but must be one of {', '.join(MEANINGS)}.")
-    precisions = tuple(group.get("precisions", ()))
+        raise UsageError(f"{where}: truth is {shown(truth)}, but must be one of {', '.join(MEANINGS)}.")
+    precisions = _texts(group, "precisions", [], where)
     for precision in precisions:
         if precision not in {p.name for p in PRECISIONS}:
-            raise UsageError(f"{where}: there is no precision {precision!r}.")
+            raise UsageError(f"{where}: there is no precision {shown(precision)}.")
     if not precisions:
         raise UsageError(f"{where} needs precisions.")
-    names = group.get("cases", [""] if kind is GoldenKind.MEASURE else [])
+    names = _texts(group, "cases", [""] if kind is GoldenKind.MEASURE else [], where)
     if not names:
         raise UsageError(f"{where} needs cases.")
-    defaults = by_kind.get(kind.value, {})
+    for part in (name, *names):
+        _refuse_file_name(part, where)
+    defaults = _table(by_kind, kind.value, where)
     return [
         GoldenSpec(
             f"{name}.{case}" if case else name,
             kind,
             subject,
-            dict(group.get("arguments", {})),
+            _table(group, "arguments", where),
             MeasureCase() if kind is GoldenKind.MEASURE else _case(kind, case, cases, where),
             precisions,
             truth,
-            _tolerances({**defaults, **group.get("tolerances", {})}, where),
-            _tolerances(group.get("truth_tolerances", {}), where),
-            _modules(group.get("requires", []), where),
+            _tolerances({**defaults, **_table(group, "tolerances", where)}, where),
+            _tolerances(_table(group, "truth_tolerances", where), where),
+            _modules(_texts(group, "requires", [], where), where),
         )
         for case in names
     ]
 
 
-def _modules(names: Any, where: str) -> tuple[str, ...]:
-    if not isinstance(names, list) or not all(isinstance(name, str) and name.isidentifier() for name in names):
-        raise UsageError(f"{where}: requires must be a list of modules' names, not {names!r}.")
-    return tuple(names)
+def _table(table: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+    value = table.get(key, {})
+    if not isinstance(value, dict):
+        raise UsageError(f"{where}: {key} must be a table, not {shown(value)}.")
+    return value
 
 
-def _case(kind: GoldenKind, name: str, cases: Any, where: str) -> GoldenCase:
+def _texts(table: Mapping[str, Any], key: str, default: list[str], where: str) -> tuple[str, ...]:
+    value = table.get(key, default)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise UsageError(f"{where}: {key} must be a list of texts, not {shown(value)}.")
+    return tuple(value)
+
+
+def _refuse_file_name(part: str, where: str) -> None:
+    """Groups' and cases' names make up files' names, which must not lead out of the folder."""
+    if part and not (re.fullmatch(r"\w[\w.+-]*", part) and len(part.encode()) <= _LONGEST_NAME):
+        raise UsageError(
+            f"{where}: {shown(part)} can't be part of a file's name: use letters, digits, '_', '-', '+' and '.', "
+            f"at most {_LONGEST_NAME} bytes."
+        )
+
+
+def _modules(names: tuple[str, ...], where: str) -> tuple[str, ...]:
+    if not all(name.isidentifier() for name in names):
+        raise UsageError(f"{where}: requires must be a list of modules' names, not {shown(list(names))}.")
+    return names
+
+
+def _case(kind: GoldenKind, name: str, cases: Mapping[str, Any], where: str) -> GoldenCase:
     if name not in cases:
         raise UsageError(f"{where}: there is no [case.{name}].")
-    case: GoldenCase = descriptor_from_json(_CASES[kind], cases[name], f"{where}: case {name!r}", complete=False)
+    case: GoldenCase = descriptor_from_json(_CASES[kind], cases[name], f"{where}: case {shown(name)}", complete=False)
     if isinstance(case, SceneCase) and case.views > MOST_VIEWS:
-        raise UsageError(f"{where}: case {name!r} has {case.views} views, but at most {MOST_VIEWS} are known.")
+        raise UsageError(f"{where}: case {shown(name)} has {case.views} views, but at most {MOST_VIEWS} are known.")
     return case
 
 
 def _tolerances(table: Mapping[str, Any], where: str) -> dict[str, Tolerance]:
     found = {}
     for term, value in table.items():
-        _known(value, {"relative", "absolute", "ulps"}, f"{where}: tolerance of {term}")
+        _known(value, {"relative", "absolute", "ulps"}, f"{where}: tolerance of {shown(term)}")
         if not all(isinstance(v, (int, float)) and not isinstance(v, bool) and v >= 0 for v in value.values()):
-            raise UsageError(f"{where}: the tolerance of {term} must be of numbers from 0 up.")
+            raise UsageError(f"{where}: the tolerance of {shown(term)} must be of numbers from 0 up.")
         found[term] = Tolerance(**{key: float(number) for key, number in value.items()})
     return found
 
@@ -199,4 +233,4 @@ def _known(table: Any, keys: set[str], where: str) -> None:
     if not isinstance(table, dict):
         raise UsageError(f"{where} must be a table.")
     if unknown := set(table) - keys:
-        raise UsageError(f"{where} has the unknown key {min(unknown)!r}; known are {', '.join(sorted(keys))}.")
+        raise UsageError(f"{where} has the unknown key {shown(min(unknown))}; known are {', '.join(sorted(keys))}.")

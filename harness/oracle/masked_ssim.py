@@ -13,6 +13,9 @@ windows wholly inside the image.  Shares no code with any subject.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -23,6 +26,7 @@ from harness.oracle.truth import Truth
 
 C1, C2 = 0.01**2, 0.03**2
 _SIZE, _SIGMA = 11, 1.5
+_WINDOWS_AT_ONCE = 2**13
 
 
 def masked_ssim_truth(pair: MaskedPair, neutral_value: float = 0.5) -> Truth:
@@ -49,7 +53,61 @@ def ssim_loss(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]) -> Float
 def window_terms(
     x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]
 ) -> tuple[Float[Tensor, "n c windows"], Float[Tensor, "n c windows"]]:
-    """1 − l and 1 − cs of every window of two float64 batches, differentiable; windows row by row."""
+    """1 − l and 1 − cs of every window of two float64 batches, differentiable; windows row by row.
+
+    Every window's pixels take about 6 KB. Of a large batch they are held band by band, and cut out once more for the
+    gradient.
+    """
+    planes, (height, width) = x.shape[0] * x.shape[1], x.shape[2:]
+    if planes * (height - _SIZE + 1) * (width - _SIZE + 1) <= _WINDOWS_AT_ONCE:
+        return _window_terms(x, y)
+    terms = _InBands.apply(*(image.reshape(planes, 1, height, width) for image in (x, y)))
+    one_minus_l, one_minus_cs = (term.reshape(*x.shape[:2], -1) for term in terms)
+    return one_minus_l, one_minus_cs
+
+
+class _InBands(torch.autograd.Function):
+    """:func:`_window_terms` of (planes, 1, h, w), some planes and rows at a time, forward and backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(x, y)
+        rows, columns = (side - _SIZE + 1 for side in x.shape[2:])
+        terms = x.new_empty(2, x.shape[0], 1, rows * columns)
+        for planes, top, bottom in _bands(x.shape):
+            found = _window_terms(*(image[planes, :, top : bottom + _SIZE - 1] for image in (x, y)))
+            terms[:, planes, :, top * columns : bottom * columns] = torch.stack(found)
+        return terms[0], terms[1]
+
+    @staticmethod
+    def backward(ctx: Any, *by_terms: Tensor) -> tuple[Tensor, Tensor]:
+        images, columns = ctx.saved_tensors, ctx.saved_tensors[0].shape[3] - _SIZE + 1
+        gradients = tuple(torch.zeros_like(image) for image in images)
+        for planes, top, bottom in _bands(images[0].shape):
+            pixels = (planes, slice(None), slice(top, bottom + _SIZE - 1))
+            windows = (planes, slice(None), slice(top * columns, bottom * columns))
+            with torch.enable_grad():
+                parts = [image[pixels].detach().requires_grad_() for image in images]
+                terms = _window_terms(*parts)
+            for gradient, part in zip(
+                gradients, torch.autograd.grad(terms, parts, [g[windows] for g in by_terms]), strict=True
+            ):
+                gradient[pixels] += part
+        return gradients[0], gradients[1]
+
+
+def _bands(shape: torch.Size) -> Iterator[tuple[slice, int, int]]:
+    """Planes, and the first row of windows and the one after the last, of about ``_WINDOWS_AT_ONCE`` windows each."""
+    rows, columns = (side - _SIZE + 1 for side in shape[2:])
+    together = max(1, _WINDOWS_AT_ONCE // columns)
+    some = min(together, shape[0])
+    band = max(1, together // some)
+    for first in range(0, shape[0], some):
+        for top in range(0, rows, band):
+            yield slice(first, first + some), top, min(top + band, rows)
+
+
+def _window_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     window = gaussian_window()
     planes = x.shape[0] * x.shape[1]
     # (planes, 121, windows): every window's pixels.

@@ -125,7 +125,7 @@ def test_a_list_names_folders_relative_to_itself(folder: Path) -> None:
 
 def test_wrong_lists_are_named(folder: Path) -> None:
     listing = folder.parent / "train.txt"
-    with pytest.raises(SceneError, match=r"train\.txt: the scene list cannot be read"):
+    with pytest.raises(SceneError, match=r"train\.txt: cannot be read"):
         read_scene_list(listing)
     listing.write_text("# none\n")
     with pytest.raises(SceneError, match=r"train\.txt: the scene list names no scene"):
@@ -134,7 +134,7 @@ def test_wrong_lists_are_named(folder: Path) -> None:
     with pytest.raises(SceneError, match=r"train\.txt, line 2: scnee is no scene folder"):
         read_scene_list(listing)
     listing.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SceneError, match=r"train\.txt: the scene list is not UTF-8 text"):
+    with pytest.raises(SceneError, match=r"train\.txt: not UTF-8 text"):
         read_scene_list(listing)
     with pytest.raises(SceneError, match="is no scene folder"):
         scene_folders(folder / "images")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gslrm.model.lpips_loss import LpipsLoss
+from gslrm.model.lpips_loss import LpipsError, LpipsLoss
 
 
 class StandIn(nn.Module):
@@ -58,5 +58,5 @@ def test_wrong_shapes_are_named(loss: LpipsLoss) -> None:
 
 def test_an_absent_package_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lpips", None)  # what an import of an absent package finds
-    with pytest.raises(RuntimeError, match=r"pip install lpips.*weight to 0"):
+    with pytest.raises(LpipsError, match=r"pip install lpips.*weight to 0"):
         LpipsLoss()

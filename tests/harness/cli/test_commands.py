@@ -101,7 +101,7 @@ def test_one_subject_named_is_the_only_one_checked(tmp_path: Path) -> None:
         (["check", "--loss", "nonsense"], 2, "write package.module:name"),
         (["check", "--loss", "nowhere.module:loss", "--property", "range"], 3, "'nowhere' is missing"),
         (["check", "--loss", "torch.nn:Linear", "--property", "range"], 3, "in_features"),
-        (["replay", "nowhere.json"], 3, "can't be read"),
+        (["replay", "nowhere.json"], 2, "can't be read"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(

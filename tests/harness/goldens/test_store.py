@@ -54,7 +54,7 @@ def _flip_a_byte(path: Path) -> None:
 KEY = "recorded/float32/gradient"
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "bad JSON": (lambda p: p.write_text(p.read_text()[:-20]), "not valid JSON"),
-    "bad text": (lambda p: p.write_bytes(b"\xff\xfe\x00"), "not valid JSON"),
+    "bad text": (lambda p: p.write_bytes(b"\xff\xfe\x00"), "not UTF-8 text"),
     "no object": (lambda p: p.write_text("[]"), "schema must be text"),
     "other schema": (lambda p: _edit(p, lambda d: d.update(schema="harness-golden/9")), "schema 'harness-golden/9'"),
     "wrong checksum": (_flip_a_byte, "another checksum"),
