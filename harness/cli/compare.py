@@ -88,7 +88,8 @@ def run(options: argparse.Namespace) -> int:
         comparison = comparer.compare(settings.max_examples, settings.seed)
     print("\n".join(comparison_lines(comparison)))
     if options.json:
-        write_atomically(Path(options.json), json.dumps(comparison_report(comparison, *names), indent=1) + "\n")
+        text = json.dumps(comparison_report(comparison, *names), indent=1, allow_nan=False)
+        write_atomically(Path(options.json), text + "\n")
     if not comparison.compared:
         return ExitCode.INCOMPLETE
     return ExitCode.HELD if comparison.first is None else ExitCode.VIOLATED
