@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.errors import UsageError
+from harness.errors import SubjectError, UsageError
 from harness.goldens.deviation import Deviation
 from harness.goldens.room import GoldenRoom, Outcome, Status
 from harness.goldens.terms import sketch
@@ -260,3 +260,36 @@ def test_a_sketch_keeps_norms_and_distances() -> None:
     for tensor in (a, b - a):
         assert float(sketch(tensor).norm()) == pytest.approx(float(tensor.norm()), rel=0.2)
     assert torch.allclose(sketch(b) - sketch(a), sketch(b - a))
+
+
+_VNNI = "pack_vnni2 is only supported when avx512 is supported"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (f"RuntimeError('{_VNNI}')", Status.SKIPPED, f"torch can't run it here: {_VNNI}"),
+        ("RuntimeError('mkldnn_matmul: needs a cpu with avx512; this one is unsupported')", Status.SKIPPED, "avx512"),
+        ("RuntimeError('shapes are not supported')", Status.FAILED, "raises RuntimeError: shapes"),
+        (f"ValueError('{_VNNI}')", Status.FAILED, "raises ValueError"),
+        ("SystemExit(0)", Status.FAILED, "raises SystemExit: 0"),
+    ],
+)
+def test_what_torch_can_not_run_on_this_processor_is_skipped_in_its_own_words(
+    tmp_path: Path, error: str, status: Status, reason: str
+) -> None:
+    room = recorded_room(tmp_path)
+    subject = tmp_path / "golden_subject.py"
+    subject.write_text(f"def measured(device, name):\n    raise {error}\n")
+    sys.modules.pop("golden_subject", None)
+    outcomes = list(room.check())
+    assert [outcome.status for outcome in outcomes] == [status] * 2
+    assert reason in outcomes[0].reason
+    kept = {name: room.store.path(name).read_bytes() for name in ("a", "b")}
+    if status is Status.SKIPPED:
+        # Nor is anything recorded of it anew: what another processor gave stays.
+        assert room.update("again").written == ()
+    else:
+        with pytest.raises(SubjectError, match=r"a can't be recorded under float32: .* raises"):
+            room.update("again")
+    assert kept == {name: room.store.path(name).read_bytes() for name in ("a", "b")}
