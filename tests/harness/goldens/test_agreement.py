@@ -78,7 +78,7 @@ def test_the_time_of_both_is_told(before_fix: Comparison) -> None:
 def test_a_loss_agrees_with_itself() -> None:
     comparison = _compare(OURS, OURS, 15)
     assert comparison.first is None
-    assert all(summary.largest == 0.0 for summary in comparison.summaries())
+    assert all(summary.largest < 1e-6 for summary in comparison.summaries())
 
 
 def test_steps_are_compared_by_their_trajectories() -> None:
