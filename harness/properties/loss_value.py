@@ -20,11 +20,12 @@ _NO_GRAPH = "the loss has no graph: backward() would raise"
 
 def range_(trial: LossTrial) -> Verdict:
     value, upper, similarity = trial.value(trial.inputs), trial.meaning.upper, trial.meaning.one_minus
-    similar, _ = told_apart(1.0 - value, 1.0, 6)
+    edge = upper if value > 0.0 else 0.0
+    similar, _ = told_apart(1.0 - value, 1.0 - edge, 6)
     aside = f" (an {similarity} of {similar})" if similarity else ""
     if upper == math.inf:
         return at_least_zero(value, f"the loss is {value:.6g}{aside}; it must be finite and not negative")
-    shown, _ = told_apart(value, upper, 6)
+    shown, _ = told_apart(value, edge, 6)
     return within(value, 0.0, upper, f"the loss is {shown}{aside}; it belongs in [0, {upper:g}]")
 
 

@@ -55,7 +55,7 @@ class Observation:
     after: Snapshot
     expected: Expected
     report: StepReport | None
-    raised: Exception | None
+    raised: BaseException | None
     loss: float | None = None
 
 
