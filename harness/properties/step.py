@@ -190,13 +190,20 @@ def _claimed_reason(seen: Observation, report: StepReport) -> str:
 
 def _claimed_numbers(seen: Observation, report: StepReport) -> str:
     """Likewise."""
-    norm, scale_after = seen.expected.grad_norm, seen.after.scaler.scale
-    if norm is not None and report.grad_norm is not None and not _close(report.grad_norm, norm):
-        reported, right = told_apart(report.grad_norm, norm, 6)
-        return f"reports a gradient norm of {reported}; it was {right}"
-    if report.scale is not None and report.scale != scale_after:
-        reported, right = told_apart(report.scale, scale_after, 6)
-        return f"reports a scale of {reported}; it is {right}"
+    claims = (
+        ("gradient norm", report.grad_norm, seen.expected.grad_norm, {"rel_tol": 1e-5, "abs_tol": 1e-12}),
+        ("scale", report.scale, seen.after.scaler.scale, {"rel_tol": 0.0}),
+    )
+    for what, said, true, tolerance in claims:
+        if said is None or true is None:
+            continue
+        try:
+            reported = float(said)
+        except (TypeError, ValueError, RuntimeError):
+            return f"reports a {what} that is no number but a {type(said).__name__}"
+        if not math.isclose(reported, true, **tolerance):
+            shown, right = told_apart(reported, true, 6)
+            return f"reports a {what} of {shown}; it should be {right}"
     return ""
 
 
@@ -218,10 +225,6 @@ def _differences(before: Snapshot, after: Snapshot) -> list[str]:
         if getattr(before, field) != getattr(after, field):
             changed.append(field.replace("_", " "))
     return changed
-
-
-def _close(reported: float, norm: float) -> bool:
-    return math.isclose(reported, norm, rel_tol=1e-5, abs_tol=1e-12)
 
 
 STEP_PROPERTIES: tuple[StepProperty, ...] = (

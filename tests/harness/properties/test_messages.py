@@ -13,12 +13,13 @@ from torch import Tensor
 from gslrm.model.utils_losses import MaskedSsimLoss
 from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, PerturbationKind, Picture, PictureKind
 from harness.engine.loss_search import check_loss_case
+from harness.oracle.step_model import Expected
 from harness.oracle.window import ScalerState
 from harness.precision import precisions_named
 from harness.properties import LOSS_PROPERTIES
 from harness.properties.observation import Observation, Snapshot
-from harness.properties.step import scale, schedule_follows
-from harness.protocols import LossKind, SubjectName
+from harness.properties.step import scale, schedule_follows, truthful
+from harness.protocols import LossKind, StepReport, SubjectName
 from harness.subjects.loss import AdaptedLoss
 
 _RIGHT = MaskedSsimLoss()
@@ -73,9 +74,7 @@ def test_a_gradient_that_a_layout_changes_is_told_with_its_bound() -> None:
     assert float(found[1]) > float(found[2])
 
 
-def _seen(after: dict[str, Any], expected: dict[str, Any]) -> Observation:
-    from harness.oracle.step_model import Expected
-
+def _seen(after: dict[str, Any], expected: dict[str, Any], report: StepReport | None = None) -> Observation:
     start = {
         "parameters": {}, "passes": 1, "updates": 1, "learning_rate": 0.5, "schedule_steps": 1,
         "scaler": ScalerState(1.0, 0), "gradients_cleared": True,
@@ -86,7 +85,7 @@ def _seen(after: dict[str, Any], expected: dict[str, Any]) -> Observation:
         "parameter_error": 1e-6,
     }  # fmt: skip
     seen = Snapshot(**{**start, **after})
-    return Observation("good", False, seen, seen, Expected(**{**wanted, **expected}), None, None)
+    return Observation("good", False, seen, seen, Expected(**{**wanted, **expected}), report, None)
 
 
 def test_scales_and_rates_that_differ_look_different() -> None:
@@ -95,6 +94,23 @@ def test_scales_and_rates_that_differ_look_different() -> None:
     assert "the scale is 1048577 (tracker 0), but not 1048576 (tracker 0)" in message
     message = schedule_follows(_seen({"learning_rate": 0.5 + 1e-9}, {})).message
     assert "a rate of 0.500000001; it should be 0.5 " in message
+
+
+@pytest.mark.parametrize(
+    ("norm", "scale_", "words"),
+    [
+        (1.0 + 2e-5, 1.0, "a gradient norm of 1.00002; it should be 1"),
+        (torch.tensor(1.0), torch.tensor(2.0), "a scale of 2; it should be 1"),
+        ("large", 1.0, "a gradient norm that is no number but a str"),
+        (float("nan"), 1.0, "a gradient norm of nan"),
+        (1.0, 1.0, ""),
+    ],
+)
+def test_what_a_step_reports_is_told_beside_what_is_so(norm: Any, scale_: Any, words: str) -> None:
+    seen = _seen({}, {"stepped": True, "moved": False}, StepReport(True, norm, scale_))
+    message = truthful(seen).message
+    assert words in message
+    assert bool(words) is bool(message)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
