@@ -16,7 +16,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "compare",
         help="compare two implementations, or two git revisions, case by case",
-        description="Run the same cases on two losses or two steps: exit 0 where they agree, 1 where they differ. "
+        description="Run the same cases on two losses or two steps: exit 0 where they agree, 1 where they differ, 5 "
+        "where both raise in every case. "
         "With one SPEC, or none (the loss of [tool.harness]), it is the same on both sides: name two revisions.",
     )
     parser.add_argument("spec_a", nargs="?", metavar="SPEC_A", help="package.module:name or path/to/file.py:name")
@@ -25,6 +26,10 @@ def add_parser(subparsers: Any) -> None:
     for side in "ab":
         parser.add_argument(f"--rev-{side}", metavar="REV", help=f"side {side.upper()} as of this git revision")
         parser.add_argument(f"--root-{side}", metavar="DIR", help=f"side {side.upper()}'s checkout")
+    parser.add_argument(
+        "--similarity", action="store_true", default=None, help="both return a similarity, take 1 - value"
+    )
+    parser.add_argument("--truth", metavar="NAME", help="what both losses are meant to be (masked-ssim)")
     parser.add_argument("--precision", metavar="NAME", default="float32", help="compare in this precision (float32)")
     parser.add_argument("--budget", type=float, metavar="REL", help="relative difference that is none (1e-3)")
     parser.add_argument("--max-examples", type=int, metavar="N", help="cases (100)")
@@ -35,8 +40,17 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compare, report, and give the exit code."""
-    settings = load_settings({"max_examples": options.max_examples, "seed": options.seed})
-    spec_a = options.spec_a or settings.loss
+    settings = load_settings(
+        {
+            # What goes with the default subject doesn't go with another.
+            "loss": options.spec_a or None,
+            "similarity": options.similarity,
+            "truth": options.truth,
+            "max_examples": options.max_examples,
+            "seed": options.seed,
+        }
+    )
+    spec_a = settings.loss
     if spec_a is None:
         raise UsageError("nothing to compare: name a subject, or one in pyproject.toml under [tool.harness].")
     if options.rev and (options.rev_a or options.rev_b):
@@ -51,10 +65,13 @@ def run(options: argparse.Namespace) -> int:
     from harness.goldens.agreement import Comparer, both_sides
     from harness.goldens.revisions import revision_root
     from harness.oracle.budget import RELATIVE
+    from harness.oracle.meanings import meaning_named
     from harness.precision import precisions_named
+    from harness.protocols import SubjectName
     from harness.reports.comparison_text import comparison_lines, comparison_report
 
     precisions_named([options.precision])
+    meaning = meaning_named(settings.truth)
     with ExitStack() as stack:
         sides, names = [], []
         for letter, spec, revision, root in zip("AB", specs, revisions, roots, strict=True):
@@ -62,13 +79,17 @@ def run(options: argparse.Namespace) -> int:
                 raise UsageError(f"side {letter} can't have both a revision and a checkout of its own.")
             if revision:
                 root = str(stack.enter_context(revision_root(revision, Path.cwd())))
-            sides.append((spec, root or settings.subject_root))
+            sides.append(SubjectName(spec, root or settings.subject_root, settings.similarity, settings.truth))
             names.append(f"{spec} at {revision}" if revision else spec)
             print(f"{letter}: {names[-1]}")
         a, b = stack.enter_context(both_sides(sides[0], sides[1], options.precision))
-        comparer = Comparer(a, b, options.precision, RELATIVE if options.budget is None else options.budget)
+        budget = RELATIVE if options.budget is None else options.budget
+        comparer = Comparer(a, b, options.precision, budget, meaning)
         comparison = comparer.compare(settings.max_examples, settings.seed)
     print("\n".join(comparison_lines(comparison)))
     if options.json:
-        write_atomically(Path(options.json), json.dumps(comparison_report(comparison, *names), indent=1) + "\n")
+        text = json.dumps(comparison_report(comparison, *names), indent=1, allow_nan=False)
+        write_atomically(Path(options.json), text + "\n")
+    if not comparison.compared:
+        return ExitCode.INCOMPLETE
     return ExitCode.HELD if comparison.first is None else ExitCode.VIOLATED

@@ -22,7 +22,7 @@ def add_parser(subparsers: Any) -> None:
     add_subject_options(parser)
     parser.add_argument("--precision", metavar="NAME", help="explain under this precision instead of the file's")
     parser.add_argument("--brief", action="store_true", help="show only what stands out, not every op")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the whole trace there")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the whole trace there; NaN and inf as text")
     parser.add_argument("--picture", metavar="FILE", type=Path, help="draw error maps next to the images, as PNG")
     parser.set_defaults(run=run)
 

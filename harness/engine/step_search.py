@@ -28,6 +28,7 @@ _LONGEST_PROGRAM = 10
 _LONGEST_TRAINING = 6
 # A training's pass takes milliseconds: it runs a program for so many examples asked for.
 _EXAMPLES_A_TRAINING = 4
+_RESUMED = (PassKind.GOOD, PassKind.RESTORE, PassKind.GOOD)
 # Micro-steps that a person can follow.
 _SMALL = 3
 
@@ -154,9 +155,11 @@ class _Shape:
 def _shape(factory: StepFactory | TrainingFactory, property_: StepProperty, examples: int) -> _Shape:
     if isinstance(factory, TrainingFactory):
         passes = property_.passes
-        # Every pass alone and after every other: too few programs are drawn to count on it.
-        short = [*((kind,) for kind in passes), *itertools.product(passes, passes)]
-        asked_for = short[: max(len(passes), examples)]
+        # Every pass alone and after every other: too few programs are drawn to count on it. Nor on an update before and
+        # one after a restore, which tells whether the optimizer's state came along.
+        resumed = [_RESUMED] if PassKind.RESTORE in passes else []
+        short = [*((kind,) for kind in passes), *resumed, *itertools.product(passes, passes)]
+        asked_for = short[: max(len(passes) + len(resumed), examples)]
         first = [TrainingCase(scale_exponent=min(TRAINING_SCALE_EXPONENTS), actions=actions) for actions in asked_for]
         return _Shape(TrainingCase, passes, TRAINING_SCALE_EXPONENTS, _LONGEST_TRAINING, shared=True, first=first)
     return _Shape(StepCase, property_.actions, SCALE_EXPONENTS, _LONGEST_PROGRAM, shared=False)

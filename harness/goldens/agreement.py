@@ -23,7 +23,14 @@ from harness.cases.descriptors import (
     PictureKind,
     StepCase,
 )
-from harness.cases.strategies import ACCUMULATIONS, GROWTH_INTERVALS, MICRO_STEPS, SCALE_EXPONENTS, loss_cases
+from harness.cases.strategies import (
+    ACCUMULATIONS,
+    DRAWN_MASKS,
+    GROWTH_INTERVALS,
+    MICRO_STEPS,
+    SCALE_EXPONENTS,
+    loss_cases,
+)
 from harness.engine.plan import SubjectKind, Task
 from harness.engine.search import Search, hypothesis_settings, run_quietly
 from harness.errors import UsageError
@@ -31,11 +38,14 @@ from harness.goldens.deviation import RECORDED, Deviation, Place, deviations
 from harness.goldens.side import Raised, Side
 from harness.goldens.terms import Numbers, Term, Tolerance, Words
 from harness.oracle.budget import VALUE_FLOOR, ZERO
+from harness.oracle.meanings import Counting, Meaning
 from harness.properties.verdict import Verdict
+from harness.protocols import SubjectName
 
 _LONGEST_PROGRAM = 10
 # What a step says of itself, which it need not.
 _SAID = ("norm", "stepped", "reason")
+_NOTHING = Raised("nothing", "nothing")
 _TIMING_ROUNDS, _TIMING_REPEATS = 3, 5
 _TIMED_LOSS = LossCase(
     128,
@@ -56,12 +66,14 @@ class Settled:
         size: |A's loss|, by which agreement is grouped; NaN for a step.
         terms: B's deviations from A.
         raised: what is wrong where one side raises and the other doesn't, or not the same; else empty.
+        both_raise: what both raise, so that nothing was compared; else empty.
     """
 
     case: Case
     size: float
     terms: tuple[Deviation, ...]
     raised: str = ""
+    both_raise: str = ""
 
     @property
     def agrees(self) -> bool:
@@ -84,16 +96,22 @@ class Comparison:
     """What came of it.
 
     Attributes:
-        speed: B's time as a share of A's.
+        cases: those that were drawn, and the one that is timed where only one side raises on it.
+        speed: B's time as a share of A's; ``None`` where a side raises.
         first: the first drawn case that differs beyond the budget; ``smallest`` is what it shrank to.
     """
 
     kind: SubjectKind
     precision: str
     cases: tuple[Settled, ...]
-    speed: float
+    speed: float | None
     first: Settled | None
     smallest: Settled | None
+
+    @property
+    def compared(self) -> int:
+        """In how many cases there was something to compare."""
+        return sum(not settled.both_raise for settled in self.cases)
 
     def summaries(self, least: float = 0.0, below: float = math.inf) -> list[TermSummary]:
         """Each term over the cases with A's loss in [least, below), all for the defaults."""
@@ -117,16 +135,16 @@ class Comparison:
 class Comparer:
     """Runs cases on two sides and compares what they give, within a relative budget."""
 
-    def __init__(self, a: Side, b: Side, precision: str, budget: float) -> None:
+    def __init__(self, a: Side, b: Side, precision: str, budget: float, meaning: Meaning) -> None:
         if a.kind is not b.kind:
             raise UsageError(f"{a.spec} is a {a.kind.value} and {b.spec} a {b.kind.value}: only like can be compared.")
-        self._a, self._b, self._precision, self._budget = a, b, precision, budget
+        self._a, self._b, self._precision, self._budget, self._meaning = a, b, precision, budget, meaning
         self._known: dict[Case, Settled] = {}
 
     def compare(self, examples: int, seed_: int) -> Comparison:
         """All drawn cases on both, then the first that differs shrunk, then the time of each."""
         kind = self._a.kind
-        strategy: st.SearchStrategy[Any] = loss_cases() if kind is SubjectKind.LOSS else _step_cases()
+        strategy: st.SearchStrategy[Any] = _loss_cases(self._meaning) if kind is SubjectKind.LOSS else _step_cases()
         task = Task(kind, "agreement", self._precision)
         drawn: list[Settled] = []
 
@@ -137,9 +155,13 @@ class Comparer:
             drawn.append(self.settle(case))
 
         collect()
+        timed = self.settle(_timed_loss(self._meaning) if kind is SubjectKind.LOSS else _TIMED_STEP)
+        searched = next((settled for settled in drawn if not settled.agrees), None)
+        if timed.raised:
+            drawn.append(timed)
         first = next((settled for settled in drawn if not settled.agrees), None)
-        smallest = self._shrunk(task, strategy, examples, seed_) if first is not None else None
-        return Comparison(kind, self._precision, tuple(drawn), self._speed(kind), first, smallest or first)
+        smallest = self._shrunk(task, strategy, examples, seed_) if searched is not None else None
+        return Comparison(kind, self._precision, tuple(drawn), self._speed(timed.case), first, smallest or first)
 
     def settle(self, case: Case) -> Settled:
         """One case on both sides, run once."""
@@ -150,15 +172,16 @@ class Comparer:
     def _settled(self, case: Case) -> Settled:
         a, b = self._a.measure(case), self._b.measure(case)
         if isinstance(a, Raised) or isinstance(b, Raised):
-            names = [x.type if isinstance(x, Raised) else "nothing" for x in (a, b)]
-            why = "" if names[0] == names[1] else f"A raises {names[0]}, B raises {names[1]}"
-            return Settled(case, math.nan, (), why)
+            left, right = (x if isinstance(x, Raised) else _NOTHING for x in (a, b))
+            if left.type == right.type:
+                return Settled(case, math.nan, (), both_raise=left.description)
+            return Settled(case, math.nan, (), raised=f"A raises {left.description}, B raises {right.description}")
         names = [n for n in a.terms if n not in _SAID or not (_silent(a.terms[n]) or _silent(b.terms.get(n)))]
         then, now = ({n: x.terms[n] for n in names if n in x.terms} for x in (a, b))
         value = a.terms.get("value")
         size = abs(value.values[0]) if isinstance(value, Numbers) else math.nan
         tolerances = {}
-        floor = ZERO if _is_zero(case) else VALUE_FLOOR
+        floor = ZERO if self._is_zero(case) else VALUE_FLOOR
         for name in names:
             # What a half-precision gradient's rounding permits, each side may use.
             own, other = (x.truth_tolerances.get(name, Tolerance()) for x in (a, b))
@@ -183,32 +206,37 @@ class Comparer:
         run_quietly(shrink)
         return None if search.smallest is None else self.settle(search.smallest)
 
-    def _speed(self, kind: SubjectKind) -> float:
-        case: Case = _TIMED_LOSS if kind is SubjectKind.LOSS else _TIMED_STEP
+    def _speed(self, case: Case) -> float | None:
         ratios = []
         for _ in range(_TIMING_ROUNDS):
-            ratios.append(1.0 / self._a.seconds(case, _TIMING_REPEATS) * self._b.seconds(case, _TIMING_REPEATS))
+            a, b = (side.seconds(case, _TIMING_REPEATS) for side in (self._a, self._b))
+            if isinstance(a, Raised) or isinstance(b, Raised):
+                return None
+            ratios.append(b / a)
         return statistics.median(ratios)
+
+    def _is_zero(self, case: Case) -> bool:
+        """Whether the loss is exactly zero by construction, where a few units in the last place of 1 don't count."""
+        if not isinstance(case, LossCase):
+            return False
+        counting = self._meaning.counting
+        nothing = MaskKind.FULL if counting is Counting.BACKGROUND else MaskKind.EMPTY
+        if case.mask.kind is nothing and counting is not Counting.ALL:
+            return True
+        return self._meaning.zero_at_identity and case.perturbation.kind is PerturbationKind.NONE
 
 
 @contextmanager
-def both_sides(a: tuple[str, str | None], b: tuple[str, str | None], precision: str) -> Iterator[tuple[Side, Side]]:
-    """Two subjects, each spec and root, started together."""
+def both_sides(a: SubjectName, b: SubjectName, precision: str) -> Iterator[tuple[Side, Side]]:
+    """Two subjects, started together."""
     sides: list[Side] = []
     try:
-        for spec, root in (a, b):
-            sides.append(Side(spec, root, precision))
+        for name in (a, b):
+            sides.append(Side(name, precision))
         yield sides[0], sides[1]
     finally:
         for side in sides:
             side.close()
-
-
-def _is_zero(case: Case) -> bool:
-    """Whether the loss is exactly zero by construction, where a few units in the last place of 1 are no difference."""
-    return isinstance(case, LossCase) and (
-        case.perturbation.kind is PerturbationKind.NONE or case.mask.kind is MaskKind.EMPTY
-    )
 
 
 def _silent(term: Term | None) -> bool:
@@ -216,6 +244,23 @@ def _silent(term: Term | None) -> bool:
     if isinstance(term, Numbers):
         return all(math.isnan(value) for value in term.values)
     return isinstance(term, Words) and all(value is None for value in term.values)
+
+
+def _loss_cases(meaning: Meaning) -> st.SearchStrategy[LossCase]:
+    smallest, largest = meaning.sides()
+    return loss_cases(
+        masks=meaning.masks(DRAWN_MASKS),
+        magnitudes=meaning.magnitudes(),
+        smallest_side=smallest,
+        largest_side=largest,
+    )
+
+
+def _timed_loss(meaning: Meaning) -> LossCase:
+    smallest, largest = meaning.sides()
+    # What looks through a network is slow enough on the images that are drawn.
+    side = largest if meaning.needs_convolutions else max(_TIMED_LOSS.height, smallest)
+    return replace(_TIMED_LOSS, height=side, width=side)
 
 
 def _step_cases() -> st.SearchStrategy[StepCase]:

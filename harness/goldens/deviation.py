@@ -146,13 +146,14 @@ def _arrays(place: Place, name: str, then: Array, now: Array, tolerance: Toleran
     if then.shape != now.shape:
         return _word(place, name, f"shape {list(then.shape)}", f"shape {list(now.shape)}")
     old, new = then.data.double(), now.data.double()
-    scale = float(torch.linalg.vector_norm(old))
-    equal = torch.equal(torch.nan_to_num(old), torch.nan_to_num(new)) and torch.equal(old.isnan(), new.isnan())
-    difference = torch.zeros_like(old) if equal else new - old
+    scale = float(torch.linalg.vector_norm(old[old.isfinite()]))
+    same = (old == new) | (old.isnan() & new.isnan())
+    difference = torch.where(same, 0.0, new - old)
     error = float(torch.linalg.vector_norm(difference))
     error = math.inf if math.isnan(error) else error
     worst = float(difference.abs().max()) if difference.numel() else 0.0
-    largest = float(old.abs().max()) if old.numel() else 0.0
+    finite = old[old.isfinite()].abs()
+    largest = float(finite.max()) if finite.numel() else 0.0
     lengths = scale * float(torch.linalg.vector_norm(new))
     return Deviation(
         place.golden,

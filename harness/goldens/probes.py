@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.cases.descriptors import StepCase
+from harness.cases.descriptors import LossCase, StepCase
 from harness.cases.loss_inputs import LossInputs
 from harness.cases.scenes import SceneCase, build_scene, picture_weights
 from harness.config import DEFAULT_TRUTH
@@ -86,6 +86,16 @@ def load_probe(spec: GoldenSpec, root: str | None) -> Probe:
         assert isinstance(spec.case, SceneCase)
         return _SceneProbe(load_renderer(spec.subject, root), spec.case, spec.truth)
     return _MeasureProbe(load_object(spec.subject, root), spec)
+
+
+def loss_probe(loss: AdaptedLoss, case: LossCase) -> Probe:
+    """A loaded loss on a case, without a truth."""
+    return _LossProbe(loss, MaskedLossCase(case), None)
+
+
+def step_probe(factory: StepFactory, case: StepCase) -> Probe:
+    """A loaded step on a fault program, without a truth."""
+    return _StepProbe(factory, case, None)
 
 
 class _LossProbe(Probe):

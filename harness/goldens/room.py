@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import torch
 
 from harness.cases.serialization import descriptor_to_json
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, SubjectError, UsageError, describe_exception, printable
 from harness.goldens.deviation import RECORDED, TRUTH, Deviation, Place, deviations
 from harness.goldens.golden_file import Entry, GoldenFile
 from harness.goldens.probes import Observed, Probe, load_probe
@@ -23,6 +24,9 @@ from harness.precision.registry import PRECISIONS
 
 # The truth must come out alike wherever it is computed: float64 rounding, kept as float32 arrays.
 _SAME_TRUTH = Tolerance(relative=1e-6, absolute=1e-12)
+# torch's sentence where one of its kernels was built for other instructions than it may use here.
+_INSTRUCTIONS = re.compile(r"\b(avx|amx|vnni|pack_vnni|sve|neon|vsx)\w*\b", re.IGNORECASE)
+_LACKING = re.compile(r"\b(only|not) supported\b|\bunsupported\b|\brequires?\b", re.IGNORECASE)
 
 
 class Status(str, enum.Enum):
@@ -128,8 +132,20 @@ class GoldenRoom:
                     recorded[precision.name] = before.recorded[precision.name]
                 continue
             device = torch.cuda.get_device_name() if precision.device == "cuda" else "cpu"
-            with precision.installed():
-                observed = probe.observe(precision)
+            try:
+                with precision.installed():
+                    observed = probe.observe(precision)
+            except HarnessError:
+                raise
+            except (Exception, SystemExit) as error:
+                if why_torch_can_not(error):
+                    if before is not None and precision.name in before.recorded:
+                        recorded[precision.name] = before.recorded[precision.name]
+                    continue
+                raise SubjectError(
+                    f"{spec.name} can't be recorded under {precision.name}: {spec.subject} raises "
+                    f"{describe_exception(error)}."
+                ) from error
             entry = Entry(observed.terms, spec.tolerances, {**provenance, "device": device})
             recorded[precision.name] = _kept(before.recorded if before else {}, precision.name, entry)
             key = probe.truth_key(precision)
@@ -187,9 +203,10 @@ class GoldenRoom:
                 observed = probe.observe(precision)
         except HarnessError:
             raise
-        except Exception as error:
-            line = (str(error).splitlines() or [""])[0]
-            why = f"the subject raises {type(error).__name__}: {line}"
+        except (Exception, SystemExit) as error:
+            if lacking := why_torch_can_not(error):
+                return Outcome(spec.name, precision.name, Status.SKIPPED, f"torch can't run it here: {lacking}")
+            why = f"the subject raises {describe_exception(error)}"
             return Outcome(spec.name, precision.name, Status.FAILED, why)
         found: list[Deviation] = []
         key = probe.truth_key(precision)
@@ -222,6 +239,18 @@ class GoldenRoom:
                     yield Outcome(name, precision, Status.UNUSED, "the suite names no such precision")
         for path in self.store.strays():
             yield Outcome(path.name, "", Status.UNUSED, "belongs to no golden")
+
+
+def why_torch_can_not(error: BaseException) -> str:
+    """torch's own sentence where it has no kernel for this processor, or for the capability it was told; else empty.
+
+    With ``ATEN_CPU_CAPABILITY=avx2`` on a processor with AMX, for one, a product of bfloat16 matrices raises
+    "pack_vnni2 is only supported when avx512 is supported".
+    """
+    if type(error) is not RuntimeError:
+        return ""
+    first = printable(str(error).partition("\n")[0]).rstrip(".")
+    return first if _INSTRUCTIONS.search(first) and _LACKING.search(first) else ""
 
 
 def _precisions(spec: GoldenSpec) -> list[Precision]:

@@ -12,36 +12,39 @@ from typing import Any
 
 from harness.cases.descriptors import Case, LossCase, StepCase
 from harness.engine.plan import SubjectKind
-from harness.errors import HarnessError, SubjectError
-from harness.goldens.probes import Observed, Probe, load_probe
-from harness.goldens.suite import GoldenKind, GoldenSpec, MaskedLossCase
+from harness.errors import HarnessError, SubjectError, describe_exception
+from harness.goldens.probes import Observed, Probe, loss_probe, step_probe
+from harness.oracle.meanings import meaning_named
 from harness.precision import Precision, import_guard, precisions_named
+from harness.protocols import SubjectName
 from harness.subjects.door import load_object
+from harness.subjects.loss import AdaptedLoss, check_kind, load_loss
+from harness.subjects.step import StepFactory, load_fed_step
 
 
 @dataclass(frozen=True)
 class Raised:
-    """What the subject raised on a case."""
+    """What the subject raised on a case: its type, and in words."""
 
     type: str
-    message: str
+    description: str
 
 
 class Side:
-    """The subject ``spec`` under ``root``, asked case by case."""
+    """The subject, asked case by case."""
 
-    def __init__(self, spec: str, root: str | None, precision: str) -> None:
-        self.spec = spec
+    def __init__(self, name: SubjectName, precision: str) -> None:
+        self.spec = name.spec
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, spec, root, precision), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, name, precision), daemon=True)
         self._process.start()
         theirs.close()
         self._kind: SubjectKind | None = None
 
     @property
     def kind(self) -> SubjectKind:
-        """A step has ``optimizer_step``, or ``backward`` and ``step``; all else is a loss.
+        """What the subject is.
 
         Raises:
             HarnessError: the subject can't be loaded.
@@ -56,9 +59,10 @@ class Side:
         answer: Observed | Raised = self._asked(case, 0)
         return answer
 
-    def seconds(self, case: Case, repeats: int) -> float:
+    def seconds(self, case: Case, repeats: int) -> float | Raised:
         """The median time of a run on the case."""
-        return float(self._asked(case, repeats))
+        answer: float | Raised = self._asked(case, repeats)
+        return answer
 
     def close(self) -> None:
         """End the process."""
@@ -84,52 +88,57 @@ class Side:
         return answer
 
 
-def _serve(connection: Connection, spec: str, root: str | None, name: str) -> None:
+def _serve(connection: Connection, name: SubjectName, precision_name: str) -> None:
     import torch
 
     torch.set_num_threads(1)
     try:
-        (precision,) = precisions_named([name])
+        (precision,) = precisions_named([precision_name])
         with import_guard():
-            kind = _kind(load_object(spec, root))
-        connection.send(kind)
+            subject = _loaded(name)
+        connection.send(SubjectKind.LOSS if isinstance(subject, AdaptedLoss) else SubjectKind.STEP)
         with precision.installed():
             while True:
                 case, repeats = connection.recv()
-                connection.send(_timed(spec, case, precision, repeats) if repeats else _run(spec, case, precision))
+                connection.send(_run(subject, case, precision, repeats))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         return
     except HarnessError as error:
         connection.send(error)
 
 
-def _kind(found: Any) -> SubjectKind:
+def _loaded(name: SubjectName) -> AdaptedLoss | StepFactory:
+    """A step has ``optimizer_step``, or ``backward`` and ``step``; all else is a loss."""
+    found = load_object(name.spec, name.root)
     is_step = hasattr(found, "optimizer_step") or (hasattr(found, "backward") and hasattr(found, "step"))
-    return SubjectKind.STEP if isinstance(found, type) and is_step else SubjectKind.LOSS
+    if isinstance(found, type) and is_step:
+        return load_fed_step(name.spec, name.root)
+    loss = load_loss(name.spec, name.root, name.similarity, try_out=False, truth=name.truth)
+    check_kind(loss, meaning_named(name.truth))
+    return loss
 
 
-def _probe(spec: str, case: Case, precision: Precision) -> Probe:
-    kind = GoldenKind.LOSS if isinstance(case, LossCase) else GoldenKind.STEP
-    assert isinstance(case, (LossCase, StepCase))
-    held: MaskedLossCase | StepCase = MaskedLossCase(case) if isinstance(case, LossCase) else case
-    # The root has been entered already.
-    return load_probe(GoldenSpec("", kind, spec, {}, held, (precision.name,), None), None)
-
-
-def _run(spec: str, case: Case, precision: Precision) -> Observed | Raised:
-    probe = _probe(spec, case, precision)
+def _run(
+    subject: AdaptedLoss | StepFactory, case: Case, precision: Precision, repeats: int
+) -> Observed | Raised | float:
+    """What it gives on the case, or where ``repeats`` are asked for, the median time of so many runs."""
+    probe: Probe
+    if isinstance(subject, AdaptedLoss):
+        assert isinstance(case, LossCase)
+        probe = loss_probe(subject, case)
+    else:
+        assert isinstance(case, StepCase)
+        probe = step_probe(subject, case)
+    times: list[float] = []
     try:
-        return probe.observe(precision)
+        observed = probe.observe(precision)
+        for _ in range(repeats):
+            start = time.perf_counter()
+            probe.observe(precision)
+            times.append(time.perf_counter() - start)
     except HarnessError:
         raise
-    except Exception as error:
-        return Raised(type(error).__name__, (str(error).splitlines() or [""])[0])
-
-
-def _timed(spec: str, case: Case, precision: Precision, repeats: int) -> float:
-    probe, times = _probe(spec, case, precision), []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        probe.observe(precision)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    # A subject may call sys.exit() too.
+    except BaseException as error:
+        return Raised(type(error).__name__, describe_exception(error))
+    return statistics.median(times) if repeats else observed

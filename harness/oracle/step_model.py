@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from harness.cases.descriptors import Action, StepCase
-from harness.oracle.window import CLIP_NORM, ScalerState, settle
+from harness.oracle.window import CLIP_NORM, Fault, ScalerState, Settlement, settle
 
 # The setting that every fault program runs in.
 ELEMENTS = 8  # a 2×3 matrix and its bias
@@ -31,6 +31,8 @@ GRADIENT = {
 }
 _HALF_MAX, _HALF_UNDERFLOW = 2.0**16, 2.0**-25
 _SINGLE_MAX = 2.0**128
+# The parameters are of order 1, and a few float32 operations from the start.
+_PARAMETER_ERROR = 1e-5
 
 
 def schedule(updates: int) -> float:
@@ -44,20 +46,26 @@ class Expected:
 
     Attributes:
         window_ended: the action was a window's last micro-step.
-        stepped: the parameters moved.
+        stepped: the optimizer took its step.
+        moved: and it changes a parameter by more than its rounding, which a step on zero gradients need not.
         why: in words, for messages.
+        fault: of a window that was dropped.
         grad_norm: before clipping; ``None`` where no finite one exists.
+        passes: micro-steps so far.
         updates: optimizer steps so far.
         learning_rate: of the next update.
         scaler: permitted states; more than one only where a non-finite loss may, but need not, count as an overflow.
-        parameters: by name, whole or the one number that all elements are.
+        parameters: by name, whole or the one number that all elements are; none where they can't be predicted.
         parameter_error: the error that these may have.
     """
 
     window_ended: bool
     stepped: bool
+    moved: bool
     why: str
+    fault: Fault | None
     grad_norm: float | None
+    passes: int
     updates: int
     learning_rate: float
     scaler: tuple[ScalerState, ...]
@@ -71,6 +79,7 @@ class StepModel:
 
     case: StepCase
     scaled: bool
+    passes: int = 0
     updates: int = 0
     matrix: float = MATRIX_START
     bias: float = BIAS_START
@@ -90,11 +99,12 @@ class StepModel:
     def after(self, action: Action) -> Expected:
         """Feed one action and say what a right step has done."""
         if action is Action.RESTORE:
-            return self._expected(False, False, "saved and restored", None)
+            return self._expected(False, Settlement(False, "saved and restored", None, (self._scaler,)))
         self._accumulate(action)
         self._window.append(action)
+        self.passes += 1
         if len(self._window) < self.case.accumulation:
-            return self._expected(False, False, "the window is still open", None)
+            return self._expected(False, Settlement(False, "the window is still open", None, (self._scaler,)))
         window, gradient = self._window, self._gradient
         self._window, self._gradient = [], None
         return self._end(window, gradient)
@@ -122,11 +132,13 @@ class StepModel:
         norm = None if gradient is None else abs(gradient) * math.sqrt(ELEMENTS)
         settled = settle(finite, norm, self._scaler, self.case.growth_interval if self.scaled else None)
         self._scaler = settled.scaler[0]
+        before = self.matrix, self.bias
         if settled.stepped:
             assert gradient is not None
             assert norm is not None
             self._move(gradient * min(1.0, CLIP_NORM / norm) if norm > 0 else 0.0)
-        return self._expected(True, settled.stepped, settled.why, settled.grad_norm, settled.scaler)
+        farthest = max(abs(self.matrix - before[0]), abs(self.bias - before[1]))
+        return self._expected(True, settled, moved=farthest > _PARAMETER_ERROR)
 
     def _move(self, gradient: float) -> None:
         matrix, bias = gradient + WEIGHT_DECAY * self.matrix, gradient
@@ -137,23 +149,18 @@ class StepModel:
         self.matrix, self.bias = self.matrix - rate * matrix, self.bias - rate * bias
         self.updates += 1
 
-    def _expected(
-        self,
-        ended: bool,
-        stepped: bool,
-        why: str,
-        norm: float | None,
-        scaler: tuple[ScalerState, ...] | None = None,
-    ) -> Expected:
+    def _expected(self, ended: bool, settled: Settlement, *, moved: bool = False) -> Expected:
         return Expected(
-            ended,
-            stepped,
-            why,
-            norm,
-            self.updates,
-            LEARNING_RATE * schedule(self.updates),
-            scaler or (self._scaler,),
-            {"weight": self.matrix, "bias": self.bias},
-            # The parameters are of order 1, and a few float32 operations from the start.
-            parameter_error=1e-5,
+            window_ended=ended,
+            stepped=settled.stepped,
+            moved=moved,
+            why=settled.why,
+            fault=settled.fault,
+            grad_norm=settled.grad_norm,
+            passes=self.passes,
+            updates=self.updates,
+            learning_rate=LEARNING_RATE * schedule(self.updates),
+            scaler=settled.scaler,
+            parameters={"weight": self.matrix, "bias": self.bias},
+            parameter_error=_PARAMETER_ERROR,
         )

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from dataclasses import dataclass
 
 # The setting that every fault program runs in.
 CLIP_NORM, NORM_FACTOR = 1.0, 20.0
 GROWTH, BACKOFF = 2.0, 0.5
+
+
+class Fault(str, enum.Enum):
+    """Why a window must be dropped; the first of these that is so."""
+
+    NONFINITE_LOSS = "a loss in the window was NaN or inf"
+    NO_GRADIENTS = "no parameter got a gradient"
+    NONFINITE_GRADIENTS = "a gradient was NaN or inf"
+    LARGE_NORM = "the norm exceeds its limit"
 
 
 @dataclass(frozen=True)
@@ -27,12 +37,14 @@ class Settlement:
         why: in words, for messages.
         grad_norm: before clipping; ``None`` where no finite one exists.
         scaler: permitted states; more than one only where a non-finite loss may, but need not, count as an overflow.
+        fault: of a window that is dropped.
     """
 
     stepped: bool
     why: str
     grad_norm: float | None
     scaler: tuple[ScalerState, ...]
+    fault: Fault | None = None
 
 
 def settle(losses_are_finite: bool, norm: float | None, scaler: ScalerState, growth_interval: int | None) -> Settlement:
@@ -54,14 +66,17 @@ def settle(losses_are_finite: bool, norm: float | None, scaler: ScalerState, gro
             return ScalerState(scaler.scale, scaler.growth_tracker + 1)
         return ScalerState(scaler.scale * GROWTH, 0)
 
+    def dropped(fault: Fault, *permitted: ScalerState, finite_norm: float | None = None, why: str = "") -> Settlement:
+        return Settlement(False, why or fault.value, finite_norm, tuple(dict.fromkeys(permitted)), fault)
+
     if not losses_are_finite:
         also = () if norm is None else (updated(found_inf=not math.isfinite(norm)),)
-        return Settlement(False, "a loss in the window was NaN or inf", None, tuple(dict.fromkeys((scaler, *also))))
+        return dropped(Fault.NONFINITE_LOSS, scaler, *also)
     if norm is None:
-        return Settlement(False, "no parameter got a gradient", None, (scaler,))
+        return dropped(Fault.NO_GRADIENTS, scaler)
     if not math.isfinite(norm):
-        return Settlement(False, "a gradient was NaN or inf", None, (updated(found_inf=True),))
-    after = (updated(found_inf=False),)
-    if norm > CLIP_NORM * NORM_FACTOR:
-        return Settlement(False, f"the norm {norm:.4g} exceeds {CLIP_NORM * NORM_FACTOR:g}", norm, after)
-    return Settlement(True, "all was finite and in bounds", norm, after)
+        return dropped(Fault.NONFINITE_GRADIENTS, updated(found_inf=True))
+    after, limit = updated(found_inf=False), CLIP_NORM * NORM_FACTOR
+    if norm > limit:
+        return dropped(Fault.LARGE_NORM, after, finite_norm=norm, why=f"the norm {norm:.4g} exceeds {limit:g}")
+    return Settlement(True, "all was finite and in bounds", norm, (after,))

@@ -77,7 +77,11 @@ LOSS_PROPERTIES: tuple[LossProperty, ...] = (
         searched=True,
         effort=3,
     ),
-    LossProperty("finite", "The loss and its gradient are finite.", loss_value.finite),
+    LossProperty(
+        "finite",
+        "The loss and its gradient are finite, and it has a graph: backward() can be called, whatever the mask.",
+        loss_value.finite,
+    ),
     LossProperty(
         "identity",
         "For equal images the loss and its gradient are zero, to 1e-6, or what they are known to be, to 1e-3.",

@@ -12,11 +12,13 @@ from harness.cases.loss_inputs import MaskedPair
 from harness.cases.tensors import with_other_values
 from harness.oracle.budget import RELATIVE, ZERO
 from harness.oracle.meanings import Counting
-from harness.properties.trial import LossTrial, Measurement
-from harness.properties.verdict import Verdict, at_most, holds_if, relative_to
+from harness.properties.numerals import told_apart
+from harness.properties.trial import LossTrial, Measurement, differs
+from harness.properties.verdict import Verdict, at_most, holds_if, largest, relative_to
 
 # Where values and gradients are themselves near zero, differences of a billionth don't count.
 _NEAR_ZERO = RELATIVE * ZERO
+_NO_DIFFERENCE = Verdict(True, 0.0, 0.0)
 
 
 def symmetry(trial: LossTrial) -> Verdict:
@@ -42,21 +44,21 @@ def full_mask(trial: LossTrial) -> Verdict:
     value, truth = trial.value(trial.inputs), trial.truth.value
     error = abs(value - truth)
     mask = f"with {'an empty' if trial.meaning.counting is Counting.BACKGROUND else 'a full'} mask"
+    measured, right = told_apart(value, truth, 6)
     return relative_to(
         RELATIVE * truth + _NEAR_ZERO + trial.value_doubt,
         error,
         truth,
-        f"{mask} the loss is {value:.6g}, but that of all pixels is {truth:.6g}",
+        f"{mask} the loss is {measured}, but that of all pixels is {right}",
     )
 
 
 def empty_mask(trial: LossTrial) -> Verdict:
     measured = trial.measurement
     steepest = float(measured.gradient.abs().max())
-    worst = math.nan if math.isnan(measured.value) else max(abs(measured.value), steepest)
     mask = f"with {'a full' if trial.meaning.counting is Counting.BACKGROUND else 'an empty'} mask"
     return at_most(
-        worst,
+        largest(abs(measured.value), steepest),
         ZERO,
         f"{mask} the loss is {measured.value:.3g} and its gradient reaches {steepest:.3g}; both must be 0",
     )
@@ -94,12 +96,16 @@ def _every_other(image: Tensor) -> Tensor:
 
 
 def _same(trial: LossTrial, first: float, second: float, message: str) -> Verdict:
+    if first == second or (math.isnan(first) and math.isnan(second)):
+        # What is infinite or NaN alike is for the property "finite" to convict.
+        return _NO_DIFFERENCE
     larger = max(abs(first), abs(second))
+    one, other = told_apart(first, second, 6)
     return relative_to(
         RELATIVE * larger + _NEAR_ZERO + 2.0 * trial.value_doubt,
         abs(first - second),
         larger,
-        f"{message}: {first:.6g} against {second:.6g}",
+        f"{message}: {one} against {other}",
     )
 
 
@@ -107,11 +113,16 @@ def _same_measurement(trial: LossTrial, first: Measurement, second: Measurement,
     verdict = _same(trial, first.value, second.value, f"{what} the loss")
     if not verdict.holds:
         return verdict
-    length = float(first.gradient.norm())
-    difference = float((first.gradient - second.gradient).norm())
+    length = float(torch.nan_to_num(first.gradient, 0.0, 0.0, 0.0).norm())
+    apart = torch.where(differs(first.gradient, second.gradient), first.gradient - second.gradient, 0.0)
+    difference = float(apart.norm())
+    if difference == 0.0:
+        return _NO_DIFFERENCE
+    bound = RELATIVE * length + _NEAR_ZERO + 2.0 * trial.gradient_doubt
+    off, allowed = told_apart(difference, bound)
     return relative_to(
-        RELATIVE * length + _NEAR_ZERO + 2.0 * trial.gradient_doubt,
+        bound,
         difference,
         length,
-        f"{what} the gradient by {difference:.3g}, its length being {length:.3g}",
+        f"{what} the gradient by {off}, its length being {length:.3g} and {allowed} allowed",
     )

@@ -9,23 +9,31 @@ import torch
 from harness.cases.tensors import with_soft_mask
 from harness.oracle.budget import ZERO, budget
 from harness.oracle.truth import Truth
+from harness.properties.numerals import shares_told_apart, told_apart
 from harness.properties.trial import LossTrial
-from harness.properties.verdict import VACUOUS, Verdict, at_least_zero, at_most, holds_if, relative_to, within
+from harness.properties.verdict import VACUOUS, Verdict, at_least_zero, at_most, holds_if, largest, relative_to, within
 
 # Where a gradient is in doubt by more than this share of its length, nothing is claimed of it.
 _MOST_DOUBT = 0.1
+_NO_GRAPH = "the loss has no graph: backward() would raise"
 
 
 def range_(trial: LossTrial) -> Verdict:
     value, upper, similarity = trial.value(trial.inputs), trial.meaning.upper, trial.meaning.one_minus
-    aside = f" (an {similarity} of {1.0 - value:.6g})" if similarity else ""
+    edge = upper if value > 0.0 else 0.0
+    similar, _ = told_apart(1.0 - value, 1.0 - edge, 6)
+    aside = f" (an {similarity} of {similar})" if similarity else ""
     if upper == math.inf:
         return at_least_zero(value, f"the loss is {value:.6g}{aside}; it must be finite and not negative")
-    return within(value, 0.0, upper, f"the loss is {value:.6g}{aside}; it belongs in [0, {upper:g}]")
+    shown, _ = told_apart(value, edge, 6)
+    return within(value, 0.0, upper, f"the loss is {shown}{aside}; it belongs in [0, {upper:g}]")
 
 
 def finite(trial: LossTrial) -> Verdict:
     measured = trial.measurement
+    if not measured.has_graph:
+        # Also where the true gradient is zero, as under an empty mask: a training step would end there all the same.
+        return holds_if(False, f"{_NO_GRAPH}; a zero that depends on the inputs has one")
     broken = int((~torch.isfinite(measured.gradient)).sum())
     return holds_if(
         measured.is_finite,
@@ -38,12 +46,12 @@ def identity(trial: LossTrial) -> Verdict:
     if not trial.meaning.zero_at_identity:
         verdict = _value_against(trial, measured.value, trial.truth)
         return gradient_accuracy(trial) if verdict.holds else verdict
-    worst = max(abs(measured.value), float(measured.gradient.abs().max()), key=_nan_first)
+    steepest = float(measured.gradient.abs().max())
     return at_most(
-        worst,
+        largest(abs(measured.value), steepest),
         ZERO,
-        f"for equal images the loss is {measured.value:.3g} and its gradient reaches "
-        f"{float(measured.gradient.abs().max()):.3g}; both should be zero",
+        f"for equal images the loss is {measured.value:.3g} and its gradient reaches {steepest:.3g}; "
+        f"both should be zero",
     )
 
 
@@ -62,15 +70,18 @@ def gradient_accuracy(trial: LossTrial) -> Verdict:
     doubt = trial.truth.gradient_doubt
     if length == 0.0 or doubt > _MOST_DOUBT * length:
         return VACUOUS
+    if not trial.measurement.has_graph:
+        return holds_if(False, _NO_GRAPH)
     error = float((gradient - truth).norm())
     bound = trial.budget.gradient_relative * length + trial.budget.gradient_floor * truth.numel() ** 0.5 + doubt
     cosine = float((gradient * truth).sum() / (gradient.norm() * length)) if float(gradient.norm()) > 0 else 0.0
+    off, allowed = told_apart(error / length, bound / length)
     return relative_to(
         bound,
         error,
         length,
-        f"the gradient is off by {error / length:.3g} times its true length {length:.3g} "
-        f"(cosine {cosine:.4f}) where {bound / length:.2g} is allowed",
+        f"the gradient is off by {off} times its true length {length:.3g} (cosine {cosine:.4f}) where {allowed} is "
+        f"allowed",
     )
 
 
@@ -84,6 +95,8 @@ def gradient_alive(trial: LossTrial) -> Verdict:
     needed -= trial.truth.gradient_doubt
     if needed <= 0.0:
         return VACUOUS
+    if not trial.measurement.has_graph:
+        return holds_if(False, f"the inputs differ where they count, but {_NO_GRAPH}", 0.0)
     share = measured / length
     holds = measured >= needed
     message = (
@@ -99,14 +112,11 @@ def _value_against(trial: LossTrial, value: float, truth: Truth) -> Verdict:
         return at_most(abs(value), ZERO, f"the loss is {value:.6g} where the float64 value is zero")
     bound = allowed.value_relative * truth.value + allowed.value_floor + truth.value_doubt
     error = abs(value - truth.value)
+    measured, right = told_apart(value, truth.value, 6)
+    off, most = shares_told_apart(error / truth.value, bound / truth.value)
     return relative_to(
         bound,
         error,
         truth.value,
-        f"the loss is {value:.6g} but the float64 value is {truth.value:.6g}: off by {error / truth.value:.1%} with "
-        f"{bound / truth.value:.1%} allowed",
+        f"the loss is {measured} but the float64 value is {right}: off by {off} with {most} allowed",
     )
-
-
-def _nan_first(value: float) -> float:
-    return float("inf") if value != value else value

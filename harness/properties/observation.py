@@ -27,6 +27,16 @@ class Snapshot:
     scaler: ScalerState
     gradients_cleared: bool
 
+    def changed(self, other: Snapshot) -> list[str]:
+        """The names of the parameters that aren't the same bits in both; NaN and NaN are."""
+        return [name for name, p in self.parameters.items() if not _same(p, other.parameters.get(name))]
+
+
+def _same(first: Tensor, second: Tensor | None) -> bool:
+    if second is None or first.shape != second.shape:
+        return False
+    return bool(((first == second) | (first.isnan() & second.isnan())).all())
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -45,7 +55,7 @@ class Observation:
     after: Snapshot
     expected: Expected
     report: StepReport | None
-    raised: Exception | None
+    raised: BaseException | None
     loss: float | None = None
 
 

@@ -9,8 +9,13 @@ from dataclasses import dataclass
 import torch
 
 from harness.cases.descriptors import Action, PassKind
+from harness.errors import describe_exception
+from harness.properties.numerals import told_apart
 from harness.properties.observation import Observation, Snapshot
-from harness.properties.verdict import VACUOUS, Verdict, at_most, holds_if
+from harness.properties.pristine_training import why_unpredictable
+from harness.properties.skip_reason import is_of_a_skip, misfit
+from harness.properties.verdict import VACUOUS, Verdict, at_most, holds_if, largest
+from harness.protocols import StepReport
 from harness.subjects.step import StepFactory
 from harness.subjects.training import TrainingFactory
 
@@ -29,6 +34,7 @@ class StepProperty:
         passes: likewise, for a whole training.
         needs_state: it speaks only of steps that can save and restore themselves.
         needs_report: it speaks only of steps that say what they did.
+        needs_prediction: it speaks only of steps whose optimizer's updates can be told.
     """
 
     name: str
@@ -39,11 +45,12 @@ class StepProperty:
     passes: tuple[PassKind, ...] = tuple(kind for kind in PassKind if kind is not PassKind.FROZEN)
     needs_state: bool = False
     needs_report: bool = False
+    needs_prediction: bool = False
 
     def inapplicable(self, factory: StepFactory | TrainingFactory) -> str | None:
         """Why the property doesn't apply to the step, or ``None``."""
         if isinstance(factory, TrainingFactory):
-            return None
+            return (why_unpredictable(factory) if self.needs_prediction else "") or None
         if self.needs_state and not factory.keeps_state:
             return "a FaceLift-shaped trainer saves itself elsewhere than in optimizer_step"
         if self.needs_report and not factory.reports:
@@ -62,7 +69,7 @@ def never_raises(seen: Observation) -> Verdict:
         return VACUOUS
     return holds_if(
         False,
-        f"{seen.action}: raises {type(seen.raised).__name__}: {_first_line(seen.raised)}",
+        f"{seen.action}: raises {describe_exception(seen.raised)}",
     )
 
 
@@ -72,55 +79,73 @@ def finite_parameters(seen: Observation) -> Verdict:
 
 
 def moves_when_it_should(seen: Observation) -> Verdict:
-    moved = any(not torch.equal(seen.before.parameters[n], p) for n, p in seen.after.parameters.items())
-    if moved == seen.expected.stepped:
-        return VACUOUS
-    if moved:
+    """A step on gradients of zero may leave everything where it is."""
+    moved = bool(seen.before.changed(seen.after))
+    if moved and not seen.expected.stepped:
         return holds_if(
             False, f"{seen.action}: the parameters moved, though {seen.expected.why}: the window must be dropped"
         )
-    return holds_if(False, f"{seen.action}: the parameters did not move, though {seen.expected.why}")
+    return holds_if(
+        moved or not seen.expected.moved, f"{seen.action}: the parameters did not move, though {seen.expected.why}"
+    )
 
 
 def right_update(seen: Observation) -> Verdict:
     """The parameters are those that the optimizer makes of the clipped gradients, to float32's rounding."""
-    worst = 0.0
+    errors = [0.0]
     for name, value in seen.expected.parameters.items():
-        error = (seen.after.parameters[name].double() - value).abs().max()
-        worst = max(worst, float(error), key=lambda e: math.inf if e != e else e)
+        found = seen.after.parameters.get(name)
+        if found is None:
+            return holds_if(False, f"{seen.action}: the parameter {name} is gone")
+        if found.numel():
+            errors.append(float((found.double() - value).abs().max()))
+    worst = largest(*errors)
+    off, allowed = told_apart(worst, seen.expected.parameter_error)
     return at_most(
         worst,
         seen.expected.parameter_error,
-        f"{seen.action}: the parameters are off by {worst:.3g} from what the clipped gradients give",
+        f"{seen.action}: the parameters are off by {off} from what the clipped gradients give, where {allowed} is "
+        f"allowed",
     )
 
 
 def counters(seen: Observation) -> Verdict:
-    expected = seen.expected.updates
+    passes, updates = seen.expected.passes, seen.expected.updates
+    if seen.after.passes != passes:
+        return holds_if(
+            False, f"{seen.action}: fwdbwd_pass_step is {seen.after.passes}, but there have been {passes} passes"
+        )
     return holds_if(
-        seen.after.updates == expected,
+        seen.after.updates == updates,
         f"{seen.action}: param_update_step is {seen.after.updates}, but the parameters have been updated "
-        f"{expected} times ({seen.expected.why})",
+        f"{updates} times ({seen.expected.why})",
     )
 
 
 def schedule_follows(seen: Observation) -> Verdict:
     updates = seen.expected.updates
     rate = seen.expected.learning_rate
-    right = seen.after.schedule_steps == updates and math.isclose(seen.after.learning_rate, rate, rel_tol=1e-12)
+    if seen.after.schedule_steps != updates:
+        return holds_if(
+            False,
+            f"{seen.action}: after {updates} updates the schedule stands at step {seen.after.schedule_steps} "
+            f"({seen.expected.why})",
+        )
+    found, right = told_apart(seen.after.learning_rate, rate, 6)
     return holds_if(
-        right,
-        f"{seen.action}: after {updates} updates the schedule stands at step {seen.after.schedule_steps} with "
-        f"rate {seen.after.learning_rate:.6g}; it should be {rate:.6g} ({seen.expected.why})",
+        math.isclose(seen.after.learning_rate, rate, rel_tol=1e-12),
+        f"{seen.action}: after {updates} updates the schedule gives a rate of {found}; it should be {right} "
+        f"({seen.expected.why})",
     )
 
 
 def scale(seen: Observation) -> Verdict:
-    permitted = " or ".join(f"{s.scale:g} (tracker {s.growth_tracker})" for s in seen.expected.scaler)
+    # In full: scales are powers of two, and six digits can't tell every two of them apart.
+    permitted = " or ".join(f"{s.scale:.17g} (tracker {s.growth_tracker})" for s in seen.expected.scaler)
     found = seen.after.scaler
     return holds_if(
         found in seen.expected.scaler,
-        f"{seen.action}: the scale is {found.scale:g} (tracker {found.growth_tracker}), but not {permitted}, "
+        f"{seen.action}: the scale is {found.scale:.17g} (tracker {found.growth_tracker}), but not {permitted}, "
         f"as {seen.expected.why}",
     )
 
@@ -137,23 +162,49 @@ def truthful(seen: Observation) -> Verdict:
     report = seen.report
     if report is None or report.stepped is None:
         return VACUOUS
-    moved = any(not torch.equal(seen.before.parameters[n], p) for n, p in seen.after.parameters.items())
-    if report.stepped != moved:
-        return holds_if(
-            False, f"{seen.action}: the step says stepped={report.stepped}, but the parameters "
-            f"{'moved' if moved else 'did not move'}"
-        )  # fmt: skip
-    norm = seen.expected.grad_norm
-    if norm is not None and report.grad_norm is not None and not _close(report.grad_norm, norm):
-        return holds_if(
-            False, f"{seen.action}: the step reports a gradient norm of {report.grad_norm:.6g}; it was {norm:.6g}"
-        )
-    if report.scale is not None and report.scale != seen.after.scaler.scale:
-        return holds_if(
-            False,
-            f"{seen.action}: the step reports a scale of {report.scale:g}; it is {seen.after.scaler.scale:g}",
-        )
+    for found in (_claimed_step(seen, report), _claimed_reason(seen, report), _claimed_numbers(seen, report)):
+        if found:
+            return holds_if(False, f"{seen.action}: the step {found}")
     return VACUOUS
+
+
+def _claimed_step(seen: Observation, report: StepReport) -> str:
+    """What is wrong with it, or empty. A step on gradients of zero happened, though nothing moved."""
+    moved = bool(seen.before.changed(seen.after))
+    unseen = seen.expected.stepped and not seen.expected.moved
+    if bool(report.stepped) == moved or (unseen and not moved):
+        return ""
+    return f"says stepped={report.stepped}, but the parameters {'moved' if moved else 'did not move'}"
+
+
+def _claimed_reason(seen: Observation, report: StepReport) -> str:
+    """Likewise. Of no reason, and of one in words that aren't known, nothing is claimed."""
+    if not report.reason:
+        return ""
+    if report.stepped:
+        skipping = is_of_a_skip(report.reason)
+        return f"says that it stepped, and gives the reason {report.reason!r} for skipping" if skipping else ""
+    wrong = misfit(report.reason, seen.expected.fault, seen.expected.grad_norm)
+    return f"gives the reason {report.reason!r}, {wrong}" if wrong else ""
+
+
+def _claimed_numbers(seen: Observation, report: StepReport) -> str:
+    """Likewise."""
+    claims = (
+        ("gradient norm", report.grad_norm, seen.expected.grad_norm, {"rel_tol": 1e-5, "abs_tol": 1e-12}),
+        ("scale", report.scale, seen.after.scaler.scale, {"rel_tol": 0.0}),
+    )
+    for what, said, true, tolerance in claims:
+        if said is None or true is None:
+            continue
+        try:
+            reported = float(said)
+        except (TypeError, ValueError, RuntimeError):
+            return f"reports a {what} that is no number but a {type(said).__name__}"
+        if not math.isclose(reported, true, **tolerance):
+            shown, right = told_apart(reported, true, 6)
+            return f"reports a {what} of {shown}; it should be {right}"
+    return ""
 
 
 def resumes(seen: Observation) -> Verdict:
@@ -169,19 +220,11 @@ def resumes(seen: Observation) -> Verdict:
 
 
 def _differences(before: Snapshot, after: Snapshot) -> list[str]:
-    changed = [name for name, p in before.parameters.items() if not torch.equal(p, after.parameters[name])]
+    changed = before.changed(after)
     for field in ("passes", "updates", "learning_rate", "schedule_steps", "scaler", "gradients_cleared"):
         if getattr(before, field) != getattr(after, field):
             changed.append(field.replace("_", " "))
     return changed
-
-
-def _close(reported: float, norm: float) -> bool:
-    return math.isclose(reported, norm, rel_tol=1e-5, abs_tol=1e-12)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0]
 
 
 STEP_PROPERTIES: tuple[StepProperty, ...] = (
@@ -204,12 +247,24 @@ STEP_PROPERTIES: tuple[StepProperty, ...] = (
         "Parameters move at the end of a good window and at no other time.",
         moves_when_it_should,
     ),
-    StepProperty("right-update", "A good window moves the parameters by its clipped gradients.", right_update),
-    StepProperty("counters", "param_update_step counts the updates that happened.", counters),
+    StepProperty(
+        "right-update",
+        "A good window moves the parameters by its clipped gradients, as the optimizer began: rates, betas, decay.",
+        right_update,
+        needs_prediction=True,
+    ),
+    StepProperty(
+        "counters", "fwdbwd_pass_step counts the passes, and param_update_step the updates that happened.", counters
+    ),
     StepProperty("schedule", "The learning rate's schedule advances with the updates.", schedule_follows),
     StepProperty("scale", "Scale and growth tracker follow GradScaler's rule for the gradients seen.", scale),
     StepProperty("gradients-cleared", "No gradient is left when a window has ended.", gradients_cleared),
-    StepProperty("truthful", "What the step reports of itself is what happened.", truthful, needs_report=True),
+    StepProperty(
+        "truthful",
+        "What the step reports of itself is what happened: whether it stepped, why not, norm and scale.",
+        truthful,
+        needs_report=True,
+    ),
     StepProperty(
         "resume",
         "Saved and restored at any moment, the run goes on as if it had not been.",

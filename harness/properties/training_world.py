@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from harness.cases.batch_faults import spoil
 from harness.cases.descriptors import PassKind, TrainingCase
@@ -19,11 +17,9 @@ from harness.oracle.step_model import Expected
 from harness.oracle.window import BACKOFF, CLIP_NORM, GROWTH, NORM_FACTOR, Settlement, settle
 from harness.precision import Precision, refusing_unknown_ops
 from harness.properties.observation import Observation, Snapshot, take_snapshot
+from harness.properties.pristine_training import Prediction, PristineTraining, unmoved
 from harness.protocols import report_of
 from harness.subjects.training import TrainingFactory, TrainingSettings
-
-# The same optimizer makes the expected parameters, of gradients that are clipped by another's rounding.
-_PARAMETER_ERROR = 1e-6
 
 
 class TrainingWorld:
@@ -33,8 +29,9 @@ class TrainingWorld:
         self._factory, self._precision, self._case = factory, precision, case
         self._growth_interval = case.growth_interval if precision.needs_scaler else None
         self._window_losses: list[float] = []
-        self._updates = 0
-        self._twin = self._built()
+        self._passes = self._updates = 0
+        # Built and never run: what is said of the run doesn't come from the run itself.
+        self._pristine = PristineTraining(self._built())
         self._enter(None)
 
     @refusing_unknown_ops()
@@ -50,6 +47,7 @@ class TrainingWorld:
                 self._enter(copy.deepcopy(self._training.state_dict()))
             else:
                 loss = self._pass(kind)
+                self._passes += 1
                 expected = self._expected(before, loss)
                 report = report_of(self._training.optimizer_step())
         except SubjectError:
@@ -120,53 +118,29 @@ class TrainingWorld:
         if gradients:
             norm = float(torch.stack([torch.linalg.vector_norm(g) for g in gradients.values()]).norm())
         settled = settle(finite, norm, before.scaler, self._growth_interval)
-        parameters = before.parameters
-        if settled.stepped:
-            assert norm is not None
-            self._updates += 1
-            # The twin's schedule goes ahead: what it says of the rate doesn't come from the run itself.
-            with warnings.catch_warnings():
-                # The twin's optimizer never steps, which torch remarks on.
-                warnings.simplefilter("ignore")
-                self._twin.lr_scheduler.step()
-            clip = min(1.0, CLIP_NORM / norm) if norm > 0 else 1.0
-            parameters = self._updated({name: clip * gradient for name, gradient in gradients.items()})
-        return self._told(settled, parameters)
-
-    def _updated(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The parameters after a step of a copy of the training's optimizer with these gradients."""
-        optimizer = copy.deepcopy(self._training.optimizer)
-        copies = {}
-        pairs = zip(self._training.optimizer.param_groups, optimizer.param_groups, strict=True)
-        originals = {
-            id(p): q for own, other in pairs for p, q in zip(own["params"], other["params"], strict=True)
-        }  # fmt: skip
-        for name, parameter in self._training.model.named_parameters():
-            if id(parameter) not in originals:
-                copies[name] = parameter.detach().double()
-                continue
-            twin = originals[id(parameter)]
-            twin.grad = gradients[name].to(twin.dtype) if name in gradients else None
-            copies[name] = twin
-        # A schedule replaces step() on the optimizer that it is given; the class' own is meant here.
-        type(optimizer).step(optimizer)
-        return {name: p.detach().double() for name, p in copies.items()}
+        if not settled.stepped:
+            return self._say(True, settled, unmoved(before.parameters))
+        assert norm is not None
+        self._updates += 1
+        clip = min(1.0, CLIP_NORM / norm) if norm > 0 else 1.0
+        clipped = {name: clip * gradient for name, gradient in gradients.items()}
+        return self._say(True, settled, self._pristine.step(before.parameters, clipped))
 
     def _open(self, before: Snapshot, why: str) -> Expected:
-        return self._say(False, False, why, None, (before.scaler,), before.parameters)
+        return self._say(False, Settlement(False, why, None, (before.scaler,)), unmoved(before.parameters))
 
-    def _told(self, settled: Settlement, parameters: Any) -> Expected:
-        return self._say(True, settled.stepped, settled.why, settled.grad_norm, settled.scaler, parameters)
-
-    def _say(self, ended: bool, stepped: bool, why: str, norm: float | None, scaler: Any, parameters: Any) -> Expected:
+    def _say(self, ended: bool, settled: Settlement, prediction: Prediction) -> Expected:
         return Expected(
-            ended,
-            stepped,
-            why,
-            norm,
-            self._updates,
-            float(self._twin.optimizer.param_groups[0]["lr"]),
-            scaler,
-            parameters,
-            _PARAMETER_ERROR,
+            window_ended=ended,
+            stepped=settled.stepped,
+            moved=prediction.moved,
+            why=settled.why,
+            fault=settled.fault,
+            grad_norm=settled.grad_norm,
+            passes=self._passes,
+            updates=self._updates,
+            learning_rate=self._pristine.learning_rate,
+            scaler=settled.scaler,
+            parameters=prediction.parameters,
+            parameter_error=prediction.error,
         )

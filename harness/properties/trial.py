@@ -27,15 +27,25 @@ _LOSS_SCALES = (2.0**16, 2.0**12, 2.0**8, 2.0**4, 1.0)
 
 @dataclass(frozen=True)
 class Measurement:
-    """A value, and its gradient by the rendering or the points, loss scale divided out, on the CPU in float64."""
+    """A value, and its gradient by the rendering or the points, loss scale divided out, on the CPU in float64.
+
+    Attributes:
+        has_graph: the loss can be differentiated. Without a graph ``backward()`` raises, and the gradient here is zero.
+    """
 
     value: float
     gradient: Float[Tensor, "n 3 h w"]
     loss_scale: float
+    has_graph: bool = True
 
     @property
     def is_finite(self) -> bool:
         return math.isfinite(self.value) and bool(torch.isfinite(self.gradient).all())
+
+
+def differs(first: Tensor, second: Tensor) -> Tensor:
+    """Where two tensors differ; NaN and NaN don't."""
+    return (first != second) & ~(first.isnan() & second.isnan())
 
 
 class LossTrial:
@@ -91,7 +101,8 @@ class LossTrial:
         with self.precision.context():
             loss = self.forward(inputs.with_first(first))
         if not loss.requires_grad:
-            return Measurement(float(loss.detach()), torch.zeros_like(first, dtype=torch.float64).cpu(), 1.0)
+            nothing = torch.zeros_like(first, dtype=torch.float64).cpu()
+            return Measurement(float(loss.detach()), nothing, 1.0, has_graph=False)
         for scale in _LOSS_SCALES if self.precision.needs_scaler else (1.0,):
             # The scale multiplies in float32, as GradScaler's does.
             scaled = loss.float() * scale if loss.dtype != torch.float64 else loss * scale

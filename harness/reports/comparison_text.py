@@ -19,7 +19,7 @@ _BANDS = ((1e-2, math.inf), (1e-4, 1e-2), (1e-6, 1e-4), (0.0, 1e-6))
 
 def comparison_lines(comparison: Comparison) -> list[str]:
     """Differences by term and by the loss' size, the speed, and the first case that differs."""
-    lines = [f"{len(comparison.cases)} cases under {comparison.precision}; differences relative to A:"]
+    lines = [f"{_cases(len(comparison.cases))} under {comparison.precision}; differences relative to A:"]
     lines += [f"  {_summary(summary)}" for summary in comparison.summaries()]
     if comparison.kind is SubjectKind.LOSS:
         for least, below in _BANDS:
@@ -27,14 +27,15 @@ def comparison_lines(comparison: Comparison) -> list[str]:
             if parts:
                 size = f"A's loss from {least:g}" + (f" to {below:g}" if below < math.inf else " up")
                 lines += [f"  {size}:", *(f"    {part}" for part in parts)]
-    raised = sum(bool(settled.raised) for settled in comparison.cases)
-    if raised:
-        lines.append(f"  one side raises in {raised} cases")
-    lines.append(f"time: B takes {comparison.speed:.2f} of A's")
+    lines += _raising(comparison)
+    time = "not told, as a side raises" if comparison.speed is None else f"B takes {comparison.speed:.2f} of A's"
+    lines.append(f"time: {time}")
+    if not comparison.compared:
+        return [*lines, "NOT COMPARED: both sides raise in every case"]
     if comparison.first is None or comparison.smallest is None:
         return [*lines, "AGREE: no case differs beyond the budget"]
-    beyond = sum(not settled.agrees for settled in comparison.cases)
-    lines.append(f"DIFFER: in {beyond} cases; the first is {describe(comparison.first.case)}")
+    beyond = _cases(sum(not settled.agrees for settled in comparison.cases))
+    lines.append(f"DIFFER: in {beyond}; the first is {describe(comparison.first.case)}")
     return [*lines, f"  shrunk: {describe(comparison.smallest.case)}", *_differences(comparison.smallest)]
 
 
@@ -48,7 +49,8 @@ def comparison_report(comparison: Comparison, a: str, b: str) -> dict[str, Any]:
         "b": b,
         "precision": comparison.precision,
         "cases": len(comparison.cases),
-        "agree": comparison.first is None,
+        "compared": comparison.compared,
+        "agree": comparison.first is None and comparison.compared > 0,
         "terms": [_finite(vars(summary)) for summary in comparison.summaries()],
         "by_size": [
             {
@@ -68,6 +70,21 @@ def comparison_report(comparison: Comparison, a: str, b: str) -> dict[str, Any]:
             "terms": [d.as_json() for d in smallest.terms],
         },
     }
+
+
+def _raising(comparison: Comparison) -> list[str]:
+    lines = []
+    one = [settled.raised for settled in comparison.cases if settled.raised]
+    both = [settled.both_raise for settled in comparison.cases if settled.both_raise]
+    if one:
+        lines.append(f"  one side raises in {_cases(len(one))}, first: {one[0]}")
+    if both:
+        lines.append(f"  both raise in {_cases(len(both))}, first: {both[0]}")
+    return lines
+
+
+def _cases(count: int) -> str:
+    return f"{count} case{'' if count == 1 else 's'}"
 
 
 def _summary(summary: TermSummary) -> str:

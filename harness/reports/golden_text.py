@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.goldens.deviation import TRUTH, Deviation
 from harness.goldens.room import Outcome, Status
+from harness.properties.numerals import shares_told_apart, told_apart
 from harness.reports.environment import environment
 
 SCHEMA = "harness-golden-report/1"
@@ -24,9 +25,11 @@ def deviation_line(found: Deviation) -> str:
     assert isinstance(found.then, float)
     assert isinstance(found.now, float)
     if found.cosine is not None:
-        moved = f"norm {found.then:.6g} → {found.now:.6g}, off by {found.relative:.2g} of it, cosine {found.cosine:.6f}"
+        then, now = told_apart(found.then, found.now, 6)
+        moved = f"norm {then} → {now}, off by {found.relative:.2g} of it, cosine {found.cosine:.6f}"
     else:
-        moved = f"{found.then:.8g} → {found.now:.8g}, {found.direction} by {found.error:.2g} ({_size(found)})"
+        then, now = told_apart(found.then, found.now, 8)
+        moved = f"{then} → {now}, {found.direction} by {found.error:.2g} ({_size(found)})"
     return f"{where}: {moved}; {_times(found.used)} its tolerance against {against}"
 
 
@@ -89,4 +92,6 @@ def _size(found: Deviation) -> str:
 
 
 def _times(used: float) -> str:
-    return f"{used:.1%} of" if used <= 1 else f"{used:.3g} times" if math.isfinite(used) else "beyond"
+    if not math.isfinite(used):
+        return "beyond"
+    return f"{shares_told_apart(used, 1.0)[0]} of" if used <= 1 else f"{told_apart(used, 1.0)[0]} times"

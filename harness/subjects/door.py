@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
+import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +16,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from harness.errors import SubjectError, UsageError
+from harness.errors import SubjectError, UsageError, describe_exception
+
+_FOLDER = "_folder_"
 
 
 def load_object(spec: str, root: str | Path | None = None) -> Any:
@@ -22,8 +27,8 @@ def load_object(spec: str, root: str | Path | None = None) -> Any:
     Args:
         spec: ``package.module:name`` or ``path/to/file.py:name``; a relative path is taken from ``root`` if it is
             there, else from the working directory.
-        root: put first on the import path for the rest of the process, as :func:`subject_root` does. A file's own
-            folder is the root where none is given.
+        root: put first on the import path for the rest of the process, as :func:`subject_root` does. Where none is
+            given, a file's own folder is the root; of a file with relative imports, the folder that holds its package.
 
     Raises:
         UsageError: the spec has another form.
@@ -31,9 +36,7 @@ def load_object(spec: str, root: str | Path | None = None) -> Any:
     """
     location, name = _split(spec)
     if location.endswith(".py"):
-        path = _find_file(location, root)
-        _stay_in_root(Path(root) if root is not None else path.parent)
-        module = _import_file(path, spec)
+        module = _import_file(_find_file(location, root), None if root is None else Path(root), spec)
     else:
         if root is not None:
             _stay_in_root(Path(root))
@@ -115,7 +118,7 @@ class _RootFinder:
         return spec
 
     def _provides(self, name: str) -> bool:
-        if not name.isidentifier() or name in sys.stdlib_module_names or name in ("harness", "torch"):
+        if not name.isidentifier() or _is_taken(name):
             return False
         folder = self.root / name
         if (self.root / f"{name}.py").is_file() or (folder / "__init__.py").is_file():
@@ -128,6 +131,11 @@ class _RootFinder:
             return False
         places = [getattr(module, "__file__", None) or "", *list(getattr(module, "__path__", []))]
         return any(place and Path(place).resolve().is_relative_to(self.root) for place in places)
+
+
+def _is_taken(name: str) -> bool:
+    """Whether no subject may have a top-level module of this name."""
+    return name in sys.stdlib_module_names or name in ("harness", "torch")
 
 
 def _pop_package(top: str) -> dict[str, ModuleType]:
@@ -149,7 +157,74 @@ def _find_file(location: str, root: str | Path | None) -> Path:
     raise SubjectError(f"there is no file {location}{f' in {root} or here' if root is not None else ''}.")
 
 
-def _import_file(path: Path, spec: str) -> ModuleType:
+def _import_file(path: Path, root: Path | None, spec: str) -> ModuleType:
+    """The file as a module of its own; where it has relative imports, as one of the package that they mean."""
+    levels = _relative_levels(path)
+    if levels == 0:
+        _stay_in_root(path.parent if root is None else root)
+        return _import_alone(path, spec)
+    top, name = _place_in_package(path, None if root is None else root.resolve(), levels)
+    if name is None:
+        # A plain folder, in a package of no name that anyone else could have.
+        _stay_in_root(path.parent if root is None else root)
+        name = f"{_FOLDER}{hashlib.sha256(str(top).encode()).hexdigest()[:12]}"
+        with _readable_failures(spec):
+            _enter_folder(top, name)
+        name = ".".join((name, *path.relative_to(top).with_suffix("").parts))
+    else:
+        _stay_in_root(top)
+    return _import_module(name, spec)
+
+
+def _relative_levels(path: Path) -> int:
+    """How many folders up the file's relative imports reach; 0 for a file that has none."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, RecursionError):
+        return 0  # Importing it will say what is wrong.
+    return max((node.level for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)), default=0)
+
+
+def _place_in_package(path: Path, root: Path | None, levels: int) -> tuple[Path, str | None]:
+    """Where the file's package begins: the folder that holds it, and the file's dotted name from there.
+
+    The package is what lies under the root; without one, the folders above that have an ``__init__.py``.  Where neither
+    reaches up ``levels`` folders, it is so many plain folders, the first of which is given, without a name.
+    """
+    if root is not None:
+        top = root if path.is_relative_to(root) else path.parent
+    else:
+        top = path.parent
+        while (top / "__init__.py").is_file():
+            top = top.parent
+    parts = path.relative_to(top).with_suffix("").parts
+    if len(parts) <= levels or not all(part.isidentifier() for part in parts) or _is_taken(parts[0]):
+        return path.parents[levels - 1], None
+    return top, ".".join(parts)
+
+
+def _enter_folder(folder: Path, name: str) -> None:
+    """Make the folder a package of this name, running its ``__init__.py`` where it has one."""
+    if name in sys.modules:
+        return
+    start = folder / "__init__.py"
+    module_spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+    if start.is_file():
+        found = importlib.util.spec_from_file_location(name, start, submodule_search_locations=[str(folder)])
+        assert found is not None, "it ends in .py"
+        module_spec = found
+    module_spec.submodule_search_locations = [str(folder)]
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[name] = module
+    if module_spec.loader is not None:
+        try:
+            module_spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+
+
+def _import_alone(path: Path, spec: str) -> ModuleType:
     known = sys.modules.get(path.stem)
     if known is not None and getattr(known, "__file__", None) == str(path):
         return known
@@ -180,10 +255,14 @@ def _readable_failures(spec: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        # A plain folder's package has a name that says nothing to anyone.
+        missing = re.sub(rf"^{_FOLDER}[0-9a-f]+", "", str(error.name))
         raise SubjectError(
-            f"{spec} can't be imported: the module {error.name!r} is missing. Install it, or name the folder that "
+            f"{spec} can't be imported: the module {missing!r} is missing. Install it, or name the folder that "
             f"holds it with --subject-root."
         ) from error
+    except KeyboardInterrupt:
+        raise
     # A script may call sys.exit() when it is imported.
-    except (Exception, SystemExit) as error:
-        raise SubjectError(f"importing {spec} raised {type(error).__name__}: {error}.") from error
+    except BaseException as error:
+        raise SubjectError(f"importing {spec} raised {describe_exception(error)}.") from error

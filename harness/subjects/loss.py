@@ -79,7 +79,8 @@ def load_loss(
     function = _constructed(load_object(spec, root), spec, dict(arguments or {}))
     loss = AdaptedLoss(SubjectName(spec, root, similarity, truth), _kind(function, spec), function)
     if try_out:
-        _check_meaning(loss, meaning_named(truth))
+        check_kind(loss, meaning_named(truth))
+        meaning_named(truth).needed(loss.convolutions)
         _try_out(loss)
     return loss
 
@@ -126,8 +127,12 @@ def _kind(function: Callable[..., Any], spec: str) -> LossKind:
     )
 
 
-def _check_meaning(loss: AdaptedLoss, meaning: Meaning) -> None:
-    """A loss that can't be what it is held to is no wrong loss, but another."""
+def check_kind(loss: AdaptedLoss, meaning: Meaning) -> None:
+    """A loss that can't be what it is held to is no wrong loss, but another.
+
+    Raises:
+        SubjectError: it takes other arguments than the meaning has.
+    """
     spec, takes = loss.name.spec, ", ".join(_ARGUMENTS[loss.kind])
     if (loss.kind is LossKind.POINTS) != meaning.on_points:
         others = ", ".join(m.name for m in MEANINGS.values() if m.on_points == (loss.kind is LossKind.POINTS))
@@ -137,7 +142,6 @@ def _check_meaning(loss: AdaptedLoss, meaning: Meaning) -> None:
         )
     if loss.kind is LossKind.BARE and meaning.counting not in (Counting.ALL, Counting.COMPOSITED):
         raise SubjectError(f"{spec} takes ({takes}), but {meaning.name} can't be told without a mask.")
-    meaning.needed(loss.convolutions)
 
 
 def _parameters(function: Callable[..., Any], spec: str) -> dict[str, inspect.Parameter]:

@@ -79,5 +79,10 @@ def adapt_training(cls: Any, name: SubjectName) -> TrainingFactory:
     if missing := [method for method in _METHODS if not callable(getattr(cls, method, None))]:
         raise SubjectError(f"{name.spec} has train_on(), as a whole training has, but lacks {missing[0]}().")
     factory = TrainingFactory(name, cls)
-    factory.build(TrainingSettings(torch.amp.GradScaler("cpu", enabled=False), "cpu", None, 1, 1.0, 20.0))
+    factory.build(plain_settings())
     return factory
+
+
+def plain_settings() -> TrainingSettings:
+    """float32 on the CPU, every pass a window."""
+    return TrainingSettings(torch.amp.GradScaler("cpu", enabled=False), "cpu", None, 1, 1.0, 20.0)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from harness.errors import HarnessError, describe_exception
 from harness.precision.cuda_policy.cancellation import Loss, operands_of, subtraction_loss
 from harness.precision.cuda_policy.mismatch import Mismatch, Result, find_mismatches
 from harness.precision.cuda_policy.shadow import Shadows, Twin, exact_copy, is_view, like_strides, reference
@@ -62,6 +63,7 @@ class OpRecord:
         digits_lost: decimal digits that a subtraction cancelled, at most those its operands' dtype has.
         share_lost: share of the elements that lost a digit or more, in [0, 1].
         is_view: whether the op only looks at its input in another shape.
+        around: whether the op is of the code around the function, which stands out for nothing.
         error_map: |output - float64| averaged over all but the last two dimensions, where maps were asked
             for.
     """
@@ -79,26 +81,35 @@ class OpRecord:
     digits_lost: float
     share_lost: float
     is_view: bool
+    around: bool = False
     error_map: Tensor | None = field(default=None, repr=False, compare=False)
 
     @property
     def exceeds(self) -> bool:
         """Whether the error is more than the dtypes should give, or is no number at all."""
-        return not self.error <= self.expected_error
+        return not self.around and not self.error <= self.expected_error
 
     @property
     def cancels(self) -> bool:
         """Whether a subtraction lost a digit or more of operands that were not exact."""
-        return self.digits_lost >= 1 and self.error != 0
+        return not self.around and self.digits_lost >= 1 and self.error != 0
 
 
 @dataclass(frozen=True)
 class Trace:
-    """The ops of one run in order, what stands out among them, and what the run returned."""
+    """The ops of one run in order, what stands out among them, and what the run returned.
+
+    Attributes:
+        result: what was returned; ``None`` where the run raised.
+        exact: of a tensor, the same ops' result in float64.
+        raised: what the run raised, in words, or empty.
+    """
 
     records: tuple[OpRecord, ...]
     mismatches: tuple[Mismatch, ...]
     result: Any = field(default=None, repr=False, compare=False)
+    exact: Tensor | None = field(default=None, repr=False, compare=False)
+    raised: str = ""
 
     @property
     def first_excess(self) -> OpRecord | None:
@@ -123,31 +134,51 @@ class Trace:
         return record
 
 
-def record_ops(run: Callable[..., Any], *args: Any, maps: bool = False, **kwargs: Any) -> Trace:
+def record_ops(
+    run: Callable[..., Any],
+    *args: Any,
+    maps: bool = False,
+    around: Sequence[Path] = (),
+    keep_raised: bool = False,
+    **kwargs: Any,
+) -> Trace:
     """Runs ``run(*args, **kwargs)`` once, under whatever context is current, and traces its ops.
 
-    Ops that have no float64 twin (random ops, sparse tensors) count as exact. Errors of ``run`` are raised
-    as they are.
+    Ops that have no float64 twin (random ops, sparse tensors) count as exact.
 
     Args:
         run: the code to explain. Its result is kept in the trace.
         maps: keep an error map of each floating output of two dimensions or more.
+        around: files and folders whose own ops are not the code's to explain: whoever calls it.
+        keep_raised: end the trace where ``run`` raises, and keep what; else errors are raised as they are. An
+            interrupt from the keyboard is, always.
     """
-    recorder = _Recorder(maps)
-    with recorder:
-        result = run(*args, **kwargs)
+    recorder = _Recorder(maps, tuple(str(path) for path in around))
+    result, raised = None, ""
+    try:
+        with recorder:
+            result = run(*args, **kwargs)
+    except BaseException as error:
+        if not keep_raised or isinstance(error, (HarnessError, KeyboardInterrupt)):
+            raise
+        raised = describe_exception(error)
     with torch._C._DisableAutocast(), torch.no_grad():
         parents = [r.parents for r in recorder.records]
-        return Trace(tuple(recorder.records), find_mismatches(recorder.results, parents), result)
+        exact = recorder.exact(result) if isinstance(result, Tensor) else None
+        return Trace(tuple(recorder.records), find_mismatches(recorder.results, parents), result, exact, raised)
 
 
 class _Recorder(TorchDispatchMode):
-    def __init__(self, maps: bool) -> None:
+    def __init__(self, maps: bool, around: tuple[str, ...]) -> None:
         super().__init__()
         self.records: list[OpRecord] = []
         self.results: list[Result] = []
         self._shadows = Shadows()
-        self._maps = maps
+        self._maps, self._around = maps, around
+
+    def exact(self, t: Tensor) -> Tensor:
+        """A tensor's float64 twin."""
+        return self._shadows.of(t).exact
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -169,11 +200,12 @@ class _Recorder(TorchDispatchMode):
             lost = subtraction_loss(operands, outputs[0]) if operands and outputs else Loss(0.0, 0.0)
             floating = [(t, e) for t, e in zip(outputs, exact, strict=True) if t.is_floating_point()]
             scale = max((_largest(e) for _, e in floating), default=0.0)
+            file, line = _calling_line()
             self.records.append(
                 OpRecord(
                     index=len(self.records),
                     op=func.name().removeprefix("aten::").split(".")[0],
-                    where=_calling_line(),
+                    where=f"{'/'.join(Path(file).parts[-2:])}:{line}" if file else "",
                     inputs=notes,
                     outputs=tuple(_note(t) for t in outputs),
                     parents=tuple(t.maker for t in twins),
@@ -184,11 +216,12 @@ class _Recorder(TorchDispatchMode):
                     digits_lost=lost.digits,
                     share_lost=lost.share,
                     is_view=is_view(func),
+                    around=bool(self._around) and file.startswith(self._around),
                     error_map=_error_map(*floating[0]) if self._maps and floating else None,
                 )
             )
             record = self.records[-1]
-            if floating and not record.is_view and record.op not in _PASSES_ON:
+            if floating and not (record.is_view or record.around or record.op in _PASSES_ON):
                 self.results.append(Result(record.index, *floating[0]))
         return out
 
@@ -232,17 +265,20 @@ def _note(t: Tensor) -> TensorNote:
 
 
 def _furthest(outputs: list[Tensor], exact: list[Tensor]) -> float:
-    """The largest difference among floating outputs. Two equal infinities do not differ."""
+    """The largest difference among floating outputs. Two equal infinities do not differ, nor do two NaN."""
     furthest = 0.0
     for t, e in zip(outputs, exact, strict=True):
         if t.is_floating_point() and t.numel():
-            apart = torch.where(t.double() == e, 0.0, (t.double() - e).abs()).max().item()
+            same = (t.double() == e) | (t.isnan() & e.isnan())
+            apart = torch.where(same, 0.0, (t.double() - e).abs()).max().item()
             furthest = apart if math.isnan(apart) else max(furthest, apart)
     return furthest
 
 
 def _largest(t: Tensor) -> float:
-    return t.abs().max().item() if t.numel() else 0.0
+    """Of what is finite."""
+    finite = t[t.isfinite()]
+    return finite.abs().max().item() if finite.numel() else 0.0
 
 
 def _error_map(t: Tensor, exact: Tensor) -> Tensor | None:
@@ -251,12 +287,10 @@ def _error_map(t: Tensor, exact: Tensor) -> Tensor | None:
     return (t.double() - exact).abs().flatten(0, -3).mean(0) if t.dim() > 2 else (t.double() - exact).abs()
 
 
-def _calling_line() -> str:
-    """The innermost line that is neither torch's nor this package's."""
+def _calling_line() -> tuple[str, int]:
+    """File and number of the innermost line that is neither torch's nor this package's; an empty name for none."""
     ours = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
     frame = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(ours):
         frame = frame.f_back  # type: ignore[assignment]
-    if frame is None:
-        return ""
-    return f"{'/'.join(Path(frame.f_code.co_filename).parts[-2:])}:{frame.f_lineno}"
+    return ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)

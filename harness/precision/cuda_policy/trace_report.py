@@ -36,7 +36,7 @@ def format_trace(trace: Trace, *, views: bool = False) -> str:
         marks = error + ("C" if r.cancels else " ") + ("M" if r.index in mismatched else " ")
         lost = f"{r.digits_lost:.1f}" if r.cancels else ""
         errors = (_number(r.own_error), _number(r.error), _number(r.expected_error))
-        rows.append((marks, str(r.index), r.op, _dtypes(r), _range(r), *errors, lost, r.where))
+        rows.append((marks, str(r.index), r.op, _dtypes(r), _range(r), *errors, lost, _where(r)))
     widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([*lines, "", *what_stands_out(trace)])
@@ -62,6 +62,9 @@ def what_stands_out(trace: Trace) -> list[str]:
             f"Mismatch: these are one number in float64 (apart by {_number(m.apart_float64)}), and up to "
             f"{_number(m.apart)} apart here: {ops}."
         )
+    if trace.raised:
+        last = f"after {_name(trace.records[-1])}" if trace.records else "before its first op"
+        said.append(f"It raises {trace.raised}, {last}.")
     return said or ["Nothing stands out: every error is within what its dtypes should give."]
 
 
@@ -81,6 +84,7 @@ def trace_to_dict(trace: Trace) -> dict[str, Any]:
             }
             for m in trace.mismatches
         ],
+        "raised": trace.raised or None,
         "stands_out": what_stands_out(trace),
     }
 
@@ -90,6 +94,7 @@ def _record_to_dict(r: OpRecord) -> dict[str, Any]:
         "index": r.index,
         "op": r.op,
         "where": r.where,
+        "around": r.around,
         "inputs": [_note_to_dict(n) for n in r.inputs],
         "outputs": [_note_to_dict(n) for n in r.outputs],
         "parents": list(r.parents),
@@ -119,7 +124,11 @@ def _plain(x: float) -> float | str:
 
 def _name(r: OpRecord) -> str:
     dtype = r.outputs[0].dtype if r.outputs else "no tensor"
-    return f"#{r.index} {r.op} ({dtype}{', ' + r.where if r.where else ''})"
+    return f"#{r.index} {r.op} ({dtype}{', ' + _where(r) if r.where else ''})"
+
+
+def _where(r: OpRecord) -> str:
+    return f"harness: {r.where}" if r.around else r.where
 
 
 def _dtypes(r: OpRecord) -> str:

