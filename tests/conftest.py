@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+# Settings and colours of whoever runs the tests are not the tests' business, nor their subprocesses'.
+_TERMINAL = {"FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
+for _name in [name for name in os.environ if name.startswith("HARNESS_") or name in _TERMINAL]:
+    del os.environ[_name]
 
 # Hypothesis would choose a profile of its own where it sees a CI.
 settings.register_profile(

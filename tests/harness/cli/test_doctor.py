@@ -96,6 +96,10 @@ def test_help_loads_no_torch() -> None:
 
 
 def test_a_locale_that_has_no_such_letters_is_no_matter(tmp_path: Path) -> None:
+    try:
+        os.fsencode("ä")
+    except UnicodeEncodeError:
+        pytest.skip("this locale's file names can't hold the letter either")
     folder = tmp_path / "Bärenpfad"
     folder.mkdir()
     done = _doctor(folder, PYTHONIOENCODING="ascii", PYTHONPATH=str(ROOT))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_the_seed_decides_them_in_another_process_too() -> None:
             text=True,
             check=True,
             cwd=Path(__file__).resolve().parents[3],
-            env={"PATH": "/usr/bin:/bin", "CI": ci, "PYTHONHASHSEED": hash_seed},
+            env={**os.environ, "CI": ci, "PYTHONHASHSEED": hash_seed},
         ).stdout
         for ci, hash_seed in (("", "1"), ("true", "2"))
     ]
