@@ -24,7 +24,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.mutated_files.readers import Reader, readers
+from tests.mutated_files.gslrm_readers import gslrm_readers
+from tests.mutated_files.harness_readers import harness_readers
+from tests.mutated_files.reader import Reader
 
 SECONDS = 60
 """After which a reader hangs."""
@@ -67,7 +69,7 @@ def campaign(mutants: int, seed: int = 0, only: str | None = None, show: bool = 
     report, start = Report(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutated-") as name:
         folder = Path(name)
-        chosen = [reader for reader in readers(folder) if only in (None, reader.name)]
+        chosen = [reader for reader in (*harness_readers(), *gslrm_readers(folder)) if only in (None, reader.name)]
         total = sum(reader.share for reader in chosen)
         for reader in chosen:
             began = time.monotonic()
@@ -108,7 +110,9 @@ def _one(reader: Reader, good: Path, mutant: Path, seed: str, report: Report) ->
     if code in (2, 3):
         right = said.count("\n") == 1 and said.endswith("\n") and len(said) < 4000 and "Traceback" not in said
     if not right or right_code not in (None, code):
-        report.wrong.append(f"{seed}: exit {code}, stderr {said[:500]!r}, stdout {stdout.getvalue()[-300:]!r}")
+        report.wrong.append(
+            f"{seed}: exit {code}, stderr {said[:300]!r} … {said[-200:]!r}, stdout {stdout.getvalue()[-300:]!r}"
+        )
     if report.memory > max(memory, LARGEST_MEMORY):
         report.wrong.append(f"{seed}: the process has taken {report.memory / 2**20:.0f} MB")
 
