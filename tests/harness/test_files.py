@@ -61,7 +61,8 @@ def test_only_regular_files_of_a_stated_size_are_read(tmp_path: Path) -> None:
         file.truncate(2**40)  # it takes no room on the disk
     cases = {
         "pipe": "no regular file", "zero": "no regular file", "": "regular file|directory", "loop": "can't be read",
-        "none": "No such file", "x" * 300: "can't be read", "a\0": "no file has such a name", "large": "has 1099511627776 bytes",
+        "none": "No such file", "x" * 300: "can't be read", "a\0": "no file has such a name",
+        "large": "has 1099511627776 bytes",
     }  # fmt: skip
     for name, words in cases.items():
         with pytest.raises(UsageError, match=words):
