@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
-from harness.files import read_toml, refuse_hostile, shown
+from harness.files import is_name, read_toml, refuse_hostile, shown
 
 DEFAULT_TRUTH = "masked-ssim"
 """What a loss is held to where nothing else is named."""
@@ -179,4 +179,6 @@ def _converted(name: str, value: Any) -> Any:
         return tuple(item.strip() for item in items if item.strip())
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError
+    if not is_name(str(value)):
+        raise ValueError
     return str(value)

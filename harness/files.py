@@ -27,11 +27,18 @@ else:
 
 LARGEST_TEXT = 2**22
 """Bytes of a text file; a value of JSON takes up to 100 times its text in memory."""
+LONGEST_NAME = 1000
+"""Characters of a path, or of a name in a file."""
 DEEPEST = 64
 """Lists and tables in each other."""
 LONGEST_LINE = 10_000
 """Characters in a line of TOML: the parser takes quadratic time in the dots of a key."""
 LARGEST_INTEGER = 2**64
+
+
+def is_name(text: str) -> bool:
+    """Whether the text may name a subject, a file or the like: no longer than any path, without control characters."""
+    return len(text) <= LONGEST_NAME and not any(c < " " or c == "\x7f" for c in text)
 
 
 def one_line(text: str, limit: int = 1000) -> str:

@@ -96,8 +96,8 @@ def _refuse_too_large(config: Config) -> None:
 
 
 def _parse(text: str, where: str) -> Any:
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
         if root is None:
             return {}
@@ -106,8 +106,6 @@ def _parse(text: str, where: str) -> Any:
     # What YAML's constructors raise for tagged text that is none of their kind (`!!int ""`, `!!bool 3`) is anything.
     except (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise ConfigError(f"{one_line(where)}: not YAML: {one_line(str(error))}") from None
-    finally:
-        loader.dispose()
 
 
 def _refuse_hostile(root: yaml.Node) -> None:

@@ -52,7 +52,7 @@ def _check_optimizer(saved: Any, own: Mapping[str, Any], parameters: Sequence[Te
         if not isinstance(index, int) or not 0 <= index < len(parameters) or not isinstance(state, Mapping):
             raise _Unfit(f"optimizer.state has an entry {_shown(index)}, which is no parameter's")
         for key, value in state.items():
-            where = f"optimizer.state[{index}].{_shown(key)}"
+            where = f"optimizer.state[{index}].{one_line(str(key), 40)}"
             if isinstance(value, Tensor) and value.dim():
                 _check_tensor(value, parameters[index].shape, where)
             elif isinstance(value, Tensor):

@@ -14,7 +14,7 @@ from harness.cases.serialization import case_from_json, case_to_json
 from harness.config import DEFAULT_TRUTH, Settings
 from harness.engine.plan import SubjectKind, Task
 from harness.errors import UsageError
-from harness.files import one_line, read_json, shown, write_atomically
+from harness.files import is_name, one_line, read_json, shown, write_atomically
 
 SCHEMA = "harness-case/1"
 
@@ -126,6 +126,8 @@ def read_case_file(path: Path) -> CaseFile:
 
 def _text(data: dict[str, Any], key: str, where: str, optional: bool = False) -> Any:
     value = data.get(key)
+    if isinstance(value, str) and key != "message" and not is_name(value):
+        raise UsageError(f"{where}: {key} is {shown(value)}, which is no name.")
     if isinstance(value, str) or (optional and value is None):
         return value
     raise UsageError(f"{where}: {key} must be text, not {shown(value)}.")

@@ -75,9 +75,11 @@ def _verdict(file: CaseFile, session: Session) -> Verdict:
     assert session.step is not None
     _refuse_another_shape(file, session.step)
     if file.task.property == RANKS_AGREE.name:
+        _refuse_inapplicable(RANKS_AGREE.name, RANKS_AGREE.inapplicable(session.step))
         assert isinstance(file.case, TrainingCase)
         return check_ranks_case(session.rank_pair, RANKS_AGREE, precision.name, file.case)
     step_property = _named(file, STEP_PROPERTIES)
+    _refuse_inapplicable(step_property.name, step_property.inapplicable(session.step))
     with precision.installed():
         return check_step_case(session.step, step_property, precision, file.case)
 
@@ -89,11 +91,15 @@ def _named(file: CaseFile, properties: Sequence[P]) -> P:
     raise UsageError(f"this version of the harness has no {file.task.kind.value} property {file.task.property!r}.")
 
 
+def _refuse_inapplicable(name: str, reason: str | None) -> None:
+    if reason:
+        raise UsageError(f"the property {name!r} does not apply to this subject: {reason}.")
+
+
 def _refuse_outside_the_claim(case: LossCase, property_: LossProperty, loss: LossSubject) -> None:
     """A file that was written by hand may ask of a loss what nobody claims of it."""
     meaning = meaning_named(loss.name.truth)
-    if reason := property_.inapplicable(loss.kind, meaning):
-        raise UsageError(f"the property {property_.name!r} does not apply to this loss: {reason}.")
+    _refuse_inapplicable(property_.name, property_.inapplicable(loss.kind, meaning))
     cases = property_.cases(meaning)
     masks = {*cases["masks"], *((MaskKind.OWN,) if len(cases["masks"]) > 1 else ())}
     near = case.perturbation.kind in NEAR_IDENTICAL  # no other kind uses its magnitude

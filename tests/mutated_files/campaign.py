@@ -19,12 +19,14 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.mutated_files.readers import Reader, readers
+from tests.mutated_files.gslrm_readers import gslrm_readers
+from tests.mutated_files.harness_readers import harness_readers
+from tests.mutated_files.reader import Reader
 
 SECONDS = 60
 """After which a reader hangs."""
@@ -62,15 +64,15 @@ def _watched() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def campaign(mutants: int, seed: int = 0, only: str | None = None, show: bool = False) -> Report:
-    """Read so many mutants, shared out among the readers (or all of one's)."""
+def campaign(mutants: int, seed: int = 0, only: Sequence[str] = (), show: bool = False) -> Report:
+    """Read so many mutants, shared out among the readers (or those named)."""
     report, start = Report(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutated-") as name:
         folder = Path(name)
-        chosen = [reader for reader in readers(folder) if only in (None, reader.name)]
+        chosen = [reader for reader in (*harness_readers(), *gslrm_readers(folder)) if not only or reader.name in only]
         total = sum(reader.share for reader in chosen)
         for reader in chosen:
-            began = time.monotonic()
+            began, shown = time.monotonic(), len(report.wrong)
             report.codes[reader.name] = Counter()
             good = folder / reader.name.replace("'", "")
             good.mkdir()
@@ -80,6 +82,8 @@ def campaign(mutants: int, seed: int = 0, only: str | None = None, show: bool = 
             if show:
                 codes = dict(sorted(report.codes[reader.name].items()))
                 took, peak = time.monotonic() - began, report.memory / 2**20
+                for line in report.wrong[shown:]:
+                    print(line, file=sys.__stdout__)
                 print(f"{reader.name}: {codes}, {took:.0f} s, peak {peak:.0f} MB", file=sys.__stdout__, flush=True)
     report.seconds = time.monotonic() - start
     return report
@@ -108,7 +112,9 @@ def _one(reader: Reader, good: Path, mutant: Path, seed: str, report: Report) ->
     if code in (2, 3):
         right = said.count("\n") == 1 and said.endswith("\n") and len(said) < 4000 and "Traceback" not in said
     if not right or right_code not in (None, code):
-        report.wrong.append(f"{seed}: exit {code}, stderr {said[:500]!r}, stdout {stdout.getvalue()[-300:]!r}")
+        report.wrong.append(
+            f"{seed}: exit {code}, stderr {said[:300]!r} … {said[-200:]!r}, stdout {stdout.getvalue()[-300:]!r}"
+        )
     if report.memory > max(memory, LARGEST_MEMORY):
         report.wrong.append(f"{seed}: the process has taken {report.memory / 2**20:.0f} MB")
 
@@ -118,11 +124,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("mutants", nargs="?", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", metavar="READER")
+    parser.add_argument("--only", metavar="READER", action="append", help="repeatable; then they share out all")
     options = parser.parse_args()
-    report = campaign(options.mutants, options.seed, options.only, show=True)
-    for line in report.wrong:
-        print(line)
+    report = campaign(options.mutants, options.seed, options.only or (), show=True)
     run = sum(sum(codes.values()) for codes in report.codes.values())
     print(f"{run} mutants in {report.seconds:.0f} s, peak {report.memory / 2**20:.0f} MB, {len(report.wrong)} wrong")
     return 1 if report.wrong else 0

@@ -16,28 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Written into JSON as they stand.
-RAW = (
-    "9" * 5000, "-" + "9" * 400, "1e999", "-1e999", "NaN", "Infinity", "[" * 3000 + "]" * 3000,
-    '{"a":' * 500 + "1" + "}" * 500, '{"a": 1, "a": 2}', "1e-999", "-0.0", "18446744073709551616", "9223372036854775807",
-)  # fmt: skip
-VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 2, 7, 64, 4096, 4097, 10**9, 10**12, 0.5, -0.5, 1.5, "", "x", "../../etc/passwd", "/etc/passwd",
-    "..", "a\0b", "\ud800", "x" * 100_000, "é\n\r\t\x1b[31m", "9" * 5000, "nan", "inf", [], {}, [[]], [1, 2, 3], [None] * 20_000,
-    {"kind": "loss"}, {"x": 1}, ["good"] * 3000, [0.0] * 4, "C:\\x", "con", "-1",
-)  # fmt: skip
-TOML = (
-    "9" * 5000, "nan", "inf", "-1", "0", "true", "'../x'", '"a\\u0000b"', "[]", "{}", "[1, 'a']", "1979-05-27", "07:32:00",
-    "[" * 400 + "]" * 400, "'" + "x" * 9000 + "'", "0x" + "f" * 5000, "1e999", "[[['a']]]", "{a = 1, a = 2}", "", "=", "4096",
-    "10000000000", "['float32', 'float32']", "'float64'", "''", "['../x']", "['__main__']", "4", "['none']", "a.b", "{relative = inf}",
-)  # fmt: skip
-YAML = (
-    "9" * 5000, ".nan", ".inf", "-1", "0", "true", "~", "../x", "[]", "{}", "[1, a]", "1979-05-27", "2001-99-99", '!!int ""',
-    '!!float ""', "!!bool 3", "!!timestamp x", "!!set [1]", "!!omap 3", "!!binary ***", "!!python/object/apply:os.mkdir [evil]",
-    "[" * 400 + "]" * 400, "x" * 9000, "0x" + "f" * 5000, "1:" * 3000 + "1", "1e999", "&a [*a]", "&a {<<: *a}", "*b", "? [1]", "10000000000",
-    "4096", "1e30", "*", "'", '"\\ud800"', "\t", "!!str 3", "0b1", "1_000", "0o17", "<<", "{a: 1, a: 2}", "[1, 2, 3]",
-)  # fmt: skip
-LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
+from tests.mutated_files.hostile_values import RAW, VALUES, WORDS
 
 
 def mutated_bytes(data: bytes, rng: random.Random) -> bytes:
@@ -58,7 +37,9 @@ def mutated_bytes(data: bytes, rng: random.Random) -> bytes:
     if kind == 6:
         return data[:at] + rng.choice((b"\0", b"\xff\xfe", b"\xed\xa0\x80", b"[" * 5000, b"\n", b"\x1b[2J")) + data[at:]
     if kind == 7:
-        return rng.choice((b"", b"\0" * 1000, b"\xff" * 50, b"{}", b"[]", b"null", b'"x"', b"[" * 100_000, b"\xef\xbb\xbf"))
+        return rng.choice(
+            (b"", b"\0" * 1000, b"\xff" * 50, b"{}", b"[]", b"null", b'"x"', b"[" * 100_000, b"\xef\xbb\xbf")
+        )
     return data[at:]
 
 
@@ -90,16 +71,31 @@ def mutate_tree(document: Any, rng: random.Random, values: tuple[Any, ...] = ())
         return
     inner, key = rng.choice(places)
     kind = rng.random()
-    if kind < 0.1:
+    if kind < 0.4 and not values and isinstance(inner[key], (int, float, str)):
+        inner[key] = _gentle(inner[key], rng)
+    elif kind < 0.5:
         del inner[key]
-    elif kind < 0.2 and isinstance(inner, dict):
+    elif kind < 0.55 and isinstance(inner, dict):
         inner[rng.choice(("x", "", "kind", "../x", "a\nb", "\ud800"))] = inner.pop(key)
     elif values:
         inner[key] = rng.choice(values)
-    elif kind < 0.45:
+    elif kind < 0.7:
         inner[key] = f"@raw{rng.randrange(len(RAW))}@"
     else:
         inner[key] = rng.choice(VALUES)
+
+
+def _gentle(value: float | str, rng: random.Random) -> float | str | bool:
+    """Another value of the kind, such as a file that is well formed may hold."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str):
+        return rng.choice(WORDS)
+    if isinstance(value, int):
+        return rng.choice(
+            (0, 1, 2, 3, 4, 8, 11, 12, 13, 16, 40, 64, 100, 255, 600, 1200, 2048, 4096, 2**17, 2**24, value + 1)
+        )
+    return rng.choice((0.0, 1e-7, 1e-3, 0.25, 1.0, -value, 2 * value, value + 1e-9))
 
 
 def mutated_lines(text: str, tokens: tuple[str, ...], separator: str, rng: random.Random) -> bytes:
@@ -156,7 +152,9 @@ def mutated_png(data: bytes, rng: random.Random) -> bytes:
         chunks[at] = (chunks[at][0], mutated_bytes(chunks[at][1], rng))
     elif kind < 0.9:
         bomb = zlib.compress(b"\0" * 20_000_000)
-        chunk = rng.choice(((b"zTXt", b"x\0\0" + bomb), (b"iCCP", b"x\0\0" + bomb), (b"tRNS", b"\0" * 900), (b"PLTE", b"\0" * 7)))
+        chunk = rng.choice(
+            ((b"zTXt", b"x\0\0" + bomb), (b"iCCP", b"x\0\0" + bomb), (b"tRNS", b"\0" * 900), (b"PLTE", b"\0" * 7))
+        )
         chunks.insert(1, chunk)
     else:
         chunks[1:-1] = [(b"IDAT", zlib.compress(b"\0" * rng.choice((0, 10, 20_000_000))))]
@@ -205,7 +203,11 @@ class Evil:
 
 def evil_pickles(mark: Path) -> list[bytes]:
     """Pickles that would run something, or allocate without end."""
-    entries: list[Any] = [{"model": Evil(os.mkdir, str(mark))}, Evil(os.system, f"mkdir {mark}"), {"model": Evil(bytearray, 10**11)}]
+    entries: list[Any] = [
+        {"model": Evil(os.mkdir, str(mark))},
+        Evil(os.system, f"mkdir {mark}"),
+        {"model": Evil(bytearray, 10**11)},
+    ]
     made = [pickle.dumps(entry, protocol) for entry in entries for protocol in (0, 2, 4)]
     made.append(b"\x80\x02cos\nmkdir\n" + b"X" + struct.pack("<I", len(str(mark))) + str(mark).encode() + b"\x85R.")
     made.append(b"\x80\x02]r" + struct.pack("<I", 2**32 - 1) + b".")  # a memo of 32 GB
@@ -247,7 +249,7 @@ def mutated_zip(data: bytes, rng: random.Random, mark: Path) -> bytes:
     elif kind < 0.8:
         del members[at]
     elif kind < 0.85:
-        members[at] = (rng.choice(("../x", "/x", "archive/constants.pkl", "archive/data/0", "", "x" * 3000)), content)
+        members[at] = (rng.choice(("../x", "/x", "archive/constants.pkl", "archive/data/0", "x", "x" * 3000)), content)
     elif kind < 0.9:
         members.append((name, mutated_bytes(content, rng)))
     elif kind < 0.95:
