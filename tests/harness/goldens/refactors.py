@@ -89,10 +89,10 @@ WRONG: dict[str, Refactor] = {
     "decay on the model's vectors": Refactor(
         TRAINER, '"weight_decay": 0.0}', '"weight_decay": config.weight_decay}', ("training_fp32",)
     ),
-    "schedule without its warm-up": Refactor(TRAINER, "if update < config.warmup:", "if False:", ("training_fp32",)),
+    "schedule without its warm-up": Refactor(TRAINER, "if update < warmup:", "if False:", ("training_fp32",)),
     "background at the mask's edge": Refactor(TERMS, "mask < 0.5,", "mask <= 0.5 + 0.4,", ("loss_terms",)),
     "points over the wrong axes": Refactor(
-        TERMS, "over = tuple(range(1, fixed.ndim))", "over = tuple(range(2, fixed.ndim))", ("loss_terms",)
+        TERMS, "torch.std_mean(fixed, (1, 2),", "torch.std_mean(fixed, (2,),", ("loss_terms",)
     ),
     "background 0.99": Refactor(RENDER, "WHITE = (1.0, 1.0, 1.0)", "WHITE = (0.99, 0.99, 0.99)", ("renderer.back",)),
 }
