@@ -19,7 +19,7 @@ def unlike_dispatcher(lists: AutocastLists) -> dict[str, str]:
     registered, listed = autocast_ops("cuda"), set(lists.policy_of())
     unlike = dict.fromkeys(
         registered - listed - {CUDNN_OP},
-        "the dispatcher has a CUDA autocast kernel for it, which torch's header lists not",
+        "the dispatcher has a CUDA autocast kernel for it, which torch's header doesn't list",
     )
     for name in listed - registered:
         unlike[name] = (

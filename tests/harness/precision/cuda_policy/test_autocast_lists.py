@@ -105,7 +105,7 @@ def test_a_header_of_another_version_is_told_from_the_dispatcher() -> None:
     unlike = unlike_dispatcher(replace(other, lower_precision=(*moved, "add.Tensor")))
     assert {name: reason.split(",")[-1].strip() for name, reason in unlike.items()} == {
         "add.Tensor": "but the dispatcher has no CUDA autocast kernel for it",
-        "conv2d": "which torch's header lists not",
+        "conv2d": "which torch's header doesn't list",
         "conv2d_new": "but this torch has no such op",
     }
 

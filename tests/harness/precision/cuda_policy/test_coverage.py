@@ -44,7 +44,7 @@ def test_which_ops_of_the_installed_torch_are_left_out() -> None:
 @pytest.mark.usefixtures("torch_with_unknown_ops")
 def test_both_kinds_of_disagreement_are_named() -> None:
     reasons = dict(unemulated_ops())
-    assert "header lists not" in reasons["exp"]
+    assert "header doesn't list" in reasons["exp"]
     assert "the dispatcher has no CUDA autocast kernel" in reasons["sinc"]
     assert "no such op" in reasons["no_such_op"]
 
