@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from harness.cases.serialization import descriptor_to_json
-from harness.errors import HarnessError, UsageError
+from harness.errors import PrecisionError, UsageError, describe_exception, reraise_unless_subjects
 from harness.goldens.deviation import RECORDED, TRUTH, Deviation, Place, deviations
 from harness.goldens.golden_file import Entry, GoldenFile
 from harness.goldens.probes import Observed, Probe, load_probe
@@ -187,11 +187,11 @@ class GoldenRoom:
         try:
             with precision.installed():
                 observed = probe.observe(precision)
-        except HarnessError:
-            raise
-        except Exception as error:
-            line = (str(error).splitlines() or [""])[0]
-            why = f"the subject raises {type(error).__name__}: {line}"
+        except PrecisionError as error:
+            return Outcome(spec.name, precision.name, Status.SKIPPED, str(error))
+        except BaseException as error:
+            reraise_unless_subjects(error)
+            why = f"the subject raises {describe_exception(error)}"
             return Outcome(spec.name, precision.name, Status.FAILED, why)
         found: list[Deviation] = []
         key = probe.truth_key(precision)

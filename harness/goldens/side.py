@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.cases.descriptors import Case, LossCase, StepCase
 from harness.engine.plan import SubjectKind
-from harness.errors import HarnessError, SubjectError
+from harness.errors import HarnessError, SubjectError, describe_exception, reraise_unless_subjects
 from harness.goldens.probes import Observed, Probe, load_probe
 from harness.goldens.suite import GoldenKind, GoldenSpec, MaskedLossCase
 from harness.precision import Precision, precisions_named
@@ -122,10 +122,10 @@ def _run(spec: str, case: Case, precision: Precision) -> Observed | Raised:
     probe = _probe(spec, case, precision)
     try:
         return probe.observe(precision)
-    except HarnessError:
-        raise
-    except Exception as error:
-        return Raised(type(error).__name__, (str(error).splitlines() or [""])[0])
+    except BaseException as error:
+        reraise_unless_subjects(error)
+        kind = type(error).__name__
+        return Raised(kind, describe_exception(error).removeprefix(kind).removeprefix(": "))
 
 
 def _timed(spec: str, case: Case, precision: Precision, repeats: int) -> float:

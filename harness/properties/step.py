@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from harness.cases.descriptors import Action, PassKind
+from harness.errors import describe_exception
 from harness.properties.observation import Observation, Snapshot
 from harness.properties.verdict import VACUOUS, Verdict, at_most, holds_if
 from harness.subjects.step import StepFactory
@@ -62,7 +63,7 @@ def never_raises(seen: Observation) -> Verdict:
         return VACUOUS
     return holds_if(
         False,
-        f"{seen.action}: raises {type(seen.raised).__name__}: {_first_line(seen.raised)}",
+        f"{seen.action}: raises {describe_exception(seen.raised)}",
     )
 
 
@@ -178,10 +179,6 @@ def _differences(before: Snapshot, after: Snapshot) -> list[str]:
 
 def _close(reported: float, norm: float) -> bool:
     return math.isclose(reported, norm, rel_tol=1e-5, abs_tol=1e-12)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0]
 
 
 STEP_PROPERTIES: tuple[StepProperty, ...] = (

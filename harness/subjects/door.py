@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from harness.errors import SubjectError, UsageError
+from harness.errors import SubjectError, UsageError, describe_exception, reraise_unless_subjects
 
 
 def load_object(spec: str, root: str | Path | None = None) -> Any:
@@ -185,5 +185,6 @@ def _readable_failures(spec: str) -> Iterator[None]:
             f"holds it with --subject-root."
         ) from error
     # A script may call sys.exit() when it is imported.
-    except (Exception, SystemExit) as error:
-        raise SubjectError(f"importing {spec} raised {type(error).__name__}: {error}.") from error
+    except BaseException as error:
+        reraise_unless_subjects(error)
+        raise SubjectError(f"importing {spec} raised {describe_exception(error)}.") from error
