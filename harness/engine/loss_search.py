@@ -111,7 +111,7 @@ def search_loss(
         run(case)
 
     run_quietly(draw)
-    if property_.searched and not search.has_failed and not search.out_of_time:
+    if property_.searched and search.may_run() and not search.has_failed:
         run_quietly(climb)
     if search.has_failed and not _is_small(search.smallest, property_, small_side):
         # Where rounding decides, no path of failing cases need lead from a large one to a small one.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.properties.observation import Observation
 
 # Of torch and the subject, on a machine that is busy.
-_START_SECONDS = 120.0
+START_SECONDS = 120.0
 # A pass in the small takes milliseconds: who takes so long for one waits for the other.
 PASS_SECONDS = 20.0
 _END_SECONDS = 2.0
@@ -93,7 +93,7 @@ class RankPair:
             self._processes.append(process)
             self._pipes.append(ours)
         try:
-            self._collected(_START_SECONDS)
+            self._collected(START_SECONDS)
         except LostError as error:
             self.close()
             raise PrecisionError(f"two processes could not be joined through gloo: {error}.") from error
