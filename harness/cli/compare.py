@@ -47,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
     revisions = options.rev or (options.rev_a, options.rev_b)
     roots = (options.root_a, options.root_b)
 
+    from harness.engine.search import keep_hypothesis_in
     from harness.files import write_atomically
     from harness.goldens.agreement import Comparer, both_sides
     from harness.goldens.revisions import revision_root
@@ -55,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
     from harness.reports.comparison_text import comparison_lines, comparison_report
 
     precisions_named([options.precision])
+    keep_hypothesis_in(Path(settings.cases_dir))
     with ExitStack() as stack:
         sides, names = [], []
         for letter, spec, revision, root in zip("AB", specs, revisions, roots, strict=True):

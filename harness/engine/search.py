@@ -7,9 +7,11 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 from hypothesis import HealthCheck, Phase, Verbosity, settings
+from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.errors import Flaky
 
 from harness.cases.descriptors import Case
@@ -42,6 +44,11 @@ def hypothesis_settings(examples: int, phases: Sequence[Phase], **more: Any) -> 
         suppress_health_check=list(HealthCheck),
         **more,
     )
+
+
+def keep_hypothesis_in(folder: Path) -> None:
+    """Have what Hypothesis caches written into this folder, and not into the working directory."""
+    set_hypothesis_home_dir(folder / ".hypothesis")
 
 
 class Search:

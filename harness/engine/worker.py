@@ -16,6 +16,7 @@ import traceback
 import warnings
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from harness.engine.events import CaseStarted, Event
@@ -72,7 +73,9 @@ def _loaded(connection: Connection, start: Start) -> Session:
     import torch
 
     from harness.engine.run import Session
+    from harness.engine.search import keep_hypothesis_in
 
+    keep_hypothesis_in(Path(start.settings.cases_dir))
     # A step that is being convicted of it needs no warning for it, at every example.
     warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
     # The workers share the processors; tiny tensors gain nothing from threads.
