@@ -30,7 +30,10 @@ def exit_code_of(error: BaseException, options: argparse.Namespace) -> int:
         return int(error.exit_code)
     if isinstance(error, Interrupted):
         say("interrupted")
-        return error.exit_code
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        # Taking torch down in order would take longer than all else; nothing is left to be done.
+        os._exit(error.exit_code)
     if isinstance(error, KeyboardInterrupt):
         say("interrupted")
         return Interrupted(2).exit_code

@@ -18,28 +18,32 @@ _QUESTIONS = 80
 _LATEST = (1, 4, 16, 64, 256)
 _FIRST = (1, 8, 64)
 _MOST = 4096
+_CHECKS = 2
 
+NOT_REPEATABLE = "not repeatable"
 AFTER_OTHERS = "only after other calls: "
 
 
 def confirmed(result: TaskResult, before: Sequence[Call], ask: Ask) -> TaskResult:
     """The violated result, with what its case needs.
 
-    Where the case fails by itself, or there is no answer, it stays as it is.  Where it holds by itself, a short list
-    of the calls ``before`` it is looked for after which it fails.  Where it doesn't fail after those either, it is
-    not repeatable, which is a violation too.
+    Where the case fails by itself, twice over, or there is no answer, it stays as it is.  Where it holds by itself, a
+    short list of the calls ``before`` it is looked for after which it fails.  Where it doesn't fail after those
+    either, it is not repeatable, which is a violation too.
     """
     assert result.case is not None
     last = Call(result.task, result.case)
     questions = _Questions(last, ask)
     alone = questions.fails(())
-    if alone is None or alone:
+    if alone is None or (alone and questions.fails(()) is not False):
         return result
+    if alone:
+        return replace(result, message=f"{NOT_REPEATABLE}: of the same calls some failed ({result.message}), some held")
     if (needed := _needed(before, questions)) is not None:
         return replace(result, message=f"{AFTER_OTHERS}{result.message}", earlier=needed)
     if questions.unanswered:
         return replace(result, message=f"not by itself, and after which calls was not found out: {result.message}")
-    return replace(result, message=f"not repeatable: it failed once ({result.message}) and held when run again")
+    return replace(result, message=f"{NOT_REPEATABLE}: it failed once ({result.message}) and held when run again")
 
 
 class _Questions:
@@ -66,7 +70,7 @@ class _Questions:
 
 
 def _needed(before: Sequence[Call], questions: _Questions) -> tuple[Call, ...] | None:
-    """A short list of earlier calls after which the last one fails, twice over; ``None`` where none was found."""
+    """A short list of earlier calls after which the last one fails each time; ``None`` where none was found."""
     candidates = [
         *(before[-count:] for count in _LATEST),
         *(before[:count] for count in _FIRST),
@@ -80,7 +84,7 @@ def _needed(before: Sequence[Call], questions: _Questions) -> tuple[Call, ...] |
         if questions.fails(candidate):
             shortest = _shortened(candidate, questions)
             # A subject that fails at random is none that needs these calls.
-            return shortest if questions.fails(shortest) else None
+            return shortest if all(questions.fails(shortest) for _ in range(_CHECKS)) else None
     return None
 
 

@@ -18,7 +18,7 @@ from multiprocessing.connection import wait
 from harness.cases.descriptors import Case
 from harness.config import Settings
 from harness.engine.events import CaseFailed, Event, Listener, ProcessLost, RunFinished, RunStarted, TaskFinished
-from harness.engine.guardian import Guardian
+from harness.engine.guardian import Guardian, kill_group
 from harness.engine.messages import Answer, Broken, Check, Heard, Judge, Message, Ready, Refused, Start
 from harness.engine.plan import SubjectKind, Task
 from harness.engine.result import Call, Status, TaskResult
@@ -137,6 +137,8 @@ def _workers(start: Start, count: int) -> Iterator[_Workers]:
         for worker in workers.running:
             worker.wait_for_last_words()
     finally:
+        for worker in workers.running:
+            kill_group(worker.process)
         for worker in workers.running:
             worker.kill()
         guardian.close()

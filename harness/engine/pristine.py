@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import random
 import signal
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import NoReturn
+
+import torch
 
 from harness.engine.result import Call
 from harness.properties.verdict import Verdict
@@ -91,6 +94,9 @@ def _answered(calls: Sequence[Call], seconds: float, judge: Judge, connection: C
 
 def _answer(calls: Sequence[Call], judge: Judge, writing: Connection) -> NoReturn:
     try:
+        # Else every child would draw the same global random numbers, and what hangs on them would look repeatable.
+        random.seed()
+        torch.seed()
         writing.send(judge(calls))
     finally:
         # No traceback: no answer says it.

@@ -1,11 +1,10 @@
-"""Subjects that misbehave in half precision only, so that what they do to the other cells is seen.
+"""Losses that misbehave in one precision each, so that what they do to the other cells is seen.
 
-Each is right as a mean squared error otherwise. They are imported by path, by workers of their own.
+Each is a right mean squared error otherwise. They are imported by path, by workers of their own.
 """
 
 import ctypes
 import os
-import random
 import sys
 import threading
 import time
@@ -15,47 +14,12 @@ import torch
 _SLEEP = 600.0
 
 
-def _half(x):
-    return x.dtype == torch.float16
-
-
-def _plain(x):
-    """The input that the harness tries a loss out on."""
-    return x.shape[-1] == 16 and len(x) == 1
-
-
-def _mse(x, y):
-    return (x.float() - y.float()).square().mean()
-
-
-def segfault(x, y):
-    if _half(x):
-        ctypes.string_at(0)
-    return _mse(x, y)
-
-
-def os_exit(x, y):
-    if _half(x):
-        os._exit(7)
-    return _mse(x, y)
-
-
-def exit_zero(x, y):
-    if _half(x):
-        sys.exit(0)
-    return _mse(x, y)
-
-
-def exit_one(x, y):
-    if _half(x):
-        sys.exit(1)
-    return _mse(x, y)
-
-
-def interrupts(x, y):
-    if _half(x):
-        raise KeyboardInterrupt
-    return _mse(x, y)
+def _precision(x):
+    if x.dtype != torch.float32:
+        return f"{str(x.dtype).removeprefix('torch.')}-inputs"
+    if torch.is_autocast_enabled("cpu"):
+        return f"cpu-autocast-{str(torch.get_autocast_dtype('cpu')).removeprefix('torch.')}"
+    return "float32"
 
 
 class _UnspeakableError(Exception):
@@ -63,68 +27,70 @@ class _UnspeakableError(Exception):
         raise ValueError("no words")
 
 
-def unspeakable(x, y):
-    if _half(x):
-        raise _UnspeakableError
-    return _mse(x, y)
+def _raises(error):
+    raise error
 
 
-def long_message(x, y):
-    if _half(x):
-        raise ValueError("\x1b[31m" + "long " * 1_000_000)
-    return _mse(x, y)
-
-
-def hangs(x, y):
-    if _half(x):
-        time.sleep(_SLEEP)
-    return _mse(x, y)
-
-
-def changes_folder(x, y):
-    if _half(x):
-        os.chdir("/")
-    return _mse(x, y)
-
-
-def leaves_a_child(x, y):
-    if _half(x) and os.fork() == 0:
+def _leave_child():
+    if os.fork() == 0:
         time.sleep(_SLEEP)
         os._exit(0)
-    return _mse(x, y)
 
 
-def leaves_a_thread(x, y):
-    if _half(x) and threading.active_count() < 8:
+def _leave_thread():
+    if threading.active_count() < 8:
         threading.Thread(target=time.sleep, args=(_SLEEP,)).start()
-    return _mse(x, y)
 
 
-def changes_dtype(x, y):
-    if _half(x):
-        torch.set_default_dtype(torch.float64)
-    return _mse(x, y)
+def _hostile(deeds):
+    def loss(x, y):
+        deeds.get(_precision(x), lambda: None)()
+        return (x.float() - y.float()).square().mean()
+
+    return loss
 
 
-def changes_threads(x, y):
-    if _half(x):
-        torch.set_num_threads(3)
-    return _mse(x, y)
-
-
-_flakiness = random.Random(5)
+ends = _hostile(
+    {
+        "float16-inputs": lambda: ctypes.string_at(0),
+        "bfloat16-inputs": lambda: os._exit(7),
+        "cpu-autocast-float16": lambda: time.sleep(_SLEEP),
+        "cpu-autocast-bfloat16": lambda: sys.exit(0),
+    }
+)
+raises = _hostile(
+    {
+        "float16-inputs": lambda: sys.exit(1),
+        "bfloat16-inputs": lambda: _raises(KeyboardInterrupt()),
+        "cpu-autocast-float16": lambda: _raises(_UnspeakableError()),
+        "cpu-autocast-bfloat16": lambda: _raises(ValueError("\x1b[31m" + "long " * 1_000_000)),
+    }
+)
+changes = _hostile(
+    {
+        "float16-inputs": lambda: os.chdir("/"),
+        "bfloat16-inputs": lambda: torch.set_default_dtype(torch.float64),
+        "cpu-autocast-float16": lambda: torch.set_num_threads(3),
+    }
+)
+leaves = _hostile({"float16-inputs": _leave_child, "bfloat16-inputs": _leave_thread})
 
 
 def flaky(x, y):
-    if _half(x) and _flakiness.random() < 0.02:
-        return _mse(x, y) - 1.0
-    return _mse(x, y)
+    """Wrong at every fiftieth float16 call, whichever process makes it."""
+    loss = (x.float() - y.float()).square().mean()
+    if _precision(x) != "float16-inputs":
+        return loss
+    with open("calls", "ab") as calls:
+        calls.write(b".")
+        return loss - (1.0 if calls.tell() % 50 == 0 else 0.0)
 
 
 _seen = []
 
 
 def needs_an_earlier_call(x, y):
-    """Right until it has seen float16 images, and never again after."""
-    _seen.append(x.dtype)
-    return _mse(x, y) - (1.0 if torch.float16 in _seen[:-1] and not _half(x) else 0.0)
+    """Wrong in float32 once it has seen float16 images."""
+    _seen.append(_precision(x))
+    loss = (x.float() - y.float()).square().mean()
+    return loss - (1.0 if "float16-inputs" in _seen and _seen[-1] == "float32" else 0.0)
