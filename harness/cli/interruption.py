@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -28,9 +30,8 @@ def interruptible() -> Iterator[None]:
     def interrupt(signum: int, frame: FrameType | None) -> None:
         for further in (signal.SIGINT, signal.SIGTERM):
             signal.signal(further, signal.SIG_IGN)
-        last = threading.Timer(_LAST_SECONDS, _end, (Interrupted(signum).exit_code,))
-        last.daemon = True
-        last.start()
+        # Not a threading.Thread: the main thread may hold a lock of that module just now.
+        _thread.start_new_thread(_end_later, (Interrupted(signum).exit_code,))
         raise Interrupted(signum)
 
     before = {signum: signal.signal(signum, interrupt) for signum in (signal.SIGINT, signal.SIGTERM)}
@@ -41,7 +42,8 @@ def interruptible() -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-def _end(exit_code: int) -> None:
+def _end_later(exit_code: int) -> None:
+    time.sleep(_LAST_SECONDS)
     with contextlib.suppress(OSError):
         os.write(2, b"harness: interrupted\n")
     os._exit(exit_code)
