@@ -81,8 +81,6 @@ def run(options: argparse.Namespace) -> int:
             "cases_dir": options.cases_dir,
         }
     )
-    from rich.console import Console
-
     from harness.cases.image_folder import ImageFolder
     from harness.engine.events import Event, TaskFinished
     from harness.engine.plan import plan
@@ -91,10 +89,10 @@ def run(options: argparse.Namespace) -> int:
     from harness.engine.run import subject_kinds
     from harness.findings.recorder import CaseRecorder
     from harness.reports.json_report import write_report
-    from harness.reports.terminal import TerminalReport
+    from harness.reports.terminal import ReportConsole, TerminalReport
 
     json_file = Path(options.json).absolute() if options.json else None
-    console = Console(width=None if Console().is_terminal else 110)
+    console = ReportConsole(width=None if ReportConsole().is_terminal else 110)
     if settings.images:
         ImageFolder(settings.images)
     tasks = plan(subject_kinds(settings), settings.properties, settings.precisions)

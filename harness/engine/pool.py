@@ -214,7 +214,10 @@ class _Run:
         self._replace(worker, how)
 
     def _replace(self, worker: WorkerProcess, how: str) -> None:
-        """Start another worker for what waits; or give that up where none comes to load the subject any more."""
+        """Have one that is idle take what waits, or start another; give up where none can load the subject any more."""
+        for idle in self._workers.running:
+            if idle.loaded and idle not in self._taken:
+                self._next(idle)
         if not worker.loaded:
             self._failed_loads += 1
             if self._workers.running:

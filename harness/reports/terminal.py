@@ -28,6 +28,13 @@ _CELL = {
 _LINE_SECONDS = 5.0
 
 
+class ReportConsole(Console):
+    """rich's, which leaves the exit code to the command where the reader of the output is gone."""
+
+    def on_broken_pipe(self) -> None:
+        raise
+
+
 class TerminalReport:
     """Listens to the events; use as a context manager, which keeps the progress bar."""
 

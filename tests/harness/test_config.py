@@ -42,6 +42,21 @@ def test_an_empty_flag_asks_for_one_default_alone(tmp_path: Path) -> None:
         load_settings({"loss": ""}, directory=_pyproject(tmp_path, "[tool.harness]\n"), environment={})
 
 
+def test_folders_are_told_from_where_they_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _pyproject(tmp_path, '[tool.harness]\nloss = "a:b"\nsubject-root = "."\nimages = "pictures"\n')
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    monkeypatch.chdir(inner)
+    settings = load_settings({"cases_dir": "cases"}, environment={"HARNESS_GOLDEN_DIR": "../golden"})
+    assert Path(settings.subject_root or "") == folder
+    assert Path(settings.images or "") == folder / "pictures"
+    assert Path(settings.cases_dir) == inner / "cases"
+    assert Path(settings.golden_dir).resolve() == tmp_path / "a" / "golden"
+    assert Path(load_settings({}, environment={}).cases_dir) == inner / ".harness" / "cases"
+    absolute = load_settings({"images": "/pictures"}, environment={})
+    assert absolute.images == "/pictures"
+
+
 def test_the_truth_comes_with_the_loss(tmp_path: Path) -> None:
     folder = _pyproject(tmp_path, '[tool.harness]\nloss = "a:b"\ntruth = "mse"\n')
     assert load_settings({}, directory=folder, environment={}).truth == "mse"

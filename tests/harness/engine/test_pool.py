@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.cases.descriptors import LossCase
+from harness.cases.descriptors import LossCase, PassKind, TrainingCase
 from harness.config import Settings
+from harness.engine.judge import judge
 from harness.engine.plan import SubjectKind, Task, plan
 from harness.engine.pool import _groups, run_pooled
-from harness.engine.result import Outcome, Status, TaskResult, outcome
+from harness.engine.result import Call, Outcome, Status, TaskResult, outcome
 from harness.engine.run import Session
 from harness.errors import HarnessFailure, UsageError
 from harness.findings.recorder import CaseRecorder
@@ -19,7 +20,7 @@ from harness.properties.trial import LossTrial
 from harness.subjects.known_bad import KNOWN_BAD
 from harness.subjects.loss import load_loss
 
-_FLAKY = Path(__file__).with_name("flaky_step.py")
+_HOSTILE = Path(__file__).with_name("hostile_steps.py")
 
 _BOTH = (SubjectKind.LOSS, SubjectKind.STEP)
 
@@ -66,7 +67,7 @@ def test_any_number_of_workers_gives_the_same_results(tmp_path: Path) -> None:
 
 
 def test_a_step_whose_runs_differ_is_a_verdict(tmp_path: Path) -> None:
-    settings = Settings(step=f"{_FLAKY}:FlakyStep", max_examples=30, workers=1, cases_dir=str(tmp_path))
+    settings = Settings(step=f"{_HOSTILE}:FlakyStep", max_examples=30, workers=1, cases_dir=str(tmp_path))
     tasks = plan((SubjectKind.STEP,), ("never-raises", "counters"), ("float32",))
     results = run_pooled(settings, tasks, lambda _: None, CaseRecorder(settings))
     raised, counted = results
@@ -76,7 +77,7 @@ def test_a_step_whose_runs_differ_is_a_verdict(tmp_path: Path) -> None:
 
 
 def test_a_step_that_exits_is_a_verdict(tmp_path: Path) -> None:
-    session = Session(Settings(step=f"{_FLAKY}:LeavesWithCodeThree", max_examples=3))
+    session = Session(Settings(step=f"{_HOSTILE}:LeavesWithCodeThree", max_examples=3))
     result = session.run(Task(SubjectKind.STEP, "never-raises", "float32"), lambda _: None)
     assert (result.status, result.message) == (Status.VIOLATED, "good: raises SystemExit: 3")
 
@@ -120,3 +121,11 @@ def test_a_case_beyond_any_memory_is_the_harness_own_limit() -> None:
     loss = load_loss("gslrm.training.loss_terms:l2", truth="mse")
     with pytest.raises(UsageError, match="builds cases of at most"):
         LossTrial(loss, PRECISIONS[0], LossCase(height=4096, width=4096, batch=64, views=64))
+
+
+def test_of_two_processes_that_train_together_one_that_ends_is_named() -> None:
+    session = Session(Settings(step=f"{_HOSTILE}:EndsInTheSecondProcess"))
+    case = TrainingCase(actions=(PassKind.GOOD, PassKind.GOOD), second_rank=(PassKind.GOOD, PassKind.NAN_PIXELS))
+    verdict = judge(session, Call(Task(SubjectKind.STEP, RANKS_AGREE.name, "float32"), case))
+    session.close()
+    assert (verdict.holds, verdict.message) == (False, "rank 1 ends the interpreter (exit code 9)")
