@@ -37,6 +37,7 @@ class Settings:
         cases_dir: where case files are written.
         golden_dir: the goldens' folder: ``suite.toml`` and what is recorded.
         workers: processes that share the work; 0 for one per processor.
+        case_timeout: seconds that a subject may take for one case, or to be loaded, before its process is ended.
     """
 
     loss: str | None = None
@@ -53,6 +54,7 @@ class Settings:
     cases_dir: str = ".harness/cases"
     golden_dir: str = "golden"
     workers: int = 0
+    case_timeout: float = 60.0
 
 
 def load_settings(
@@ -63,16 +65,18 @@ def load_settings(
 ) -> Settings:
     """Merge the flags (``None`` meaning not given) with environment, pyproject and defaults.
 
-    With either of ``loss`` and ``step`` given as a flag or in the environment, the other default does not apply.  A
-    flag of either that is empty text asks for its default alone.
+    Folders come out absolute: a subject may change the working directory.  One in pyproject is told from the file's
+    folder.  With either of ``loss`` and ``step`` given as a flag or in the environment, the other default does not
+    apply.  A flag of either that is empty text asks for its default alone.
 
     Raises:
         UsageError: an unknown key in ``[tool.harness]``, or a value of the wrong kind or range, naming where; a
             default that is asked for and isn't there.
     """
     environment = os.environ if environment is None else environment
+    here = (directory or Path.cwd()).absolute()
     fields = {field.name: field for field in dataclasses.fields(Settings)}
-    file_values, file_name = _from_pyproject(directory or Path.cwd(), set(fields))
+    file_values, file_name = _from_pyproject(here, set(fields))
     defaults_asked_for = {name for name in ("loss", "step") if flags.get(name) == ""}
     given = {
         name: (_convert(name, value, f"--{name.replace('_', '-')}"))
@@ -91,9 +95,16 @@ def load_settings(
     merged = dict(given)
     for name, value in file_values.items():
         if name not in merged and name not in passed_over:
-            merged[name] = _convert(name, value, f"[tool.harness] {name} in {file_name}")
+            value = _convert(name, value, f"[tool.harness] {name} in {file_name}")
+            # A folder that is named in a file is meant from there.
+            merged[name] = str(Path(file_name).parent / value) if name in _PATHS else value
     for name in defaults_asked_for - set(merged):
         raise UsageError(f"--{name} names no {name}, and [tool.harness] in pyproject.toml has no default.")
+    # Named by a flag or in the environment, a folder is meant from where one is; by default, from the run's own.
+    for name in _PATHS:
+        path = merged.get(name, getattr(Settings(), name))
+        if path:
+            merged[name] = str((Path.cwd() if name in given else here) / path)
     return Settings(**merged)
 
 
@@ -141,8 +152,9 @@ def _from_pyproject(directory: Path, known: set[str]) -> tuple[dict[str, Any], s
 
 
 _BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-_MINIMUM = {"max_examples": 1, "seed": 0, "max_time": 0, "workers": 0}
+_MINIMUM = {"max_examples": 1, "seed": 0, "max_time": 0, "workers": 0, "case_timeout": 0.1}
 _MAXIMUM = {"max_examples": 10**9, "seed": 2**63 - 1, "workers": 1024}
+_PATHS = ("subject_root", "images", "cases_dir", "golden_dir")
 
 
 def _convert(name: str, value: Any, where: str) -> Any:
@@ -162,7 +174,7 @@ def _converted(name: str, value: Any) -> Any:
         if isinstance(value, (bool, float)):
             raise TypeError
         return int(value)
-    if name == "max_time":
+    if name in ("max_time", "case_timeout"):
         if isinstance(value, bool):
             raise TypeError
         return float(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import signal
 import unicodedata
 
 # What a message may bring of a subject's own words: enough for any sentence, and no more than a screen.
@@ -44,6 +45,44 @@ class PrecisionError(HarnessError):
     """
 
     exit_code = ExitCode.PRECISION
+
+
+class HarnessFailure(Exception):
+    """The harness itself failed, not the subject that it was calling; the message is what happened."""
+
+
+class Interrupted(BaseException):
+    """The user, or the system, ends the command with a signal; no ``except Exception`` takes it for anything else."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell says of a command that the signal ended."""
+        return 128 + self.signum
+
+
+def reraise_unless_subjects(error: BaseException) -> None:
+    """Raise ``error`` again where it isn't the doing of the subject that was called.
+
+    The subject's own is whatever else comes out of it: ``SystemExit``, and a ``KeyboardInterrupt`` where Ctrl-C
+    raises none in this process.
+    """
+    users = isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if users or isinstance(error, (HarnessError, HarnessFailure, Interrupted)):
+        raise error
+
+
+def ending(exit_code: int | None) -> str:
+    """How a process ended, as a verdict says it; ``exit_code`` is negative for a signal, ``None`` where unknown."""
+    if exit_code is None:
+        return "closes its connection to the harness"
+    if exit_code >= 0:
+        return f"ends the interpreter (exit code {exit_code})"
+    aside = ", as when memory runs out" if exit_code == -signal.SIGKILL else ""
+    return f"ends the interpreter (signal {-exit_code}{aside})"
 
 
 def printable(text: str, limit: int = MESSAGE_LIMIT) -> str:

@@ -29,7 +29,7 @@ def golden_items(session: pytest.Session, config: pytest.Config) -> Iterator[pyt
         "subject_root": config.getoption("harness_subject_root"),
     }
     settings = load_settings(flags, directory=config.rootpath)
-    room = GoldenRoom(Path(config.rootpath) / settings.golden_dir, settings.subject_root)
+    room = GoldenRoom(Path(settings.golden_dir), settings.subject_root)
     collector = _Goldens.from_parent(session, name="harness-golden", room=room)
     yield from collector.collect()
 

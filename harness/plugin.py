@@ -114,6 +114,7 @@ class _PropertyTest(pytest.Item):
 
     def runtest(self) -> None:
         from harness.engine.result import Status
+        from harness.findings.case_file import replay_command
         from harness.findings.recorder import CaseRecorder, case_path
         from harness.reports.words import describe
 
@@ -124,10 +125,8 @@ class _PropertyTest(pytest.Item):
             pytest.skip(result.message)
         if result.status is Status.VIOLATED:
             assert result.case is not None
-            path = case_path(parent.settings, self.task, result.case)
-            raise PropertyViolated(
-                f"{result.message}\n  smallest case: {describe(result.case)}\n  replay: harness replay {path}"
-            )
+            replay = replay_command(case_path(parent.settings, self.task, result.case))
+            raise PropertyViolated(f"{result.message}\n  smallest case: {describe(result.case)}\n  replay: {replay}")
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str:
         if isinstance(excinfo.value, (PropertyViolated, HarnessError)):

@@ -12,6 +12,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from harness.config import DEFAULT_TRUTH
+from harness.errors import printable
 
 
 class LossKind(str, enum.Enum):
@@ -120,12 +121,14 @@ def report_of(outcome: Any) -> StepReport | None:
     """What a step of our own shape returned, read."""
     if outcome is None:
         return None
-    reason = getattr(outcome, "reason", None)
+    stepped, norm, scale, reason = (
+        getattr(outcome, name, None) for name in ("stepped", "grad_norm", "scale", "reason")
+    )
     return StepReport(
-        getattr(outcome, "stepped", None),
-        getattr(outcome, "grad_norm", None),
-        getattr(outcome, "scale", None),
-        None if reason is None else str(getattr(reason, "value", reason)),
+        None if stepped is None else bool(stepped),
+        None if norm is None else float(norm),
+        None if scale is None else float(scale),
+        None if reason is None else printable(str(getattr(reason, "value", reason))),
     )
 
 

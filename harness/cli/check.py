@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.config import load_settings
-from harness.errors import ExitCode
+from harness.errors import Interrupted
+
+if TYPE_CHECKING:
+    from harness.engine.plan import Task
 
 
 def add_subject_options(parser: argparse.ArgumentParser, bare: bool = False) -> None:
@@ -23,6 +26,20 @@ def add_subject_options(parser: argparse.ArgumentParser, bare: bool = False) -> 
     group.add_argument("--images", metavar="DIR", help="use these pictures instead of the bundled ones")
 
 
+def add_loss_options(parser: argparse.ArgumentParser) -> None:
+    """What a loss gives and is held to."""
+    parser.add_argument(
+        "--similarity", action="store_true", default=None, help="the loss returns a similarity, take 1 - value"
+    )
+    parser.add_argument("--truth", metavar="NAME", help="what the loss is meant to be (masked-ssim)")
+
+
+def add_case_timeout(parser: argparse.ArgumentParser) -> None:
+    """How long the subject may take."""
+    what = "end a subject that takes longer for one case, or to be loaded (60)"
+    parser.add_argument("--case-timeout", type=float, metavar="SECONDS", help=what)
+
+
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "check",
@@ -31,15 +48,13 @@ def add_parser(subparsers: Any) -> None:
         "--step without SPEC: only that default.",
     )
     add_subject_options(parser, bare=True)
-    parser.add_argument(
-        "--similarity", action="store_true", default=None, help="the loss returns a similarity, take 1 - value"
-    )
-    parser.add_argument("--truth", metavar="NAME", help="what the loss is meant to be (masked-ssim)")
+    add_loss_options(parser)
     parser.add_argument("--precision", action="append", metavar="NAME", help="only this precision (repeatable)")
     parser.add_argument("--property", action="append", metavar="NAME", help="only this property (repeatable)")
     parser.add_argument("--max-examples", type=int, metavar="N", help="examples per property and precision (100)")
     parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same cases (0)")
     parser.add_argument("--max-time", type=float, metavar="SECONDS", help="start no example after this long")
+    add_case_timeout(parser)
     parser.add_argument("--workers", type=int, metavar="N", help="processes (one per processor)")
     parser.add_argument("--cases-dir", metavar="DIR", help="where failing cases are kept (.harness/cases)")
     parser.add_argument("--json", metavar="FILE", help="write the results there")
@@ -62,32 +77,53 @@ def run(options: argparse.Namespace) -> int:
             "seed": options.seed,
             "max_time": options.max_time,
             "workers": options.workers,
+            "case_timeout": options.case_timeout,
             "cases_dir": options.cases_dir,
         }
     )
-    from rich.console import Console
-
     from harness.cases.image_folder import ImageFolder
+    from harness.engine.events import Event, TaskFinished
     from harness.engine.plan import plan
     from harness.engine.pool import run_pooled
-    from harness.engine.result import Status, verdict
+    from harness.engine.result import TaskResult, outcome
     from harness.engine.run import subject_kinds
     from harness.findings.recorder import CaseRecorder
     from harness.precision import left_out
     from harness.reports.json_report import write_report
-    from harness.reports.terminal import TerminalReport
+    from harness.reports.terminal import ReportConsole, TerminalReport
 
-    console = Console(width=None if Console().is_terminal else 110)
+    json_file = Path(options.json).absolute() if options.json else None
+    console = ReportConsole(width=None if ReportConsole().is_terminal else 110)
     if settings.images:
         ImageFolder(settings.images)
     tasks = plan(subject_kinds(settings), settings.properties, settings.precisions)
     if not settings.precisions and (sentence := left_out()):
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-    with TerminalReport(settings, console) as terminal:
-        results = run_pooled(settings, tasks, terminal, CaseRecorder(settings))
+    finished: dict[Task, TaskResult] = {}
+    terminal = TerminalReport(settings, console)
+
+    def listen(event: Event) -> None:
+        if isinstance(event, TaskFinished):
+            finished[event.task] = event.result
+        terminal(event)
+
+    status = "finished"
+    try:
+        with terminal:
+            run_pooled(settings, tasks, listen, CaseRecorder(settings))
+    except BaseException as error:
+        status = "interrupted" if isinstance(error, (Interrupted, KeyboardInterrupt)) else "failed"
+        raise
+    finally:
+        # Before anything is printed, so that no output that fails can cost it.
+        results = tuple(finished[task] for task in tasks if task in finished)
+        unwritten = None
+        if json_file is not None:
+            try:
+                write_report(json_file, settings, results, len(tasks), status)
+            except OSError as error:
+                unwritten = error
     terminal.show(results)
-    if options.json:
-        write_report(Path(options.json), settings, results)
-    if verdict(results) is Status.VIOLATED:
-        return ExitCode.VIOLATED
-    return ExitCode.HELD if verdict(results) is Status.HELD else ExitCode.USAGE
+    if unwritten is not None:
+        raise unwritten
+    return outcome(results, len(tasks)).exit_code

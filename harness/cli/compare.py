@@ -61,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
     revisions = options.rev or (options.rev_a, options.rev_b)
     roots = (options.root_a, options.root_b)
 
+    from harness.engine.search import keep_hypothesis_in
     from harness.files import write_atomically
     from harness.goldens.agreement import Comparer, both_sides
     from harness.goldens.revisions import revision_root
@@ -72,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
 
     precisions_named([options.precision])
     meaning = meaning_named(settings.truth)
+    keep_hypothesis_in(Path(settings.cases_dir))
     with ExitStack() as stack:
         sides, names = [], []
         for letter, spec, revision, root in zip("AB", specs, revisions, roots, strict=True):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 
 from harness import __version__
-from harness.errors import ExitCode, HarnessError
+from harness.cli.failures import exit_code_of
+from harness.cli.interruption import interruptible
 
 _COMMANDS = ("check", "replay", "explain", "golden", "compare", "subjects", "doctor", "cuda")
 
@@ -18,24 +20,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="harness",
         description="Property-based tests for masked SSIM losses and AMP training steps.",
-        epilog="exit codes: 0 all held, 1 violated, 2 usage, 3 the subject could not be loaded or does not fit",
+        epilog="exit codes: 0 all held, 1 violated, 2 usage, settings or files, 3 the subject could not be loaded or "
+        "does not fit, 4 the harness itself failed, 5 nothing violated, but not all was run, 6 a precision can't be "
+        "had here, 130 and 143 interrupted",
     )
     parser.add_argument("--version", action="version", version=f"harness {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True)
     for name in _COMMANDS:
         importlib.import_module(f"harness.cli.{name}").add_parser(subparsers)
+    for stream in (sys.stdout, sys.stderr):
+        # What a terminal's or a pipe's encoding lacks comes out as a question mark, not as a traceback.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     options = parser.parse_args(arguments)
     try:
-        return int(options.run(options))
-    except HarnessError as error:
-        print(f"harness: {error}", file=sys.stderr)
-        return int(error.exit_code)
-    except KeyboardInterrupt:
-        print("harness: interrupted", file=sys.stderr)
-        return 130
-    except OSError as error:
-        print(f"harness: {error.filename or ''} {error.strerror or error}".strip(), file=sys.stderr)
-        return int(ExitCode.USAGE)
+        with interruptible():
+            code = int(options.run(options))
+            sys.stdout.flush()
+            return code
+    except BaseException as error:
+        return exit_code_of(error, options)
 
 
 if __name__ == "__main__":

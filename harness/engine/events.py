@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.cases.descriptors import Case
 from harness.engine.plan import Task
-from harness.engine.result import TaskResult
+from harness.engine.result import Call, TaskResult
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,24 @@ class Progress:
 
 @dataclass(frozen=True)
 class CaseFailed:
-    """A case violates the property: the first found, or (``shrunk``) the smallest that the search came to."""
+    """A case violates the property: the first found, or (``shrunk``) the smallest that the search came to.
+
+    Attributes:
+        earlier: calls that it needs before it, where it does.
+    """
 
     task: Task
     case: Case
     message: str
     shrunk: bool
+    earlier: tuple[Call, ...] = ()
+
+
+@dataclass(frozen=True)
+class Confirming:
+    """The search is over: whether the case fails by itself is being found out. No case of the task is running."""
+
+    task: Task
 
 
 @dataclass(frozen=True)
@@ -56,9 +68,17 @@ class TaskFinished:
 
 
 @dataclass(frozen=True)
+class ProcessLost:
+    """A worker process is gone; what it was at has been reported."""
+
+    process: int
+
+
+@dataclass(frozen=True)
 class RunFinished:
     results: tuple[TaskResult, ...]
 
 
-Event = RunStarted | TaskStarted | CaseStarted | Progress | CaseFailed | TaskFinished | RunFinished
+OfTask = TaskStarted | CaseStarted | Progress | CaseFailed | Confirming | TaskFinished
+Event = RunStarted | OfTask | ProcessLost | RunFinished
 Listener = Callable[[Event], None]

@@ -15,10 +15,11 @@ from harness.engine.events import Listener
 from harness.engine.plan import Task
 from harness.engine.result import TaskResult
 from harness.engine.search import Search, climbing_score, hypothesis_settings, run_quietly
-from harness.errors import HarnessError
+from harness.errors import describe_exception, reraise_unless_subjects
 from harness.oracle.meanings import meaning_named
 from harness.precision import Precision
 from harness.properties.loss import LossProperty
+from harness.properties.process_state import kept_state
 from harness.properties.trial import LossTrial
 from harness.properties.verdict import Verdict
 from harness.protocols import LossSubject
@@ -37,13 +38,13 @@ def check_loss_case(
     folder: ImageFolder | None,
 ) -> Verdict:
     """One property on one case. What the subject raises on good input violates any property."""
+    trial = LossTrial(subject, precision, case, folder)
     try:
-        return property_.check(LossTrial(subject, precision, case, folder))
-    except HarnessError:
-        raise
-    except Exception as error:
-        line = (str(error).splitlines() or [""])[0]
-        return Verdict(False, float("nan"), float("inf"), f"raises {type(error).__name__}: {line}")
+        with kept_state():
+            return property_.check(trial)
+    except BaseException as error:
+        reraise_unless_subjects(error)
+        return Verdict(False, float("nan"), float("inf"), f"raises {describe_exception(error)}")
 
 
 def search_loss(
@@ -110,7 +111,7 @@ def search_loss(
         run(case)
 
     run_quietly(draw)
-    if property_.searched and not search.has_failed and not search.out_of_time:
+    if property_.searched and search.may_run() and not search.has_failed:
         run_quietly(climb)
     if search.has_failed and not _is_small(search.smallest, property_, small_side):
         # Where rounding decides, no path of failing cases need lead from a large one to a small one.

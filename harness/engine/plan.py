@@ -39,7 +39,7 @@ def plan(kinds: Sequence[SubjectKind], properties: Sequence[str], precisions: Se
         precisions: names; those that no step is run in are left out for steps.
 
     Raises:
-        UsageError: an unknown property, or one of a subject that isn't at hand.
+        UsageError: an unknown property, or one of a subject that isn't at hand; nothing is left to run.
     """
     from harness.precision import precisions_named
     from harness.properties import LOSS_PROPERTIES, RANKS_AGREE, STEP_PROPERTIES
@@ -60,7 +60,7 @@ def plan(kinds: Sequence[SubjectKind], properties: Sequence[str], precisions: Se
                 else f"there is no property {name!r}; {hint}known are {', '.join(available)}."
             )
     chosen = precisions_named(precisions)
-    return tuple(
+    tasks = tuple(
         Task(kind, name, precision.name)
         for kind in kinds
         for name in by_kind[kind]
@@ -68,3 +68,6 @@ def plan(kinds: Sequence[SubjectKind], properties: Sequence[str], precisions: Se
         for precision in chosen
         if kind is SubjectKind.LOSS or precision.applies_to_steps
     )
+    if not tasks:
+        raise UsageError(f"nothing to run: a step is fed losses, and no step is run in {', '.join(precisions)}.")
+    return tasks

@@ -12,7 +12,7 @@ from harness.engine.plan import Task
 from harness.engine.result import TaskResult
 from harness.engine.search import Search, hypothesis_settings, run_quietly
 from harness.errors import UsageError
-from harness.properties.rank_pair import HangError, RankPair
+from harness.properties.rank_pair import DiedError, HangError, RankPair
 from harness.properties.ranks import RanksProperty
 from harness.properties.verdict import Verdict, holds_if
 
@@ -28,13 +28,20 @@ def check_ranks_case(pair: RankPair, property_: RanksProperty, precision: str, c
     Raises:
         UsageError: the case holds none.
     """
+    return _judged(pair, property_, precision, case)[0]
+
+
+def _judged(pair: RankPair, property_: RanksProperty, precision: str, case: TrainingCase) -> tuple[Verdict, bool]:
+    """The verdict, and whether the processes hung."""
     if not case.actions or len(case.actions) != len(case.second_rank):
         raise UsageError("a case of two ranks needs two programs of one length, actions and second_rank.")
     try:
         first, second = pair.run(precision, case)
     except HangError as error:
-        return holds_if(False, f"{error}: it waits for the other")
-    return property_.check(list(zip(case.actions, case.second_rank, strict=True)), first, second)
+        return holds_if(False, f"{error}: it waits for the other"), True
+    except DiedError as error:
+        return holds_if(False, str(error)), False
+    return property_.check(list(zip(case.actions, case.second_rank, strict=True)), first, second), False
 
 
 def search_ranks(
@@ -58,9 +65,9 @@ def search_ranks(
         if not search.may_run():
             return
         search.starting(case)
-        verdict = check_ranks_case(pair, property_, task.precision, case)
+        verdict, hung = _judged(pair, property_, task.precision, case)
         if not verdict.holds and not search.has_failed:
-            search.allow_shrinking(0 if "waits for the other" in verdict.message else _SHRINK_CASES)
+            search.allow_shrinking(0 if hung else _SHRINK_CASES)
         search.ran(case, verdict)
 
     run_quietly(draw)

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from harness.cases.descriptors import Case
 from harness.cases.image_folder import ImageFolder
 from harness.config import Settings
-from harness.engine.events import Listener, TaskFinished, TaskStarted
+from harness.engine.confirmation import Ask, confirmed
+from harness.engine.events import CaseFailed, CaseStarted, Confirming, Event, Listener, TaskFinished, TaskStarted
 from harness.engine.loss_search import search_loss
 from harness.engine.plan import SubjectKind, Task
 from harness.engine.program_run import TrainingMemory
 from harness.engine.ranks_search import search_ranks
-from harness.engine.result import Status, TaskResult
+from harness.engine.result import Call, Status, TaskResult
 from harness.engine.step_search import search_step
-from harness.errors import UsageError
+from harness.errors import PrecisionError, UsageError
 from harness.oracle.meanings import meaning_named
 from harness.precision import Precision, import_guard, precisions_named
 from harness.properties import LOSS_PROPERTIES, RANKS_AGREE, STEP_PROPERTIES
@@ -25,6 +26,23 @@ from harness.protocols import LossSubject
 from harness.subjects.loss import load_loss
 from harness.subjects.step import StepFactory, load_step
 from harness.subjects.training import TrainingFactory
+
+OUT_OF_TIME = "out of time"
+
+
+class _Remembering:
+    """Passes a task's events on, keeping every case that was begun and the last that failed."""
+
+    def __init__(self, calls: list[Call], emit: Listener) -> None:
+        self.failed: CaseFailed | None = None
+        self._calls, self._emit = calls, emit
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, CaseStarted):
+            self._calls.append(Call(event.task, event.case))
+        elif isinstance(event, CaseFailed):
+            self.failed = event
+        self._emit(event)
 
 
 def subject_kinds(settings: Settings) -> tuple[SubjectKind, ...]:
@@ -57,12 +75,22 @@ class Session:
     folder: ImageFolder | None = field(init=False, default=None)
     _memory: TrainingMemory = field(init=False, default_factory=TrainingMemory)
     _rank_pair: RankPair | None = field(init=False, default=None)
-    _found: dict[tuple[SubjectKind, str], list[Case]] = field(init=False, default_factory=dict)
+    _ask: Ask | None = field(init=False, default=None)
+    _calls: list[Call] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.folder = ImageFolder(self.settings.images) if self.settings.images else None
         with import_guard():
             self._load(subject_kinds(self.settings))
+
+    def confirm_with(self, ask: Ask) -> None:
+        """Have each violation confirmed on a subject that nothing was done to."""
+        self._ask = ask
+
+    def close(self) -> None:
+        """End the processes that were started for it."""
+        if self._rank_pair is not None:
+            self._rank_pair.close()
 
     def _load(self, kinds: Sequence[SubjectKind]) -> None:
         if SubjectKind.LOSS in kinds:
@@ -74,31 +102,47 @@ class Session:
             assert self.settings.step is not None
             self.step = load_step(self.settings.step, self.settings.subject_root)
 
-    def run(self, task: Task, emit: Listener) -> TaskResult:
+    def run(self, task: Task, emit: Listener, suspects: Sequence[Case] = ()) -> TaskResult:
         """Check one task.
 
-        A case that violated the property under an earlier precision is tried first: if it does so here too, no
-        other needs to be found and shrunk.
+        Args:
+            suspects: tried first, say because they violated the property under another precision: if one does so
+                here too, no other needs to be found and shrunk.
         """
         emit(TaskStarted(task))
         if self.deadline is not None and time.monotonic() > self.deadline:
-            result = TaskResult(task, Status.NOT_RUN, message="out of time")
+            result = TaskResult(task, Status.NOT_RUN, message=OUT_OF_TIME)
         else:
-            result = self._checked(task, emit)
-        if result.status is Status.VIOLATED and result.case is not None:
-            known = self._found.setdefault((task.kind, task.property), [])
-            if result.case not in known:
-                known.append(result.case)
+            result = self._checked(task, _Remembering(self._calls, emit), suspects)
+        if result.status is Status.VIOLATED:
+            case = result.case
+            assert case is not None
+            if self._ask is not None and task.property != RANKS_AGREE.name:
+                emit(Confirming(task))
+                result = confirmed(result, self._before(task, case), self._ask)
+            emit(CaseFailed(task, case, result.message, shrunk=True, earlier=result.earlier))
         emit(TaskFinished(task, result))
         return result
 
-    def _checked(self, task: Task, emit: Listener) -> TaskResult:
-        (precision,) = precisions_named([task.precision])
-        with precision.installed():
-            return self._search(task, precision, emit)
+    def _before(self, task: Task, case: Case) -> list[Call]:
+        """What the subject had been through when the case failed."""
+        for index in range(len(self._calls) - 1, -1, -1):
+            if self._calls[index] == Call(task, case):
+                return self._calls[:index]
+        return self._calls
 
-    def _search(self, task: Task, precision: Precision, emit: Listener) -> TaskResult:
-        suspects = tuple(self._found.get((task.kind, task.property), ()))
+    def _checked(self, task: Task, emit: _Remembering, suspects: Sequence[Case]) -> TaskResult:
+        (precision,) = precisions_named([task.precision])
+        try:
+            with precision.installed():
+                return self._search(task, precision, emit, suspects)
+        except PrecisionError as error:
+            if emit.failed is not None:
+                # Found before the search met what can't be run here.
+                return TaskResult(task, Status.VIOLATED, message=emit.failed.message, case=emit.failed.case)
+            return TaskResult(task, Status.NOT_RUN, message=str(error))
+
+    def _search(self, task: Task, precision: Precision, emit: Listener, suspects: Sequence[Case]) -> TaskResult:
         if task.kind is SubjectKind.LOSS:
             assert self.loss is not None
             loss_property = next(p for p in LOSS_PROPERTIES if p.name == task.property)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,13 @@ from harness.cases.descriptors import Case, LossCase
 from harness.cases.serialization import case_from_json, case_to_json
 from harness.config import DEFAULT_TRUTH, Settings
 from harness.engine.plan import SubjectKind, Task
+from harness.engine.result import Call
 from harness.errors import UsageError
 from harness.files import is_name, one_line, read_json, shown, write_atomically
 
 SCHEMA = "harness-case/1"
+# The same with ``earlier``, without which a reader of the first would run the case on a subject too fresh.
+SCHEMA_WITH_EARLIER = "harness-case/2"
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class CaseFile:
         images: the user's folder of pictures that the case draws on, or ``None``.
         message: what was wrong, or ``None`` for a case that was saved before it was run.
         truth: what a loss is meant to be.
+        earlier: calls of the same subject that are made before the case, without which it doesn't fail.
     """
 
     spec: str
@@ -39,15 +45,32 @@ class CaseFile:
     seed: int
     message: str | None = None
     truth: str = DEFAULT_TRUTH
+    earlier: tuple[Call, ...] = ()
 
     @staticmethod
-    def of(settings: Settings, task: Task, case: Case, message: str | None = None) -> CaseFile:
+    def of(
+        settings: Settings, task: Task, case: Case, message: str | None = None, earlier: tuple[Call, ...] = ()
+    ) -> CaseFile:
         spec = settings.loss if task.kind is SubjectKind.LOSS else settings.step
         assert spec is not None
         truth = settings.truth if task.kind is SubjectKind.LOSS else DEFAULT_TRUTH
         return CaseFile(
-            spec, settings.subject_root, settings.similarity, settings.images, task, case, settings.seed, message, truth
+            spec,
+            settings.subject_root,
+            settings.similarity,
+            settings.images,
+            task,
+            case,
+            settings.seed,
+            message,
+            truth,
+            earlier,
         )
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """The earlier ones, and the case."""
+        return (*self.earlier, Call(self.task, self.case))
 
     def settings(self) -> Settings:
         """Settings under which the case's subject is loaded again."""
@@ -66,7 +89,7 @@ class CaseFile:
     def as_json(self, path: Path) -> dict[str, Any]:
         """The file's content as plain values; ``path`` is where it will lie."""
         return {
-            "schema": SCHEMA,
+            "schema": SCHEMA_WITH_EARLIER if self.earlier else SCHEMA,
             "subject": {
                 "spec": self.spec,
                 "root": self.root,
@@ -76,16 +99,42 @@ class CaseFile:
             "property": self.task.property,
             "precision": self.task.precision,
             "case": case_to_json(self.case),
+            **({"earlier": [_call_to_json(call) for call in self.earlier]} if self.earlier else {}),
             "images": self.images,
             "seed": self.seed,
             "harness": __version__,
             "message": self.message,
-            "replay": f"harness replay {path}",
+            "replay": replay_command(path),
         }
 
     def write(self, path: Path) -> None:
         """Write the file whole."""
         write_atomically(path, json.dumps(self.as_json(path), indent=2) + "\n")
+
+
+def replay_command(path: Path) -> str:
+    """What a shell takes, whatever is in the path; told from the working directory where it lies under it."""
+    with contextlib.suppress(ValueError, OSError):
+        path = path.relative_to(Path.cwd())
+    return f"harness replay {shlex.quote(str(path))}"
+
+
+def _call_to_json(call: Call) -> dict[str, Any]:
+    return {"property": call.task.property, "precision": call.task.precision, "case": case_to_json(call.case)}
+
+
+def _earlier(data: Any, where: str) -> tuple[Call, ...]:
+    if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
+        raise UsageError(f"{where}: earlier must be a list of objects.")
+    return tuple(
+        _call(entry, case_from_json(entry.get("case"), f"{where}: earlier[{index}]: case"), where)
+        for index, entry in enumerate(data)
+    )
+
+
+def _call(data: dict[str, Any], case: Case, where: str) -> Call:
+    kind = SubjectKind.LOSS if isinstance(case, LossCase) else SubjectKind.STEP
+    return Call(Task(kind, _text(data, "property", where), _text(data, "precision", where)), case)
 
 
 def read_case_file(path: Path) -> CaseFile:
@@ -95,15 +144,13 @@ def read_case_file(path: Path) -> CaseFile:
         UsageError: the file is missing, or no case file that this version understands.
     """
     data, where = read_json(path), one_line(str(path))
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+    if not isinstance(data, dict) or data.get("schema") not in (SCHEMA, SCHEMA_WITH_EARLIER):
         found = data.get("schema") if isinstance(data, dict) else None
         raise UsageError(f"{where} is no case file: its schema is {shown(found)}, not {SCHEMA!r}.")
     case = case_from_json(data.get("case"), f"{where}: case")
-    kind = SubjectKind.LOSS if isinstance(case, LossCase) else SubjectKind.STEP
     subject = data.get("subject")
     if not isinstance(subject, dict):
         raise UsageError(f"{where}: subject must be an object.")
-    task = Task(kind, _text(data, "property", where), _text(data, "precision", where))
     seed = data.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise UsageError(f"{where}: seed must be a whole number from 0 up, not {shown(seed)}.")
@@ -115,12 +162,13 @@ def read_case_file(path: Path) -> CaseFile:
         root=_text(subject, "root", where, optional=True),
         similarity=similarity,
         images=_text(data, "images", where, optional=True),
-        task=task,
+        task=_call(data, case, where).task,
         case=case,
         seed=seed,
         message=_text(data, "message", where, optional=True),
         # Files from before losses could be held to anything else name no truth.
         truth=_text(subject, "truth", where, optional=True) or DEFAULT_TRUTH,
+        earlier=_earlier(data.get("earlier", []), where),
     )  # fmt: skip
 
 

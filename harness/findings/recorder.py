@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.cases.descriptors import Case
 from harness.config import Settings
-from harness.engine.events import CaseFailed, CaseStarted, Event, TaskFinished
+from harness.engine.events import CaseFailed, CaseStarted, Event, ProcessLost, TaskFinished
 from harness.engine.plan import Task
 from harness.findings.case_file import CaseFile
 
@@ -28,14 +28,18 @@ class CaseRecorder:
     def __call__(self, event: Event) -> None:
         if isinstance(event, CaseStarted):
             if self._in_flight is None:
-                self._in_flight = _InFlightFile(Path(self.settings.cases_dir))
+                self._in_flight = _InFlightFile(_in_flight_path(self.settings, os.getpid()))
             self._in_flight.write(CaseFile.of(self.settings, event.task, event.case))
         elif isinstance(event, CaseFailed):
             path = case_path(self.settings, event.task, event.case)
-            CaseFile.of(self.settings, event.task, event.case, event.message).write(path)
+            CaseFile.of(self.settings, event.task, event.case, event.message, event.earlier).write(path)
         elif isinstance(event, TaskFinished) and self._in_flight is not None:
             self._in_flight.remove()
             self._in_flight = None
+        elif isinstance(event, ProcessLost):
+            # Its case is on record as a finding.
+            with contextlib.suppress(OSError):
+                _in_flight_path(self.settings, event.process).unlink()
 
 
 class _InFlightFile:
@@ -46,9 +50,9 @@ class _InFlightFile:
 
     _SIZE = 8192
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / f"in-flight.{os.getpid()}.json"
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._handle = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
 
     def write(self, file: CaseFile) -> None:
@@ -61,6 +65,10 @@ class _InFlightFile:
         os.close(self._handle)
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
+
+
+def _in_flight_path(settings: Settings, process: int) -> Path:
+    return Path(settings.cases_dir) / f"in-flight.{process}.json"
 
 
 def case_path(settings: Settings, task: Task, case: Case) -> Path:

@@ -12,7 +12,14 @@ from pathlib import Path
 import torch
 
 from harness.cases.serialization import descriptor_to_json
-from harness.errors import HarnessError, SubjectError, UsageError, describe_exception, printable
+from harness.errors import (
+    PrecisionError,
+    SubjectError,
+    UsageError,
+    describe_exception,
+    printable,
+    reraise_unless_subjects,
+)
 from harness.goldens.deviation import RECORDED, TRUTH, Deviation, Place, deviations
 from harness.goldens.golden_file import Entry, GoldenFile
 from harness.goldens.probes import Observed, Probe, load_probe
@@ -135,9 +142,8 @@ class GoldenRoom:
             try:
                 with precision.installed():
                     observed = probe.observe(precision)
-            except HarnessError:
-                raise
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
+                reraise_unless_subjects(error)
                 if why_torch_can_not(error):
                     if before is not None and precision.name in before.recorded:
                         recorded[precision.name] = before.recorded[precision.name]
@@ -201,9 +207,10 @@ class GoldenRoom:
         try:
             with precision.installed():
                 observed = probe.observe(precision)
-        except HarnessError:
-            raise
-        except (Exception, SystemExit) as error:
+        except PrecisionError as error:
+            return Outcome(spec.name, precision.name, Status.SKIPPED, str(error))
+        except BaseException as error:
+            reraise_unless_subjects(error)
             if lacking := why_torch_can_not(error):
                 return Outcome(spec.name, precision.name, Status.SKIPPED, f"torch can't run it here: {lacking}")
             why = f"the subject raises {describe_exception(error)}"

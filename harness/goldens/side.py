@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.cases.descriptors import Case, LossCase, StepCase
 from harness.engine.plan import SubjectKind
-from harness.errors import HarnessError, SubjectError, describe_exception
+from harness.errors import HarnessError, SubjectError, describe_exception, reraise_unless_subjects
 from harness.goldens.probes import Observed, Probe, loss_probe, step_probe
 from harness.oracle.meanings import meaning_named
 from harness.precision import Precision, import_guard, precisions_named
@@ -136,9 +136,7 @@ def _run(
             start = time.perf_counter()
             probe.observe(precision)
             times.append(time.perf_counter() - start)
-    except HarnessError:
-        raise
-    # A subject may call sys.exit() too.
     except BaseException as error:
+        reraise_unless_subjects(error)
         return Raised(type(error).__name__, describe_exception(error))
     return statistics.median(times) if repeats else observed

@@ -170,7 +170,7 @@ LOSS_PROPERTIES: tuple[LossProperty, ...] = (
     ),
     LossProperty(
         "side-effects",
-        "The call leaves its inputs, the random state and the autocast state as they were.",
+        "The call leaves its inputs, the random state, torch's modes and the working directory as they were.",
         loss_use.side_effects,
     ),
     LossProperty("repeatable", "The same call gives the same bits.", loss_use.repeatable),

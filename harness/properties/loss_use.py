@@ -10,8 +10,9 @@ import torch
 
 from harness.cases.descriptors import Flaw
 from harness.cases.loss_inputs import LossInputs, MaskedPair
-from harness.errors import SubjectError, describe_exception
+from harness.errors import describe_exception, reraise_unless_subjects
 from harness.precision import refusing_unknown_ops
+from harness.properties.process_state import kept_state, read_state
 from harness.properties.trial import LossTrial, differs
 from harness.properties.verdict import VACUOUS, Verdict, holds_if
 from harness.protocols import LossKind
@@ -28,11 +29,11 @@ def side_effects(trial: LossTrial) -> Verdict:
         return holds_if(False, f"the call changed its {', '.join(changed)}")
     if not torch.equal(torch.random.get_rng_state(), random_state):
         return holds_if(False, "the call drew from torch's global random numbers")
-    with trial.precision.context():
-        inside = _modes()
+    with trial.precision.context(), kept_state():
+        inside = read_state()
         trial.subject(*trial.inputs.tensors())
-        after = _modes()
-    return holds_if(inside == after, f"the call left autocast and gradient modes as {after}, not {inside}")
+        changes = inside.changes(read_state())
+    return holds_if(not changes, f"the call changed {', '.join(changes)}")
 
 
 def repeatable(trial: LossTrial) -> Verdict:
@@ -62,9 +63,8 @@ def bad_input(trial: LossTrial) -> Verdict:
     except (ValueError, TypeError) as error:
         kind = type(error).__name__
         return holds_if(describe_exception(error) != kind, f"{flaw.value}: {kind} without a word")
-    except SubjectError:
-        raise
-    except Exception as error:
+    except BaseException as error:
+        reraise_unless_subjects(error)
         return holds_if(False, f"{flaw.value}: raises {describe_exception(error)}")
     if flaw is Flaw.NAN and not trial.meaning.refuses_nan:
         return holds_if(
@@ -92,10 +92,3 @@ def _spoilt(trial: LossTrial, flaw: Flaw) -> LossInputs:
     if flaw is Flaw.SMALL:
         return inputs.mapped(lambda tensor: tensor[..., :10, :])
     return replace(inputs, mask=inputs.mask[..., :-1])
-
-
-def _modes() -> dict[str, object]:
-    modes: dict[str, object] = {"gradients": torch.is_grad_enabled()}
-    for device in ("cpu", "cuda"):
-        modes[f"{device} autocast"] = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-    return modes

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
 from harness.oracle.step_model import Expected
 from harness.oracle.window import ScalerState
 from harness.protocols import StepReport
@@ -76,6 +77,28 @@ def take_snapshot(
         scaler_state(scaler),
         not any(bool(gradient.any()) for gradient in gradients),
     )
+
+
+def first_snapshot(take: Callable[[], Snapshot], spec: str) -> Snapshot:
+    """The run before anything was done to it.
+
+    Raises:
+        SubjectError: what is to be seen of the subject can't be read.
+    """
+    try:
+        return take()
+    except BaseException as error:
+        reraise_unless_subjects(error)
+        raise SubjectError(f"{spec} does not fit: reading its state raised {describe_exception(error)}.") from error
+
+
+def snapshot_or(take: Callable[[], Snapshot], last: Snapshot) -> Snapshot:
+    """The run after the subject has raised; ``last`` where its state can't be read any more."""
+    try:
+        return take()
+    except BaseException as error:
+        reraise_unless_subjects(error)
+        return last
 
 
 def scaler_state(scaler: torch.amp.GradScaler) -> ScalerState:

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import SubjectError
+from harness.errors import HarnessError, PrecisionError, describe_exception, ending
 from harness.properties.ranks import RankState
 
 if TYPE_CHECKING:
@@ -21,15 +21,24 @@ if TYPE_CHECKING:
     from harness.properties.observation import Observation
 
 # Of torch and the subject, on a machine that is busy.
-_START_SECONDS = 120.0
+START_SECONDS = 120.0
 # A pass in the small takes milliseconds: who takes so long for one waits for the other.
 PASS_SECONDS = 20.0
+_END_SECONDS = 2.0
 # Only for processes whose parent is gone: the parent is the one that tells a hang.
 _COLLECTIVE = timedelta(minutes=2)
 
 
-class HangError(Exception):
-    """A process had not finished a pass in time; says which."""
+class LostError(Exception):
+    """A process of the two was lost while they trained; says which and how."""
+
+
+class HangError(LostError):
+    """It had not finished a pass in time."""
+
+
+class DiedError(LostError):
+    """It ended."""
 
 
 class RankPair:
@@ -46,8 +55,9 @@ class RankPair:
         """What each process saw, pass by pass; a list ends where it raised.
 
         Raises:
-            SubjectError: the subject doesn't fit, or a process died.
-            HangError: for ``pass_seconds`` neither had finished another pass.
+            SubjectError: the subject doesn't fit.
+            PrecisionError: the two can't be joined here, or the precision can't be had.
+            LostError: for ``pass_seconds`` neither had finished another pass, or a process ended.
         """
         if not self._processes:
             self._start()
@@ -83,10 +93,10 @@ class RankPair:
             self._processes.append(process)
             self._pipes.append(ours)
         try:
-            self._collected(_START_SECONDS)
-        except HangError as error:
+            self._collected(START_SECONDS)
+        except LostError as error:
             self.close()
-            raise SubjectError(f"two processes could not be joined through gloo: {error}.") from error
+            raise PrecisionError(f"two processes could not be joined through gloo: {error}.") from error
         except BaseException:
             self.close()
             raise
@@ -116,8 +126,10 @@ class RankPair:
         try:
             answer = pipe.recv()
         except (EOFError, ConnectionError):
-            raise SubjectError(f"{self._spec}: a process of two that trained together died.") from None
-        if isinstance(answer, SubjectError):
+            rank = self._pipes.index(pipe)
+            self._processes[rank].join(timeout=_END_SECONDS)
+            raise DiedError(f"rank {rank} {ending(self._processes[rank].exitcode)}") from None
+        if isinstance(answer, HarnessError):
             raise answer
         assert answer is None or isinstance(answer, RankState)
         return answer
@@ -147,6 +159,7 @@ def _serve(rank: int, pipe: Connection, store: str, spec: str, root: str | None)
         torch.distributed.init_process_group(
             "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=_COLLECTIVE
         )
+        # As a session loads it: an autocast("cuda") made on import must not switch itself off.
         with import_guard():
             factory = load_step(spec, root)
         pipe.send(None)
@@ -155,7 +168,7 @@ def _serve(rank: int, pipe: Connection, store: str, spec: str, root: str | None)
             for state in _run(factory, precision, case, actions):
                 pipe.send(state)
             pipe.send(None)
-    except SubjectError as error:
+    except HarnessError as error:
         pipe.send(error)
     except (EOFError, ConnectionError):
         pass
@@ -189,5 +202,5 @@ def _state(seen: Observation) -> RankState:
         learning_rate=seen.after.learning_rate,
         scale=seen.after.scaler.scale,
         parameters=digest.hexdigest(),
-        raised=None if raised is None else f"{type(raised).__name__}: {(str(raised).splitlines() or [''])[0]}",
+        raised=None if raised is None else describe_exception(raised),
     )

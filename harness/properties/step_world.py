@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from harness.cases.descriptors import Action, StepCase
-from harness.errors import SubjectError
+from harness.errors import reraise_unless_subjects
 from harness.oracle.step_model import (
     BIAS_START,
     GRADIENT,
@@ -25,7 +25,8 @@ from harness.oracle.step_model import (
 )
 from harness.oracle.window import BACKOFF, CLIP_NORM, GROWTH, NORM_FACTOR
 from harness.precision import Precision, refusing_unknown_ops
-from harness.properties.observation import Observation, Snapshot, take_snapshot
+from harness.properties.observation import Observation, Snapshot, first_snapshot, snapshot_or, take_snapshot
+from harness.properties.process_state import kept_state
 from harness.subjects.step import StepFactory, StepParts
 
 
@@ -36,25 +37,29 @@ class StepWorld:
         self._factory, self._precision, self._case = factory, precision, case
         self._model = StepModel(case, scaled=precision.needs_scaler)
         self._enter(None)
+        self._last = first_snapshot(self.snapshot, factory.name.spec)
 
     @refusing_unknown_ops()
     def act(self, action: Action) -> Observation:
         """Run one action. A subject that doesn't fit raises :class:`SubjectError`; what it else raises is observed."""
-        before = self.snapshot()
-        report, raised, value = None, None, None
+        report, value = None, None
+        raised: BaseException | None = None
+        before = after = self._last
         expected = self._model.after(action)
         try:
-            if action is Action.RESTORE:
-                self._restore()
-            else:
-                loss = self._loss(action)
-                value = float(loss.detach())
-                report = self._driver.micro_step(loss)
-        except SubjectError:
-            raise
-        except Exception as error:
+            with kept_state():
+                if action is Action.RESTORE:
+                    self._restore()
+                else:
+                    loss = self._loss(action)
+                    value = float(loss.detach())
+                    report = self._driver.micro_step(loss)
+                after = self.snapshot()
+        except BaseException as error:
+            reraise_unless_subjects(error)
             raised = error
-        after = self.snapshot()
+            after = snapshot_or(self.snapshot, before)
+        self._last = after
         if after.scaler in expected.scaler:
             self._model.adopt(after.scaler)
         return Observation(action.value, action is Action.RESTORE, before, after, expected, report, raised, value)

@@ -12,12 +12,13 @@ import torch
 
 from harness.cases.batch_faults import spoil
 from harness.cases.descriptors import PassKind, TrainingCase
-from harness.errors import SubjectError
+from harness.errors import reraise_unless_subjects
 from harness.oracle.step_model import Expected
 from harness.oracle.window import BACKOFF, CLIP_NORM, GROWTH, NORM_FACTOR, Settlement, settle
 from harness.precision import Precision, refusing_unknown_ops
-from harness.properties.observation import Observation, Snapshot, take_snapshot
+from harness.properties.observation import Observation, Snapshot, first_snapshot, snapshot_or, take_snapshot
 from harness.properties.pristine_training import Prediction, PristineTraining, unmoved
+from harness.properties.process_state import kept_state
 from harness.protocols import report_of
 from harness.subjects.training import TrainingFactory, TrainingSettings
 
@@ -33,30 +34,33 @@ class TrainingWorld:
         # Built and never run: what is said of the run doesn't come from the run itself.
         self._pristine = PristineTraining(self._built())
         self._enter(None)
+        self._last = first_snapshot(self.snapshot, factory.name.spec)
 
     @refusing_unknown_ops()
     def act(self, kind: PassKind) -> Observation:
         """Run one pass, or save and restore. A subject that doesn't fit raises :class:`SubjectError`; what it else
         raises is observed.
         """
-        before = self.snapshot()
-        report, raised, loss = None, None, None
+        report, loss = None, None
+        raised: BaseException | None = None
+        before = after = self._last
         expected = self._open(before, "saved and restored")
         try:
-            if kind is PassKind.RESTORE:
-                self._enter(copy.deepcopy(self._training.state_dict()))
-            else:
-                loss = self._pass(kind)
-                self._passes += 1
-                expected = self._expected(before, loss)
-                report = report_of(self._training.optimizer_step())
-        except SubjectError:
-            raise
-        except Exception as error:
+            with kept_state():
+                if kind is PassKind.RESTORE:
+                    self._enter(copy.deepcopy(self._training.state_dict()))
+                else:
+                    loss = self._pass(kind)
+                    self._passes += 1
+                    expected = self._expected(before, loss)
+                    report = report_of(self._training.optimizer_step())
+                after = self.snapshot()
+        except BaseException as error:
+            reraise_unless_subjects(error)
             raised = error
-        return Observation(
-            kind.value, kind is PassKind.RESTORE, before, self.snapshot(), expected, report, raised, loss
-        )
+            after = snapshot_or(self.snapshot, before)
+        self._last = after
+        return Observation(kind.value, kind is PassKind.RESTORE, before, after, expected, report, raised, loss)
 
     def snapshot(self) -> Snapshot:
         training = self._training

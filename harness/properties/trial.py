@@ -15,11 +15,16 @@ from harness.cases.image_folder import ImageFolder
 from harness.cases.loss_inputs import LossInputs, MaskedPair
 from harness.cases.points import build_points
 from harness.cases.tensors import build_pair
+from harness.errors import HarnessError, HarnessFailure, UsageError, describe_exception
 from harness.oracle.budget import ErrorBudget, budget
 from harness.oracle.meanings import Counting, meaning_named
 from harness.oracle.truth import Truth
 from harness.precision import Precision, refusing_unknown_ops
+from harness.properties.process_state import kept_state
 from harness.protocols import LossKind, LossSubject
+
+# A case's tensors are kept a few dozen times over, in float64: this many take some 10 GB.
+_MOST_ELEMENTS = 2**26
 
 # float16 gradients are taken at the largest of these loss scales that leaves them finite, as a GradScaler settles.
 _LOSS_SCALES = (2.0**16, 2.0**12, 2.0**8, 2.0**4, 1.0)
@@ -59,7 +64,15 @@ class LossTrial:
         self.case = case
         self.meaning = meaning_named(subject.name.truth)
         build = build_points if subject.kind is LossKind.POINTS else build_pair
-        self.built: LossInputs = build(case, folder)
+        elements = 3 * case.images * case.height * case.width
+        if elements > _MOST_ELEMENTS:
+            raise UsageError(
+                f"the case's images have {elements} numbers; this version builds cases of at most {_MOST_ELEMENTS}."
+            )
+        try:
+            self.built: LossInputs = build(case, folder)
+        except MemoryError as error:
+            raise UsageError(f"this machine hasn't the memory for the case's {elements} numbers.") from error
         self.inputs: LossInputs = self.built.cast(precision.device, precision.input_dtype)
 
     @functools.cached_property
@@ -74,7 +87,13 @@ class LossTrial:
 
     def truth_of(self, inputs: LossInputs) -> Truth:
         """The oracle on other inputs."""
-        return self.meaning.truth(inputs, self.subject.convolutions)
+        convolutions = self.subject.convolutions
+        try:
+            return self.meaning.truth(inputs, convolutions)
+        except HarnessError:
+            raise
+        except Exception as error:
+            raise HarnessFailure(f"the oracle of {self.meaning.name} raised {describe_exception(error)}") from error
 
     @property
     def gradient_doubt(self) -> float:
@@ -118,4 +137,5 @@ class LossTrial:
         if composited and isinstance(inputs, MaskedPair):
             # What a caller of a bare loss does himself.
             inputs = inputs.composited()
-        return self.subject(*inputs.tensors())
+        with kept_state():
+            return self.subject(*inputs.tensors())

@@ -10,15 +10,22 @@ from typing import Any
 
 from harness.cases.serialization import case_to_json
 from harness.config import Settings
-from harness.engine.result import TaskResult, verdict
+from harness.engine.result import TaskResult, outcome
 from harness.files import write_atomically
 from harness.reports.environment import environment
 
 SCHEMA = "harness-report/1"
 
 
-def report(settings: Settings, results: Sequence[TaskResult]) -> dict[str, Any]:
-    """The report as plain values. A number that JSON can't hold (NaN, inf) is given as text."""
+def report(
+    settings: Settings, results: Sequence[TaskResult], planned: int | None = None, status: str = "finished"
+) -> dict[str, Any]:
+    """The report as plain values. A number that JSON can't hold (NaN, inf) is given as text.
+
+    Args:
+        planned: how many results were asked for, where it isn't as many as there are.
+        status: ``finished``, or ``interrupted`` or ``failed``: then the results are those that had come by then.
+    """
     return {
         "schema": SCHEMA,
         "subject": {
@@ -30,7 +37,8 @@ def report(settings: Settings, results: Sequence[TaskResult]) -> dict[str, Any]:
         },
         "seed": settings.seed,
         "environment": environment(),
-        "verdict": verdict(results).value,
+        "status": status,
+        "verdict": outcome(results, len(results) if planned is None else planned).value,
         "results": [
             {
                 "property": result.task.property,
@@ -42,15 +50,19 @@ def report(settings: Settings, results: Sequence[TaskResult]) -> dict[str, Any]:
                 "worst": _number(result.worst),
                 "message": result.message,
                 "case": None if result.case is None else case_to_json(result.case),
+                "earlier_calls": len(result.earlier),
+                "cut_short": result.cut_short,
             }
             for result in results
         ],
     }
 
 
-def write_report(path: Path, settings: Settings, results: Sequence[TaskResult]) -> None:
-    """Write the report atomically."""
-    text = json.dumps(report(settings, results), indent=2, allow_nan=False)
+def write_report(
+    path: Path, settings: Settings, results: Sequence[TaskResult], planned: int | None = None, status: str = "finished"
+) -> None:
+    """Write the :func:`report` atomically."""
+    text = json.dumps(report(settings, results, planned, status), indent=2, allow_nan=False)
     write_atomically(path, text + "\n")
 
 

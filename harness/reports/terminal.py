@@ -13,7 +13,8 @@ from rich.table import Table
 from harness.config import DEFAULT_TRUTH, Settings
 from harness.engine import events
 from harness.engine.plan import SubjectKind, Task
-from harness.engine.result import Status, TaskResult
+from harness.engine.result import Outcome, Status, TaskResult, outcome
+from harness.findings.case_file import replay_command
 from harness.findings.recorder import case_path
 from harness.reports.words import describe, measure
 
@@ -25,6 +26,13 @@ _CELL = {
 }
 # Where no terminal shows a moving bar, a line this often says that the run is alive.
 _LINE_SECONDS = 5.0
+
+
+class ReportConsole(Console):
+    """rich's, which leaves the exit code to the command where the reader of the output is gone."""
+
+    def on_broken_pipe(self) -> None:
+        raise
 
 
 class TerminalReport:
@@ -81,11 +89,14 @@ class TerminalReport:
         violated = [result for result in results if result.status is Status.VIOLATED]
         for result in _one_for_each_property(violated):
             self._show_violation(result)
+        for reason in dict.fromkeys(r.message for r in results if r.status is Status.NOT_RUN or r.cut_short):
+            self.console.print(f"[yellow]not run[/]: {escape(_which(reason, results))}: {escape(reason)}")
         counts = {status: sum(result.status is status for result in results) for status in Status}
         examples = sum(result.examples for result in results)
         parts = [f"{count} {status.value}" for status, count in counts.items() if count]
-        verdict = "VIOLATED" if violated else "HELD" if counts[Status.HELD] else "NOT RUN"
-        style = "red" if violated else "green" if counts[Status.HELD] else "yellow"
+        together = outcome(results, len(results))
+        verdict = together.value.upper()
+        style = {Outcome.VIOLATED: "red", Outcome.HELD: "green", Outcome.INCOMPLETE: "yellow"}[together]
         self.console.print(
             f"[bold {style}]{verdict}[/]: {', '.join(parts)}; {examples} examples, seed {self.settings.seed}"
         )
@@ -95,8 +106,16 @@ class TerminalReport:
         task: Task = result.task
         self.console.print(f"[bold red]{task.property}[/] under {task.precision}: {escape(result.message)}")
         self.console.print(f"  smallest case: {escape(describe(result.case))}")
-        path = case_path(self.settings, task, result.case)
-        self.console.print(f"  replay: harness replay {path}", soft_wrap=True, highlight=False)
+        if result.earlier:
+            self.console.print(f"  after {len(result.earlier)} other calls, which the case file holds")
+        replay = replay_command(case_path(self.settings, task, result.case))
+        self.console.print(f"  replay: {escape(replay)}", soft_wrap=True, highlight=False)
+
+
+def _which(reason: str, results: Sequence[TaskResult]) -> str:
+    """The cells of this reason, or how many they are."""
+    cells = [f"{r.task.property} under {r.task.precision}" for r in results if r.message == reason]
+    return cells[0] if len(cells) == 1 else f"{len(cells)} of {len(results)}, {cells[0]} the first"
 
 
 def _table(results: Sequence[TaskResult]) -> Table:

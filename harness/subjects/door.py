@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from harness.errors import SubjectError, UsageError, describe_exception
+from harness.errors import SubjectError, UsageError, describe_exception, reraise_unless_subjects
 
 _FOLDER = "_folder_"
 
@@ -261,8 +261,7 @@ def _readable_failures(spec: str) -> Iterator[None]:
             f"{spec} can't be imported: the module {missing!r} is missing. Install it, or name the folder that "
             f"holds it with --subject-root."
         ) from error
-    except KeyboardInterrupt:
-        raise
     # A script may call sys.exit() when it is imported.
     except BaseException as error:
+        reraise_unless_subjects(error)
         raise SubjectError(f"importing {spec} raised {describe_exception(error)}.") from error

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harness.errors import SubjectError
+from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
 from harness.protocols import StepReport
 
 if TYPE_CHECKING:
@@ -125,11 +125,13 @@ def _moves_at_the_end_only(cls: Any, convention: CallingConvention, spec: str) -
         driver.micro_step(0.1 * parameter.sum())
     except AttributeError as error:
         raise SubjectError(
-            f"{spec}: optimizer_step uses what the harness does not provide: {error}. It provides optimizer, scaler, "
-            f"lr_scheduler, optim_param_dict, optim_param_list, config.training.runtime, fwdbwd_pass_step, "
+            f"{spec}: optimizer_step uses what the harness does not provide: {describe_exception(error)}. "
+            f"It provides optimizer, scaler, lr_scheduler, optim_param_dict, optim_param_list, "
+            f"config.training.runtime, fwdbwd_pass_step, "
             f"param_update_step and ddp_rank."
         ) from error
-    except Exception:
+    except BaseException as error:
+        reraise_unless_subjects(error)
         # A step that raises even here is for the properties to convict.
         return False
     return not early and not torch.equal(parameter.detach(), torch.ones(2))

@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from harness.config import DEFAULT_TRUTH
-from harness.errors import SubjectError
+from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
 from harness.oracle.meanings import MEANINGS, Counting, Meaning, meaning_named
 from harness.protocols import LossKind, SubjectName
 from harness.subjects.door import load_object
@@ -104,8 +104,9 @@ def _constructed(found: Any, spec: str, given: dict[str, Any]) -> Callable[..., 
         )
     try:
         built = found(**arguments)
-    except Exception as error:
-        raise SubjectError(f"constructing {spec} raised {type(error).__name__}: {error}.") from error
+    except BaseException as error:
+        reraise_unless_subjects(error)
+        raise SubjectError(f"constructing {spec} raised {describe_exception(error)}.") from error
     if not callable(built):
         raise SubjectError(f"{spec} makes objects that can't be called; a loss needs forward() or __call__().")
     return built
@@ -172,11 +173,10 @@ def _try_out(loss: AdaptedLoss) -> None:
     points = (ramp + ahead, torch.zeros_like(ramp), ahead)
     try:
         loss(*(points if loss.kind is LossKind.POINTS else images), mask)
-    except SubjectError:
-        raise
-    except Exception as error:
+    except BaseException as error:
+        reraise_unless_subjects(error)
         plain = "map of points" if loss.kind is LossKind.POINTS else "image pair"
         raise SubjectError(
             f"{loss.name.spec} does not fit: called as loss({', '.join(_ARGUMENTS[loss.kind])}) on one plain float32 "
-            f"{plain} of {side}×{side} pixels it raised {type(error).__name__}: {error}."
+            f"{plain} of {side}×{side} pixels it raised {describe_exception(error)}."
         ) from error

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harness.errors import SubjectError
+from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
 from harness.protocols import AmpStepLike, StepDriver, StepReport, SubjectName, report_of
 from harness.subjects.door import load_object
 from harness.subjects.facelift import FaceLiftDriver, learn_calling_convention
@@ -56,7 +56,7 @@ class AmpStepDriver:
         return report_of(self._step.step())
 
     def counters(self) -> tuple[int, int]:
-        return self._step.fwdbwd_pass_step, self._step.param_update_step
+        return int(self._step.fwdbwd_pass_step), int(self._step.param_update_step)
 
     def state_dict(self) -> dict[str, Any]:
         return self._step.state_dict()
@@ -111,10 +111,11 @@ def _adapted(cls: Any, name: SubjectName, spec: str) -> StepFactory:
                 grad_clip_norm=parts.clip_norm,
                 allowed_gradnorm_factor=parts.norm_factor,
             )
-        except TypeError as error:
+        except BaseException as error:
+            reraise_unless_subjects(error)
             raise SubjectError(
                 f"{spec} can't be constructed as {cls.__name__}(optimizer, scaler, lr_scheduler, grad_accum_steps=…, "
-                f"grad_clip_norm=…, allowed_gradnorm_factor=…): {error}."
+                f"grad_clip_norm=…, allowed_gradnorm_factor=…): {describe_exception(error)}."
             ) from error
         return AmpStepDriver(step)
 

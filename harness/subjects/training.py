@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from harness.errors import SubjectError
+from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
 from harness.protocols import SubjectName, TrainingLike
 
 _METHODS = ("batch_images", "train_on", "optimizer_step", "state_dict", "load_state_dict")
@@ -55,10 +55,11 @@ class TrainingFactory:
                 grad_clip_norm=settings.clip_norm,
                 allowed_gradnorm_factor=settings.norm_factor,
             )
-        except Exception as error:
+        except BaseException as error:
+            reraise_unless_subjects(error)
             raise SubjectError(
                 f"{self.name.spec} can't be constructed as {self.cls.__name__}(scaler, device=…, amp_dtype=…, "
-                f"grad_accum_steps=…, grad_clip_norm=…, allowed_gradnorm_factor=…): {type(error).__name__}: {error}."
+                f"grad_accum_steps=…, grad_clip_norm=…, allowed_gradnorm_factor=…): {describe_exception(error)}."
             ) from error
         if missing := [name for name in _ATTRIBUTES if not hasattr(training, name)]:
             raise SubjectError(f"{self.name.spec}: a training needs the attributes {', '.join(missing)}.")

@@ -51,10 +51,11 @@ def test_the_defaults_are_acquitted_and_reported(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "HELD" in done.stdout
     data = json.loads(report.read_text())
-    assert set(data) == {"schema", "subject", "seed", "environment", "verdict", "results"}
+    assert set(data) == {"schema", "subject", "seed", "environment", "status", "verdict", "results"}
     assert data["verdict"] == "held"
     assert {r["kind"] for r in data["results"]} == {"loss", "step"}
     fields = {"property", "kind", "precision", "status", "examples", "seconds", "worst", "message", "case"}
+    fields |= {"earlier_calls", "cut_short"}
     assert all(set(r) == fields for r in data["results"])
     assert not list((tmp_path / "cases").glob("*.json"))
 
@@ -97,11 +98,12 @@ def test_one_subject_named_is_the_only_one_checked(tmp_path: Path) -> None:
         (["check", "--loss", "a.b:c", "--property", "scale"], 2, "is one of a step, and none is checked"),
         (["check", "--precision", "cuda-float32"], 6, "can't run on this machine: no CUDA GPU"),
         (["check", "--max-examples", "0"], 2, "must be at least 1"),
-        (["check", "--images", "nowhere"], 2, "no folder nowhere"),
+        (["check", "--images", "nowhere"], 2, "there is no folder"),
         (["check", "--loss", "nonsense"], 2, "write package.module:name"),
         (["check", "--loss", "nowhere.module:loss", "--property", "range"], 3, "'nowhere' is missing"),
         (["check", "--loss", "torch.nn:Linear", "--property", "range"], 3, "in_features"),
         (["replay", "nowhere.json"], 2, "can't be read"),
+        (["check", "--step", "a:b", "--precision", "float16-inputs"], 2, "no step is run in float16-inputs"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(

@@ -1,13 +1,26 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from harness.cases.descriptors import LossCase, PassKind, TrainingCase
 from harness.config import Settings
-from harness.engine.plan import SubjectKind, plan
+from harness.engine.judge import judge
+from harness.engine.plan import SubjectKind, Task, plan
 from harness.engine.pool import _groups, run_pooled
-from harness.engine.result import Status
+from harness.engine.result import Call, Outcome, Status, TaskResult, outcome
+from harness.engine.run import Session
+from harness.errors import HarnessFailure, UsageError
 from harness.findings.recorder import CaseRecorder
+from harness.precision.registry import PRECISIONS
 from harness.properties import RANKS_AGREE
+from harness.properties.trial import LossTrial
+from harness.subjects.known_bad import KNOWN_BAD
+from harness.subjects.loss import load_loss
+
+_HOSTILE = Path(__file__).with_name("hostile_steps.py")
 
 _BOTH = (SubjectKind.LOSS, SubjectKind.STEP)
 
@@ -31,3 +44,88 @@ def test_results_come_in_the_plans_order(tmp_path: Path) -> None:
     results = run_pooled(settings, tasks, lambda _: None, CaseRecorder(settings))
     assert tuple(result.task for result in results) == tasks
     assert {result.status for result in results} == {Status.HELD}
+
+
+def _in_the_plans_words(results: tuple[TaskResult, ...]) -> list[TaskResult]:
+    return [replace(result, seconds=0.0) for result in results]
+
+
+def test_any_number_of_workers_gives_the_same_results(tmp_path: Path) -> None:
+    names, precisions = ("range", "bad-input", "repeatable"), ("float32", "cpu-autocast-bfloat16")
+    found = []
+    for workers in (1, 2):
+        folder = tmp_path / str(workers)
+        settings = Settings(loss=KNOWN_BAD[0].spec, max_examples=20, workers=workers, cases_dir=str(folder))
+        tasks = plan((SubjectKind.LOSS,), names, precisions)
+        found.append(_in_the_plans_words(run_pooled(settings, tasks, lambda _: None, CaseRecorder(settings))))
+        assert not list(folder.glob("in-flight*"))
+    assert found[0] == found[1]
+    assert {result.status for result in found[0]} == {Status.HELD, Status.VIOLATED}
+    # The case that bad-input was first violated by is the one tried next.
+    first, second = (result for result in found[0] if result.task.property == "bad-input")
+    assert (second.case, second.examples) == (first.case, 1)
+
+
+def test_a_step_whose_runs_differ_is_a_verdict(tmp_path: Path) -> None:
+    settings = Settings(step=f"{_HOSTILE}:FlakyStep", max_examples=30, workers=1, cases_dir=str(tmp_path))
+    tasks = plan((SubjectKind.STEP,), ("never-raises", "counters"), ("float32",))
+    results = run_pooled(settings, tasks, lambda _: None, CaseRecorder(settings))
+    raised, counted = results
+    assert raised.status is Status.VIOLATED
+    assert raised.message.startswith(("not repeatable: ", "only after other calls: "))
+    assert counted.status is Status.HELD
+
+
+def test_a_step_that_exits_is_a_verdict(tmp_path: Path) -> None:
+    session = Session(Settings(step=f"{_HOSTILE}:LeavesWithCodeThree", max_examples=3))
+    result = session.run(Task(SubjectKind.STEP, "never-raises", "float32"), lambda _: None)
+    assert (result.status, result.message) == (Status.VIOLATED, "good: raises SystemExit: 3")
+
+
+def test_what_a_precision_lacks_leaves_its_cell_not_run(tmp_path: Path) -> None:
+    subject = tmp_path / "subject.py"
+    subject.write_text(
+        "import torch\nfrom harness.errors import PrecisionError\n"
+        "def loss(x, y):\n"
+        "    if x.dtype == torch.float16: raise PrecisionError('CUDA autocast casts aten::new, which is unknown.')\n"
+        "    return (x - y).square().mean()\n"
+    )
+    session = Session(Settings(loss=f"{subject}:loss", truth="mse", max_examples=3))
+    results = [
+        session.run(Task(SubjectKind.LOSS, "finite", precision), lambda _: None)
+        for precision in ("float32", "float16-inputs", "bfloat16-inputs")
+    ]
+    assert [result.status for result in results] == [Status.HELD, Status.NOT_RUN, Status.HELD]
+    assert results[1].message == "CUDA autocast casts aten::new, which is unknown."
+    assert outcome(results, 3) is Outcome.INCOMPLETE
+    assert outcome(results[::2], 2) is Outcome.HELD
+    assert outcome(results[::2], 3) is Outcome.INCOMPLETE
+
+
+def test_a_loss_that_fails_the_harness_is_told_from_one_that_fails() -> None:
+    """What the oracle raises is never the subject's."""
+    trial = LossTrial(load_loss("gslrm.training.loss_terms:l2", truth="mse"), PRECISIONS[0], LossCase())
+    trial.meaning = _BrokenMeaning()  # type: ignore[assignment]
+    with pytest.raises(HarnessFailure, match="the oracle of broken raised ZeroDivisionError"):
+        _ = trial.truth
+
+
+class _BrokenMeaning:
+    name = "broken"
+
+    def truth(self, *_: object) -> None:
+        raise ZeroDivisionError
+
+
+def test_a_case_beyond_any_memory_is_the_harness_own_limit() -> None:
+    loss = load_loss("gslrm.training.loss_terms:l2", truth="mse")
+    with pytest.raises(UsageError, match="builds cases of at most"):
+        LossTrial(loss, PRECISIONS[0], LossCase(height=4096, width=4096, batch=64, views=64))
+
+
+def test_of_two_processes_that_train_together_one_that_ends_is_named() -> None:
+    session = Session(Settings(step=f"{_HOSTILE}:EndsInTheSecondProcess"))
+    case = TrainingCase(actions=(PassKind.GOOD, PassKind.GOOD), second_rank=(PassKind.GOOD, PassKind.NAN_PIXELS))
+    verdict = judge(session, Call(Task(SubjectKind.STEP, RANKS_AGREE.name, "float32"), case))
+    session.close()
+    assert (verdict.holds, verdict.message) == (False, "rank 1 ends the interpreter (exit code 9)")

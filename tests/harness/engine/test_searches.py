@@ -114,7 +114,8 @@ def test_a_case_known_from_another_precision_is_tried_first() -> None:
     session = Session(Settings(loss=BEFORE_FIX))
     task = Task(SubjectKind.LOSS, "bad-input", "float32")
     first = session.run(task, lambda _: None)
-    second = session.run(Task(SubjectKind.LOSS, "bad-input", "cpu-autocast-float16"), lambda _: None)
+    assert first.case is not None
+    second = session.run(Task(SubjectKind.LOSS, "bad-input", "cpu-autocast-float16"), lambda _: None, [first.case])
     assert second.examples == 1
     assert second.case == first.case
 

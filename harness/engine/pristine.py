@@ -1,0 +1,110 @@
+"""A subject as it was when loaded: a process forked then, which forks a child for each question about it."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import random
+import signal
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import NoReturn
+
+import torch
+
+from harness.engine.result import Call
+from harness.properties.verdict import Verdict
+
+Judge = Callable[[Sequence[Call]], Verdict]
+
+# Beyond what the child is given to answer: for forking and killing it.
+_SPARE_SECONDS = 5.0
+
+
+class Pristine:
+    """The asking side. What was forked ends with this process, or with :meth:`close`."""
+
+    def __init__(self, connection: Connection, process: int) -> None:
+        self._connection, self._process = connection, process
+
+    def ask(self, calls: Sequence[Call], seconds: float) -> Verdict | None:
+        """The verdict on the last of these calls, made one after the other on a subject as it was when loaded.
+
+        ``None`` where there is none: the calls took longer than ``seconds``, or the child ended or broke.
+        """
+        with contextlib.suppress(OSError, EOFError):
+            self._connection.send((tuple(calls), seconds))
+            if self._connection.poll(seconds + _SPARE_SECONDS):
+                answer = self._connection.recv()
+                return answer if isinstance(answer, Verdict) else None
+            self.close()
+        return None
+
+    def close(self) -> None:
+        self._connection.close()
+        _end(self._process)
+
+
+def fork_pristine(judge: Judge, closing: Sequence[Connection] = ()) -> Pristine | None:
+    """Fork it, from a process with one thread; ``None`` where the system can't.
+
+    Args:
+        judge: run in a child, on the state that it has now.
+        closing: connections of this process that the fork must not keep open.
+    """
+    if not hasattr(os, "fork"):
+        return None
+    ours, theirs = multiprocessing.Pipe()
+    process = os.fork()
+    if process == 0:
+        try:
+            for connection in (*closing, ours):
+                connection.close()
+            _serve(theirs, judge)
+        finally:
+            os._exit(0)
+    theirs.close()
+    return Pristine(ours, process)
+
+
+def _serve(connection: Connection, judge: Judge) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            calls, seconds = connection.recv()
+            connection.send(_answered(calls, seconds, judge, connection))
+
+
+def _answered(calls: Sequence[Call], seconds: float, judge: Judge, connection: Connection) -> Verdict | None:
+    reading, writing = multiprocessing.Pipe(duplex=False)
+    child = os.fork()
+    if child == 0:
+        reading.close()
+        connection.close()
+        _answer(calls, judge, writing)
+    writing.close()
+    answer = None
+    with contextlib.suppress(EOFError, OSError):
+        if reading.poll(seconds):
+            answer = reading.recv()
+    reading.close()
+    _end(child)
+    return answer
+
+
+def _answer(calls: Sequence[Call], judge: Judge, writing: Connection) -> NoReturn:
+    try:
+        # Else every child would draw the same global random numbers, and what hangs on them would look repeatable.
+        random.seed()
+        torch.seed()
+        writing.send(judge(calls))
+    finally:
+        # No traceback: no answer says it.
+        os._exit(0)
+
+
+def _end(process: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(process, 0)

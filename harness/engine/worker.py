@@ -1,0 +1,135 @@
+"""A worker's life: load the subjects, carry out orders from the pool, and leave without a subject's last words.
+
+A worker leads a process group of its own, so that whatever the subject starts can be ended with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from harness.engine.events import CaseStarted, Event
+from harness.engine.messages import Answer, Began, Broken, Check, Heard, Loading, Message, Order, Ready, Refused, Start
+from harness.errors import HarnessError, SubjectError, describe_exception
+
+if TYPE_CHECKING:
+    from harness.engine.run import Session
+
+
+def main(descriptor: int) -> NoReturn:
+    """Serve the pool at the other end of this pipe until it says ``None`` or is gone."""
+    # Ctrl-C is the pool's affair; a KeyboardInterrupt in here is the subject's own.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.set_inheritable(descriptor, False)
+    connection = Connection(descriptor)
+    try:
+        _serve(connection, connection.recv())
+    except (EOFError, OSError):
+        pass
+    except HarnessError as error:
+        _send(connection, Refused(error))
+    except BaseException:
+        _send(connection, Broken(traceback.format_exc()))
+    _leave()
+
+
+def _serve(connection: Connection, start: Start) -> None:
+    session = _loaded(connection, start)
+    if start.confirms:
+        _fork_pristine(session, connection)
+    # Not before the fork, which is to have one thread.
+    threading.Thread(target=_end_with_the_pool, args=(connection,), daemon=True).start()
+
+    from harness.subjects.training import TrainingFactory
+
+    _send(connection, Ready(isinstance(session.step, TrainingFactory)))
+    emit = partial(_pass_on, connection, start)
+    while (order := connection.recv()) is not None:
+        _send(connection, Answer(_carried_out(session, order, emit)))
+    session.close()
+
+
+def _carried_out(session: Session, order: Order, emit: partial[None]):  # type: ignore[no-untyped-def]
+    if isinstance(order, Check):
+        return session.run(order.task, emit, order.suspects)
+    from harness.engine.judge import judge_calls
+
+    emit(CaseStarted(order.calls[-1].task, order.calls[-1].case))
+    return judge_calls(session, order.calls)
+
+
+def _loaded(connection: Connection, start: Start) -> Session:
+    import torch
+
+    from harness.engine.run import Session
+    from harness.engine.search import keep_hypothesis_in
+
+    keep_hypothesis_in(Path(start.settings.cases_dir))
+    # A step that is being convicted of it needs no warning for it, at every example.
+    warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+    # The workers share the processors; tiny tensors gain nothing from threads.
+    torch.set_num_threads(1)
+    specs = " and ".join(spec for spec in (start.settings.loss, start.settings.step) if spec is not None)
+    _send(connection, Loading(specs, time.monotonic()))
+    try:
+        return Session(start.settings, start.deadline)
+    except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+        raise SubjectError(f"loading {specs} raised {describe_exception(error)}.") from error
+
+
+def _fork_pristine(session: Session, connection: Connection) -> None:
+    import torch
+
+    from harness.engine.judge import judge_calls
+    from harness.engine.pristine import fork_pristine
+
+    # What a fork inherits of CUDA, or of a thread, it can't use.
+    if torch.cuda.is_initialized() or threading.active_count() > 1:
+        return
+    pristine = fork_pristine(partial(judge_calls, session), closing=(connection,))
+    if pristine is not None:
+        session.confirm_with(pristine.ask)
+
+
+def _pass_on(connection: Connection, start: Start, event: Event) -> None:
+    start.listener(event)
+    if isinstance(event, CaseStarted):
+        _send(connection, Began(event.task, event.case, time.monotonic()))
+    else:
+        _send(connection, Heard(event))
+
+
+def _send(connection: Connection, message: Message) -> None:
+    # The pool is gone: there is nothing to work for.
+    try:
+        connection.send(message)
+    except OSError:
+        _leave()
+
+
+def _end_with_the_pool(connection: Connection) -> None:
+    """Wait until the pipe's other end closes, and then end the whole group at once, whatever runs in it."""
+    poll = select.poll()
+    poll.register(connection.fileno(), 0)
+    while not any(event & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, event in poll.poll()):
+        pass
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _leave() -> NoReturn:
+    """End without waiting for the subject's threads and without its atexit functions."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(0)

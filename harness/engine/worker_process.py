@@ -1,0 +1,140 @@
+"""A worker seen from the pool: started, told, listened to, watched and killed."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+
+from harness.cases.descriptors import Case, TrainingCase
+from harness.engine.events import Confirming
+from harness.engine.guardian import Guardian, kill_group
+from harness.engine.messages import Answer, Began, Heard, Loading, Message, Order, Ready, Start
+from harness.engine.plan import Task
+from harness.errors import ending
+from harness.properties import RANKS_AGREE
+from harness.properties.rank_pair import PASS_SECONDS, START_SECONDS
+
+# What a worker needs that is not the subject's: importing torch, drawing cases, confirming.
+_OWN_SECONDS = 300.0
+_LAST_WORDS_SECONDS = 0.5
+
+
+class WorkerProcess:
+    """One process and the pipe to it.
+
+    Attributes:
+        loaded: the subjects are.
+        loading: what it is importing, or ``None``.
+        at: the case that it runs, or ``None``.
+        begun: how many cases it has begun of its order.
+    """
+
+    def __init__(self, start: Start, guardian: Guardian) -> None:
+        self.loaded = False
+        self.loading: str | None = None
+        self.at: Began | None = None
+        self.begun = 0
+        self._guardian, self._case_seconds = guardian, start.settings.case_timeout
+        self._since = time.monotonic()
+        self._end: str | None = None
+        self._pending: deque[Message] = deque()
+        self.connection, theirs = multiprocessing.Pipe()
+        code = (
+            f"import sys; sys.path[:] = {sys.path!r}; from harness.engine.worker import main; main({theirs.fileno()})"
+        )
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.DEVNULL,
+            # What a subject prints doesn't get into the report.
+            stdout=sys.__stderr__,
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,
+        )
+        guardian.watch(self._process.pid)
+        theirs.close()
+        with contextlib.suppress(OSError):
+            self.connection.send(start)
+
+    @property
+    def process(self) -> int:
+        return self._process.pid
+
+    def tell(self, order: Order | None) -> None:
+        """Give it an order, or let it leave."""
+        self._since, self.begun = time.monotonic(), 0
+        # A worker that is gone shows in :meth:`ended`.
+        with contextlib.suppress(OSError):
+            self.connection.send(order)
+
+    def messages(self) -> Iterator[Message]:
+        """What it has said since, without waiting."""
+        try:
+            while self.connection.poll():
+                message: Message = self.connection.recv()
+                self._note(message)
+                yield message
+        except (EOFError, OSError):
+            self._end = self._end or ""
+        except Exception:
+            # The subject wrote into the pipe.
+            self._end = "writes into its connection to the harness"
+
+    def _note(self, message: Message) -> None:
+        self._since = time.monotonic()
+        if isinstance(message, Loading):
+            self.loading, self._since = message.spec, message.at
+        elif isinstance(message, Ready):
+            self.loaded, self.loading = True, None
+        elif isinstance(message, Began):
+            self.at = message
+            self.begun += 1
+        elif isinstance(message, Answer) or (isinstance(message, Heard) and isinstance(message.event, Confirming)):
+            self.at = None
+
+    def ended(self) -> str | None:
+        """How it ended, as a verdict says it, or ``None`` while it lives."""
+        code = self._process.poll()
+        if code is not None:
+            return self._end or ending(code)
+        if self._end is None:
+            return None
+        # The pipe closes a moment before the process is gone.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._end or ending(self._process.wait(timeout=_LAST_WORDS_SECONDS))
+        return self._end or ending(None)
+
+    def overdue(self) -> str | None:
+        """That what it is at takes too long, as a verdict says it, or ``None``."""
+        if self.at is not None:
+            since, limit = self.at.at, _limit(self.at.task, self.at.case, self._case_seconds)
+        else:
+            since = self._since
+            limit = self._case_seconds if self.loading is not None else max(_OWN_SECONDS, self._case_seconds)
+        return f"still running after {limit:g} s" if time.monotonic() - since > limit else None
+
+    def kill(self) -> None:
+        """End it and whatever it started, at once."""
+        kill_group(self._process.pid)
+        self._process.kill()
+        # A process that hangs in the kernel is not waited for.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=1.0)
+        self._guardian.forget(self._process.pid)
+        self.connection.close()
+
+    def wait_for_last_words(self) -> None:
+        """Give it a moment to flush what the subject printed, once it was told to leave."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=_LAST_WORDS_SECONDS)
+
+
+def _limit(task: Task, case: Case, seconds: float) -> float:
+    """How long a case may take. Two ranks have limits of their own, for starting and for each pass."""
+    if task.property == RANKS_AGREE.name and isinstance(case, TrainingCase):
+        return seconds + START_SECONDS + PASS_SECONDS * (len(case.actions) + 1)
+    return seconds

@@ -1,0 +1,84 @@
+"""What a call of the subject may have changed of its process: read, and put back, for the cases after it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class ProcessState:
+    """Torch's modes, and the working directory (empty where there is none any more)."""
+
+    gradients: bool
+    cpu_autocast: tuple[bool, torch.dtype]
+    cuda_autocast: tuple[bool, torch.dtype]
+    default_dtype: torch.dtype
+    default_device: torch.device
+    threads: int
+    deterministic_algorithms: bool
+    working_directory: str
+
+    def changes(self, later: ProcessState) -> list[str]:
+        """What differs in ``later``, in words."""
+        now = asdict(later)
+        return [
+            f"{name.replace('_', ' ')} from {was} to {now[name]}"
+            for name, was in asdict(self).items()
+            if now[name] != was
+        ]
+
+
+def read_state() -> ProcessState:
+    """The state as it is, of this thread where it belongs to one."""
+    return ProcessState(
+        torch.is_grad_enabled(),
+        (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")),
+        (torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")),
+        torch.get_default_dtype(),
+        torch.get_default_device(),
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        _working_directory(),
+    )
+
+
+@contextlib.contextmanager
+def kept_state() -> Iterator[None]:
+    """Put back at the end what the block changed."""
+    before = read_state()
+    try:
+        yield
+    finally:
+        if read_state() != before:
+            _put_back(before)
+
+
+def _put_back(state: ProcessState) -> None:
+    torch.set_grad_enabled(state.gradients)
+    for device, (enabled, dtype) in (("cpu", state.cpu_autocast), ("cuda", state.cuda_autocast)):
+        if torch.is_autocast_enabled(device) != enabled:
+            torch.set_autocast_enabled(device, enabled)
+        if torch.get_autocast_dtype(device) != dtype:
+            torch.set_autocast_dtype(device, dtype)
+    torch.set_default_dtype(state.default_dtype)
+    if torch.get_default_device() != state.default_device:
+        torch.set_default_device(state.default_device)
+    if torch.get_num_threads() != state.threads:
+        torch.set_num_threads(state.threads)
+    if torch.are_deterministic_algorithms_enabled() != state.deterministic_algorithms:
+        torch.use_deterministic_algorithms(state.deterministic_algorithms)
+    if state.working_directory:
+        with contextlib.suppress(OSError):
+            os.chdir(state.working_directory)
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
