@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -128,8 +129,10 @@ def _from_mat(path: Path) -> VggWeights:
         raise ValueError("reading a .mat file needs scipy: pip install scipy") from error
     _refuse_bomb(path)
     try:
-        content = loadmat(str(path), variable_names=["layers"])
-        names = [] if "layers" in content else sorted(name for name, _, _ in whosmat(str(path)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damage, which shows in what is read
+            content = loadmat(str(path), variable_names=["layers"])
+            names = [] if "layers" in content else sorted(name for name, _, _ in whosmat(str(path)))
     # A damaged file stumbles in any way, a MemoryError for sizes that it only claims among them.
     except Exception as error:
         raise ValueError(f"not a MATLAB file that scipy can read ({one_line(str(error), 200)})") from error
@@ -159,7 +162,10 @@ def _refuse_bomb(path: Path) -> None:
     """Raise ValueError for compressed data that is longer than any VGG19's: a file of kilobytes may hold gigabytes."""
     inflated = 0
     with path.open("rb") as file:
-        order: Literal["big", "little"] = "big" if file.read(128)[126:] == b"MI" else "little"
+        head = file.read(128)
+        if b"\0" in head[:4]:
+            raise ValueError("not a MATLAB file of version 5, as VGG19's is")
+        order: Literal["big", "little"] = "big" if head[126:] == b"MI" else "little"
         while len(tag := file.read(8)) == 8:
             kind, left = int.from_bytes(tag[:4], order), int.from_bytes(tag[4:], order)
             decompressor = zlib.decompressobj()

@@ -81,8 +81,9 @@ def _check_schedule(saved: Any, schedule: torch.optim.lr_scheduler.LRScheduler) 
         elif not isinstance(key, str) or hasattr(schedule, key) or not isinstance(value, (bool, int, float, str)):
             # It would be set as an attribute.
             raise _Unfit(f"lr_scheduler has an entry {_shown(key)}, which no schedule saves")
-    if "last_epoch" not in saved:
-        raise _Unfit("lr_scheduler lacks last_epoch")
+    for key in ("last_epoch", "lr_lambdas"):
+        if key in own and key not in saved:
+            raise _Unfit(f"lr_scheduler lacks {key}")
 
 
 def _check_scaler(saved: Any, own: Mapping[str, Any]) -> None:
