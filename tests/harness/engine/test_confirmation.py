@@ -70,8 +70,8 @@ def test_no_answer_is_no_acquittal() -> None:
     assert confirmed(RESULT, _calls(50), lambda calls, seconds: None) == RESULT
     alone_only = confirmed(RESULT, _calls(50), lambda calls, seconds: VACUOUS if len(calls) == 1 else None)
     assert alone_only.message == (
-        "not repeatable: it failed once (below zero) and held when run again, by itself at least: not all calls before it "
-        "could be tried"
+        "not repeatable: it failed once (below zero) and held when run again, by itself at least: not all calls "
+        "before it could be tried"
     )
 
 
