@@ -30,6 +30,9 @@ def interruptible() -> Iterator[None]:
     def interrupt(signum: int, frame: FrameType | None) -> None:
         for further in (signal.SIGINT, signal.SIGTERM):
             signal.signal(further, signal.SIG_IGN)
+        if _is_importing(frame):
+            # Python's own and torch's C++ take no exception there; and nothing has begun that is to be ended.
+            _end(Interrupted(signum).exit_code)
         # Not a threading.Thread: the main thread may hold a lock of that module just now.
         _thread.start_new_thread(_end_later, (Interrupted(signum).exit_code,))
         raise Interrupted(signum)
@@ -42,8 +45,20 @@ def interruptible() -> Iterator[None]:
             signal.signal(signum, handler)
 
 
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _end_later(exit_code: int) -> None:
     time.sleep(_LAST_SECONDS)
+    _end(exit_code)
+
+
+def _end(exit_code: int) -> None:
     with contextlib.suppress(OSError):
         os.write(2, b"harness: interrupted\n")
     os._exit(exit_code)

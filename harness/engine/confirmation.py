@@ -41,9 +41,10 @@ def confirmed(result: TaskResult, before: Sequence[Call], ask: Ask) -> TaskResul
         return replace(result, message=f"{NOT_REPEATABLE}: of the same calls some failed ({result.message}), some held")
     if (needed := _needed(before, questions)) is not None:
         return replace(result, message=f"{AFTER_OTHERS}{result.message}", earlier=needed)
-    if questions.unanswered:
-        return replace(result, message=f"not by itself, and after which calls was not found out: {result.message}")
-    return replace(result, message=f"{NOT_REPEATABLE}: it failed once ({result.message}) and held when run again")
+    once = f"{NOT_REPEATABLE}: it failed once ({result.message}) and held when run again"
+    # Not all that was to be tried could be.
+    aside = ", by itself at least: not all calls before it could be tried" if questions.unanswered else ""
+    return replace(result, message=once + aside)
 
 
 class _Questions:

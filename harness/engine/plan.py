@@ -59,7 +59,8 @@ def plan(kinds: Sequence[SubjectKind], properties: Sequence[str], precisions: Se
                 if elsewhere
                 else f"there is no property {name!r}; {hint}known are {', '.join(available)}."
             )
-    chosen = precisions_named(precisions)
+    # Named twice is asked for once.
+    chosen = precisions_named(tuple(dict.fromkeys(precisions)))
     tasks = tuple(
         Task(kind, name, precision.name)
         for kind in kinds

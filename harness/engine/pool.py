@@ -78,7 +78,7 @@ def run_pooled(
     start = Start(settings, deadline, worker_listener)
     emit(RunStarted(tuple(tasks)))
     with _workers(start, min(settings.workers or os.cpu_count() or 1, len(tasks))) as workers:
-        results = _Run(start, tuple(tasks), emit, workers).results()
+        results = _Run(start, tuple(dict.fromkeys(tasks)), emit, workers).results()
     ordered = tuple(results[task] for task in tasks)
     emit(RunFinished(ordered))
     return ordered
@@ -156,7 +156,7 @@ class _Run:
 
     def results(self) -> dict[Task, TaskResult]:
         """Run until every task has its result."""
-        while len(self._results) < len(self._tasks):
+        while not self._results.keys() >= set(self._tasks):
             wait([worker.connection for worker in self._workers.running], _TICK_SECONDS)
             for worker in list(self._workers.running):
                 for message in worker.messages():
@@ -276,7 +276,9 @@ def _refuse(message: Message) -> None:
 def _not_loaded(worker: WorkerProcess, how: str) -> SubjectError:
     if worker.loading is None:
         raise HarnessFailure(f"a worker process was lost before it came to load the subject: it {how}")
-    return SubjectError(f"loading {worker.loading}{' is' if how.startswith('still') else ''} {how}.")
+    if how.startswith("still"):
+        return SubjectError(f"loading {worker.loading} is {how}; give it longer with --case-timeout.")
+    return SubjectError(f"loading {worker.loading} {how}.")
 
 
 def _groups(tasks: Sequence[Task], training: bool) -> list[tuple[Task, ...]]:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from harness.cases.descriptors import Case, TrainingCase
-from harness.engine.events import Confirming
+from harness.engine.events import Confirming, TaskFinished
 from harness.engine.guardian import Guardian, kill_group
 from harness.engine.messages import Answer, Began, Heard, Loading, Message, Order, Ready, Start
 from harness.engine.plan import Task
@@ -93,7 +93,9 @@ class WorkerProcess:
         elif isinstance(message, Began):
             self.at = message
             self.begun += 1
-        elif isinstance(message, Answer) or (isinstance(message, Heard) and isinstance(message.event, Confirming)):
+        elif isinstance(message, Answer) or (
+            isinstance(message, Heard) and isinstance(message.event, (Confirming, TaskFinished))
+        ):
             self.at = None
 
     def ended(self) -> str | None:

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from harness.config import Settings
@@ -16,6 +17,7 @@ from harness.findings.case_file import CaseFile, read_case_file
 from harness.properties.verdict import Verdict
 
 Given = Settings | Mapping[str, Any]
+NOTHING: Given = MappingProxyType({})
 
 
 class Answer(str, enum.Enum):
@@ -32,7 +34,7 @@ class Replayed:
     message: str
 
 
-def replay(path: Path, given: Given) -> Replayed:
+def replay(path: Path, given: Given = NOTHING) -> Replayed:
     """Run the case again in this process, after the earlier calls that it needs, on the subject given or the file's.
 
     Args:
@@ -45,7 +47,7 @@ def replay(path: Path, given: Given) -> Replayed:
     return _answered(file, judge_calls(Session(settings_for(file, given)), file.calls))
 
 
-def replay_contained(path: Path, given: Given) -> Replayed:
+def replay_contained(path: Path, given: Given = NOTHING) -> Replayed:
     """The same in a process of its own, which the case may end, or hang in for as long as ``case_timeout``.
 
     Raises:

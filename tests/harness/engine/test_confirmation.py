@@ -69,7 +69,10 @@ def test_what_fails_now_and_then_is_not_repeatable(nth: int) -> None:
 def test_no_answer_is_no_acquittal() -> None:
     assert confirmed(RESULT, _calls(50), lambda calls, seconds: None) == RESULT
     alone_only = confirmed(RESULT, _calls(50), lambda calls, seconds: VACUOUS if len(calls) == 1 else None)
-    assert alone_only.message == "not by itself, and after which calls was not found out: below zero"
+    assert alone_only.message == (
+        "not repeatable: it failed once (below zero) and held when run again, by itself at least: not all calls "
+        "before it could be tried"
+    )
 
 
 def test_the_questions_are_bounded() -> None:

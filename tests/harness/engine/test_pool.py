@@ -37,6 +37,11 @@ def test_one_process_takes_a_property_or_of_a_training_a_precision() -> None:
     ]
 
 
+def test_what_is_named_twice_is_run_once() -> None:
+    twice = plan((SubjectKind.STEP,), ("scale", "scale"), ("float32", "float32"))
+    assert twice == (Task(SubjectKind.STEP, "scale", "float32"),)
+
+
 def test_results_come_in_the_plans_order(tmp_path: Path) -> None:
     step = "gslrm.training.tiny_training:TinyTraining"
     settings = Settings(step=step, max_examples=2, workers=2, cases_dir=str(tmp_path))
