@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gslrm.model.lpips_loss import LpipsError
 from gslrm.model.utils_losses import MaskedSsimLoss, SsimLoss
 from gslrm.training import loss_terms, single_terms
 
@@ -73,7 +74,7 @@ def test_lpips_is_a_clear_error_where_its_package_is_absent() -> None:
     try:
         importlib.import_module("lpips")
     except ImportError:
-        with pytest.raises(RuntimeError, match=r"pip install lpips.*weight to 0"):
+        with pytest.raises(LpipsError, match=r"pip install lpips.*weight to 0"):
             single_terms.LpipsTerm()
     else:
         pytest.skip("the lpips package is installed")
