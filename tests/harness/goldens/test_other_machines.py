@@ -40,8 +40,10 @@ def test_goldens_pass_without_being_recorded_anew(name: str, tmp_path: Path) -> 
     assert not {"failed", "missing", "unused"} & set(written["counts"])
     environment = written["environment"]
     assert environment["threads"] == int(SETTINGS[name]["OMP_NUM_THREADS"])
-    expected = {"default": "DEFAULT", "avx2": "AVX2"}.get(SETTINGS[name].get("ATEN_CPU_CAPABILITY", ""))
-    assert expected in (None, environment["cpu_capability"]), "the setting did not take"
+    # torch 2.6 says NO AVX for what later ones call DEFAULT.
+    names = {"default": ("DEFAULT", "NO AVX"), "avx2": ("AVX2",)}
+    expected = names.get(SETTINGS[name].get("ATEN_CPU_CAPABILITY", ""))
+    assert expected is None or environment["cpu_capability"] in expected, "the setting did not take"
 
 
 def test_the_folder_stays_small() -> None:
