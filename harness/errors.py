@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import enum
 import signal
 import unicodedata
+from collections.abc import Iterable
 
 # What a message may bring of a subject's own words: enough for any sentence, and no more than a screen.
 MESSAGE_LIMIT = 2048
@@ -30,6 +32,14 @@ class HarnessError(Exception):
 
 class UsageError(HarnessError):
     """An option, setting or file given to the harness is wrong."""
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> UsageError:
+    """That there is no such ``what`` (say ``"precision"``), with the nearest name that there is, and all of them."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, 1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return UsageError(f"there is no {what} {name!r}; {hint}known are {', '.join(names)}.")
 
 
 class SubjectError(HarnessError):

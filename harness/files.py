@@ -14,7 +14,7 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +174,15 @@ def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return f"lists or tables are nested more than {DEEPEST} deep"
     return one_line(str(error), 300).rstrip(".")
+
+
+def json_value(value: Any) -> Any:
+    """``value`` with what JSON can't hold as text: NaN, inf and −inf, also in lists, tuples and mappings."""
+    if isinstance(value, Mapping):
+        return {key: json_value(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_value(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -11,16 +11,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # Each room may import from those before it (and from itself).
 ROOMS = [
-    {"errors", "files"},
+    {"errors", "files", "numerals"},
     {"protocols", "config"},
     {"cases"},
     {"precision"},
     {"oracle"},
     {"subjects"},
+    {"trials"},
+    {"rounding"},
     {"properties"},
     {"engine"},
     {"findings"},
     {"goldens"},
+    {"comparison"},
     {"reports"},
     {"cuda_session"},
     {"cli", "plugin", "golden_tests", "__main__"},

@@ -61,10 +61,10 @@ def run(options: argparse.Namespace) -> int:
     revisions = options.rev or (options.rev_a, options.rev_b)
     roots = (options.root_a, options.root_b)
 
+    from harness.comparison.agreement import Comparer, both_sides
+    from harness.comparison.revisions import revision_root
     from harness.engine.search import keep_hypothesis_in
     from harness.files import write_atomically
-    from harness.goldens.agreement import Comparer, both_sides
-    from harness.goldens.revisions import revision_root
     from harness.oracle.budget import RELATIVE
     from harness.oracle.meanings import meaning_named
     from harness.precision import precisions_named

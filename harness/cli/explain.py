@@ -30,14 +30,15 @@ def add_parser(subparsers: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Explain; the exit code is 0 where that was possible."""
     from harness.findings.explain import explain
+    from harness.reports.explanation import draw_explanation, explanation_text, write_explanation
     from harness.reports.words import describe
 
     given = Settings(loss=options.loss, subject_root=options.subject_root, images=options.images)
     explanation = explain(options.file, given, options.precision)
     print(f"{given.loss or explanation.file.spec}\n{describe(explanation.file.case)}")
-    print(explanation.as_text(brief=options.brief))
+    print(explanation_text(explanation, brief=options.brief))
     if options.json:
-        explanation.write_json(options.json)
+        write_explanation(options.json, explanation)
     if options.picture:
-        explanation.write_picture(options.picture)
+        draw_explanation(options.picture, explanation)
     return ExitCode.HELD

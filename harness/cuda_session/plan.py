@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import ExitCode, UsageError
+from harness.errors import ExitCode, unknown_name
 from harness.subjects.known_bad import KNOWN_BAD
 
 TOTAL_SECONDS = 570.0
@@ -52,7 +51,7 @@ def steps(out: Path, golden: Path) -> tuple[Step, ...]:
         golden: the goldens' folder, which is copied and not changed.
     """
     python = (sys.executable, "-m")
-    comparison = "harness.precision.cuda_policy.gpu_comparison"
+    comparison = "harness.precision.cuda_policy.proofs.gpu_comparison"
     recording = (*python, "harness.cuda_session.gpu_goldens", "--golden-dir", str(golden))
     return (
         Step("doctor", "versions, GPU, precisions", (*python, "harness", "doctor", "--json", _in(out, "doctor")), 60),
@@ -93,9 +92,7 @@ def chosen(plan: Sequence[Step], names: Sequence[str]) -> tuple[Step, ...]:
     known = [step.name for step in plan]
     for name in names:
         if name not in known and not any(step.startswith(f"{name}-") for step in known):
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise UsageError(f"there is no step {name!r}; {hint}known are {', '.join(known)}.")
+            raise unknown_name("step", name, known)
     return tuple(
         step for step in plan if not names or any(step.name == n or step.name.startswith(f"{n}-") for n in names)
     )

@@ -19,10 +19,10 @@ from harness.errors import describe_exception, reraise_unless_subjects
 from harness.oracle.meanings import meaning_named
 from harness.precision import Precision
 from harness.properties.loss import LossProperty
-from harness.properties.process_state import kept_state
-from harness.properties.trial import LossTrial
 from harness.properties.verdict import Verdict
 from harness.protocols import LossSubject
+from harness.trials.loss_trial import LossTrial
+from harness.trials.process_state import kept_state
 
 # What a person can take in at a glance, and how many such cases are tried where shrinking didn't get there.
 _SMALL_SIDE = 16

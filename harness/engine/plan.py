@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import enum
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.errors import UsageError
+from harness.errors import UsageError, unknown_name
 
 
 class SubjectKind(str, enum.Enum):
@@ -52,13 +51,9 @@ def plan(kinds: Sequence[SubjectKind], properties: Sequence[str], precisions: Se
     for name in properties:
         if name not in available:
             elsewhere = next((k.value for k, names in by_kind.items() if name in names), None)
-            close = difflib.get_close_matches(name, available, 1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise UsageError(
-                f"property {name!r} is one of a {elsewhere}, and none is checked."
-                if elsewhere
-                else f"there is no property {name!r}; {hint}known are {', '.join(available)}."
-            )
+            if elsewhere is not None:
+                raise UsageError(f"property {name!r} is one of a {elsewhere}, and none is checked.")
+            raise unknown_name("property", name, available)
     # Named twice is asked for once.
     chosen = precisions_named(tuple(dict.fromkeys(precisions)))
     tasks = tuple(

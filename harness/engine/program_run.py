@@ -8,13 +8,13 @@ from typing import Protocol
 
 from harness.cases.descriptors import Action, PassKind, ProgramCase, StepCase, TrainingCase
 from harness.precision import Precision
-from harness.properties.observation import Observation
 from harness.properties.step import STEP_PROPERTIES, StepProperty
-from harness.properties.step_world import StepWorld
-from harness.properties.training_world import TrainingWorld
 from harness.properties.verdict import Verdict
 from harness.subjects.step import StepFactory
 from harness.subjects.training import TrainingFactory
+from harness.trials.fed_step import FedStepTrial
+from harness.trials.observation import Observation
+from harness.trials.training import TrainingTrial
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def begin_run(
         assert isinstance(case, TrainingCase)
         return memory.begin(factory, property_, precision, case)
     assert isinstance(case, StepCase)
-    return _Fresh(StepWorld(factory, precision, case).act, property_)
+    return _Fresh(FedStepTrial(factory, precision, case).act, property_)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class _Remembered:
         self._judged, self._factory, self._property, self._precision = judged, factory, property_, precision
         self._setting = _with_actions(case, ())
         self._done: tuple[PassKind, ...] = ()
-        self._world: TrainingWorld | None = None
+        self._world: TrainingTrial | None = None
 
     def act(self, action: Action | PassKind) -> Judged:
         assert isinstance(action, PassKind)
@@ -100,7 +100,7 @@ class _Remembered:
         """Catch up with what was remembered so far, then run the last action and have every property judge it."""
         earlier: tuple[PassKind, ...] = ()
         if self._world is None:
-            self._world = TrainingWorld(self._factory, self._precision, self._setting)
+            self._world = TrainingTrial(self._factory, self._precision, self._setting)
             earlier = self._done[:-1]
         for action in earlier:
             self._world.act(action)

@@ -12,9 +12,9 @@ from harness.engine.plan import Task
 from harness.engine.result import TaskResult
 from harness.engine.search import Search, hypothesis_settings, run_quietly
 from harness.errors import UsageError
-from harness.properties.rank_pair import DiedError, HangError, RankPair
 from harness.properties.ranks import RanksProperty
 from harness.properties.verdict import Verdict, holds_if
+from harness.trials.rank_pair import DiedError, HangError, RankPair
 
 _LONGEST = 4
 # A pass in two processes takes tens of milliseconds: one program for so many examples asked for.

@@ -21,11 +21,11 @@ from harness.errors import PrecisionError, UsageError
 from harness.oracle.meanings import meaning_named
 from harness.precision import Precision, import_guard, precisions_named
 from harness.properties import LOSS_PROPERTIES, RANKS_AGREE, STEP_PROPERTIES
-from harness.properties.rank_pair import RankPair
 from harness.protocols import LossSubject
 from harness.subjects.loss import load_loss
 from harness.subjects.step import StepFactory, load_step
 from harness.subjects.training import TrainingFactory
+from harness.trials.rank_pair import RankPair
 
 OUT_OF_TIME = "out of time"
 

@@ -17,7 +17,7 @@ from harness.engine.messages import Answer, Began, Heard, Loading, Message, Orde
 from harness.engine.plan import Task
 from harness.errors import ending
 from harness.properties import RANKS_AGREE
-from harness.properties.rank_pair import PASS_SECONDS, START_SECONDS
+from harness.trials.rank_pair import PASS_SECONDS, START_SECONDS
 
 # What a worker needs that is not the subject's: importing torch, drawing cases, confirming.
 _OWN_SECONDS = 300.0

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from harness.files import json_value
 from harness.goldens.terms import Array, Numbers, Term, Terms, Tolerance, Words, float32_spacing
 
 TRUTH, RECORDED = "truth", "recorded"
@@ -49,10 +50,7 @@ class Deviation:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; NaN and infinity as text, which JSON lacks."""
-        return {
-            key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in asdict(self).items()
-        }
+        return dict(json_value(asdict(self)))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import UsageError
-from harness.files import one_line, read_bytes, read_json, shown
+from harness.files import json_value, one_line, read_bytes, read_json, shown
 from harness.goldens.terms import SKETCH_SIZE, Array, Numbers, Term, Terms, Tolerance, Words
 
 SCHEMA = "harness-golden/1"
@@ -147,7 +147,7 @@ def _entry_to_json(entry: Entry, prefix: str, arrays: dict[str, Tensor]) -> dict
 
 def _hex_and_decimal(values: tuple[float, ...], single: bool) -> dict[str, Any]:
     exact = [value.hex() for value in values]
-    readable = [float(f"{value:.6g}") if math.isfinite(value) else str(value) for value in values]
+    readable = [json_value(float(f"{value:.6g}")) for value in values]
     return {"hex": exact[0], "decimal": readable[0]} if single else {"hex": exact, "decimal": readable}
 
 

@@ -22,13 +22,13 @@ from harness.oracle.budget import RELATIVE, budget
 from harness.oracle.splatting import splatting_truth
 from harness.oracle.step_model import StepModel
 from harness.precision import Precision
-from harness.properties.observation import Observation
-from harness.properties.step_world import StepWorld
-from harness.properties.trial import LossTrial
 from harness.subjects.door import load_object
 from harness.subjects.loss import AdaptedLoss, load_loss
 from harness.subjects.renderer import AdaptedRenderer, load_renderer
 from harness.subjects.step import StepFactory, load_fed_step
+from harness.trials.fed_step import FedStepTrial
+from harness.trials.loss_trial import LossTrial
+from harness.trials.observation import Observation
 
 # A step's parameters are few float32 operations away from the plain model's.
 _STEP_RELATIVE = 1e-5
@@ -146,7 +146,7 @@ class _StepProbe(Probe):
         self._factory, self._case, self._truth = factory, case, truth
 
     def observe(self, precision: Precision) -> Observed:
-        world = StepWorld(self._factory, precision, self._case)
+        world = FedStepTrial(self._factory, precision, self._case)
         seen: list[Observation] = []
         for action in self._case.actions:
             seen.append(world.act(action))

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import enum
 import math
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from typing import Any
 from harness.cases.descriptors import Flaw, MaskKind
 from harness.cases.loss_inputs import LossInputs
 from harness.cases.strategies import LARGEST_SIDE, MAGNITUDES, SMALLEST_SIDE
-from harness.errors import SubjectError, UsageError
+from harness.errors import SubjectError, unknown_name
 from harness.oracle import loss_variants, masked_ssim, perceptual, point_terms, squared_errors
 from harness.oracle.perceptual import Convolutions
 from harness.oracle.truth import Truth
@@ -272,7 +271,5 @@ def meaning_named(name: str) -> Meaning:
         UsageError: there is none.
     """
     if name not in MEANINGS:
-        close = difflib.get_close_matches(name, MEANINGS, 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise UsageError(f"there is no truth {name!r}; {hint}known are {', '.join(MEANINGS)}.")
+        raise unknown_name("truth", name, MEANINGS)
     return MEANINGS[name]

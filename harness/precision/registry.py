@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 
-from harness.errors import PrecisionError, UsageError
+from harness.errors import PrecisionError, unknown_name
 from harness.precision.cuda_policy import emulation
 from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
 
@@ -125,9 +124,7 @@ def precisions_named(names: Sequence[str]) -> tuple[Precision, ...]:
     chosen = []
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise UsageError(f"there is no precision {name!r}; {hint}known are {', '.join(known)}.")
+            raise unknown_name("precision", name, known)
         if reason := unavailable_reason(known[name]):
             raise PrecisionError(f"precision {name!r} can't run on this machine: {reason}.")
         chosen.append(known[name])

@@ -10,9 +10,9 @@ from harness.cases.descriptors import Flaw, MaskKind, PerturbationKind
 from harness.cases.strategies import ALL_PERTURBATIONS, DIFFERENT, DRAWN_MASKS
 from harness.oracle.meanings import Meaning
 from harness.properties import loss_invariance, loss_use, loss_value
-from harness.properties.trial import LossTrial
 from harness.properties.verdict import Verdict
 from harness.protocols import LossKind
+from harness.trials.loss_trial import LossTrial
 
 _FOREGROUND = tuple(kind for kind in DRAWN_MASKS if kind is not MaskKind.EMPTY)
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from harness.cases.loss_inputs import MaskedPair
 from harness.cases.tensors import with_other_values
+from harness.numerals import largest, told_apart
 from harness.oracle.budget import RELATIVE, ZERO
 from harness.oracle.meanings import Counting
-from harness.properties.numerals import told_apart
-from harness.properties.trial import LossTrial, Measurement, differs
-from harness.properties.verdict import Verdict, at_most, holds_if, largest, relative_to
+from harness.properties.verdict import Verdict, at_most, holds_if, relative_to
+from harness.trials.loss_trial import LossTrial, Measurement, differs
 
 # Where values and gradients are themselves near zero, differences of a billionth don't count.
 _NEAR_ZERO = RELATIVE * ZERO

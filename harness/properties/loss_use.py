@@ -12,10 +12,10 @@ from harness.cases.descriptors import Flaw
 from harness.cases.loss_inputs import LossInputs, MaskedPair
 from harness.errors import describe_exception, reraise_unless_subjects
 from harness.precision import refusing_unknown_ops
-from harness.properties.process_state import kept_state, read_state
-from harness.properties.trial import LossTrial, differs
 from harness.properties.verdict import VACUOUS, Verdict, holds_if
 from harness.protocols import LossKind
+from harness.trials.loss_trial import LossTrial, differs
+from harness.trials.process_state import kept_state, read_state
 
 
 @refusing_unknown_ops()

@@ -7,11 +7,11 @@ import math
 import torch
 
 from harness.cases.tensors import with_soft_mask
+from harness.numerals import largest, shares_told_apart, told_apart
 from harness.oracle.budget import ZERO, budget
 from harness.oracle.truth import Truth
-from harness.properties.numerals import shares_told_apart, told_apart
-from harness.properties.trial import LossTrial
-from harness.properties.verdict import VACUOUS, Verdict, at_least_zero, at_most, holds_if, largest, relative_to, within
+from harness.properties.verdict import VACUOUS, Verdict, at_least_zero, at_most, holds_if, relative_to, within
+from harness.trials.loss_trial import LossTrial
 
 # Where a gradient is in doubt by more than this share of its length, nothing is claimed of it.
 _MOST_DOUBT = 0.1

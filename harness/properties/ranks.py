@@ -10,26 +10,7 @@ from harness.cases.descriptors import PassKind
 from harness.properties.verdict import VACUOUS, Verdict, holds_if
 from harness.subjects.step import StepFactory
 from harness.subjects.training import TrainingFactory
-
-
-@dataclass(frozen=True)
-class RankState:
-    """One process after one pass.
-
-    Attributes:
-        loss: its own.
-        parameters: a digest of all their bits.
-        raised: what the pass raised, in a line, or ``None``.
-    """
-
-    loss: float | None
-    stepped: bool | None
-    passes: int
-    updates: int
-    learning_rate: float
-    scale: float
-    parameters: str
-    raised: str | None
+from harness.trials.observation import RankState
 
 
 @dataclass(frozen=True)

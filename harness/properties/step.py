@@ -10,14 +10,14 @@ import torch
 
 from harness.cases.descriptors import Action, PassKind
 from harness.errors import describe_exception
-from harness.properties.numerals import told_apart
-from harness.properties.observation import Observation, Snapshot
-from harness.properties.pristine_training import why_unpredictable
+from harness.numerals import largest, told_apart
 from harness.properties.skip_reason import is_of_a_skip, misfit
-from harness.properties.verdict import VACUOUS, Verdict, at_most, holds_if, largest
+from harness.properties.verdict import VACUOUS, Verdict, at_most, holds_if
 from harness.protocols import StepReport
 from harness.subjects.step import StepFactory
 from harness.subjects.training import TrainingFactory
+from harness.trials.observation import Observation, Snapshot
+from harness.trials.pristine_training import why_unpredictable
 
 _RECOVERABLE = tuple(action for action in Action if action not in (Action.FROZEN, Action.RESTORE))
 

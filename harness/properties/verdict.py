@@ -24,11 +24,6 @@ class Verdict:
     message: str = ""
 
 
-def largest(*values: float) -> float:
-    """The largest of them; NaN where one is, which ``max`` may pass over."""
-    return math.nan if any(math.isnan(value) for value in values) else max(values)
-
-
 def at_most(measure: float, bound: float, message: str) -> Verdict:
     """Holds where ``measure <= bound``; NaN doesn't. A bound of zero allows nothing but zero."""
     if math.isnan(measure):

@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 from harness.cases.serialization import case_to_json
+from harness.comparison.agreement import Comparison, Settled, TermSummary
 from harness.engine.plan import SubjectKind
-from harness.goldens.agreement import Comparison, Settled, TermSummary
+from harness.files import json_value
 from harness.reports.environment import environment
 from harness.reports.golden_text import deviation_line
 from harness.reports.words import describe
@@ -51,12 +52,12 @@ def comparison_report(comparison: Comparison, a: str, b: str) -> dict[str, Any]:
         "cases": len(comparison.cases),
         "compared": comparison.compared,
         "agree": comparison.first is None and comparison.compared > 0,
-        "terms": [_finite(vars(summary)) for summary in comparison.summaries()],
+        "terms": [json_value(vars(summary)) for summary in comparison.summaries()],
         "by_size": [
             {
                 "least": least,
                 "below": None if below == math.inf else below,
-                "terms": [_finite(vars(s)) for s in comparison.summaries(least, below)],
+                "terms": [json_value(vars(s)) for s in comparison.summaries(least, below)],
             }
             for least, below in _BANDS
         ],
@@ -101,7 +102,3 @@ def _differences(settled: Settled) -> list[str]:
         return [f"  {settled.raised}"]
     lines = [deviation_line(d) for d in settled.terms if not d.within]
     return [f"  {line.removeprefix(' ').replace('what is recorded', 'A')}" for line in lines]
-
-
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import math
 import os
 import tempfile
 import textwrap
@@ -16,6 +15,7 @@ from typing import Any
 
 from harness.config import Settings, load_settings, settings_file
 from harness.errors import ExitCode, HarnessError, describe_exception, printable
+from harness.files import json_value
 from harness.reports.environment import Answer, Environment, Package, ask, full_environment
 
 SCHEMA = "harness-doctor/1"
@@ -62,16 +62,7 @@ class Diagnosis:
 
     def as_json(self) -> dict[str, Any]:
         """All of it as plain values."""
-        return {"schema": SCHEMA, **_plain(dataclasses.asdict(self)), "exit_code": int(self.exit_code)}
-
-
-def _plain(value: Any) -> Any:
-    """Without what JSON can't hold: an infinite ``max_time`` is text."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        return {"schema": SCHEMA, **json_value(dataclasses.asdict(self)), "exit_code": int(self.exit_code)}
 
 
 def diagnose(directory: Path) -> Diagnosis:

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.goldens.deviation import TRUTH, Deviation
 from harness.goldens.room import Outcome, Status
-from harness.properties.numerals import shares_told_apart, told_apart
+from harness.numerals import shares_told_apart, told_apart
 from harness.reports.environment import environment
 
 SCHEMA = "harness-golden-report/1"

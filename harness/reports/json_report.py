@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from harness.cases.serialization import case_to_json
 from harness.config import Settings
 from harness.engine.result import TaskResult, outcome
-from harness.files import write_atomically
+from harness.files import json_value, write_atomically
 from harness.reports.environment import environment
 
 SCHEMA = "harness-report/1"
@@ -47,7 +46,7 @@ def report(
                 "status": result.status.value,
                 "examples": result.examples,
                 "seconds": round(result.seconds, 3),
-                "worst": _number(result.worst),
+                "worst": json_value(result.worst),
                 "message": result.message,
                 "case": None if result.case is None else case_to_json(result.case),
                 "earlier_calls": len(result.earlier),
@@ -64,7 +63,3 @@ def write_report(
     """Write the :func:`report` atomically."""
     text = json.dumps(report(settings, results, planned, status), indent=2, allow_nan=False)
     write_atomically(path, text + "\n")
-
-
-def _number(value: float | None) -> float | str | None:
-    return value if value is None or math.isfinite(value) else str(value)

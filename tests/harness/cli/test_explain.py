@@ -29,10 +29,10 @@ from harness.findings.case_file import CaseFile
 from harness.findings.explain import explain
 from harness.precision import precisions_named
 from harness.properties import LOSS_PROPERTIES
-from harness.properties.step_world import StepWorld
 from harness.subjects.known_bad import KNOWN_BAD
 from harness.subjects.loss import load_loss
 from harness.subjects.step import load_step
+from harness.trials.fed_step import FedStepTrial
 
 BEFORE_FIX = KNOWN_BAD[0].spec
 RIGHT = "gslrm.model.utils_losses:MaskedSsimLoss"
@@ -204,7 +204,7 @@ def test_the_steps_world_runs_under_the_policy() -> None:
     """The scaled gradient passes through float16, so it overflows where the model says."""
     (precision,) = precisions_named(["cuda-policy-float16"])
     with precision.installed():
-        world = StepWorld(load_step("gslrm.training.amp_step:AmpStep"), precision, StepCase(scale_exponent=16))
+        world = FedStepTrial(load_step("gslrm.training.amp_step:AmpStep"), precision, StepCase(scale_exponent=16))
         seen = world.act(Action.LARGE)
         with precision.context():
             assert torch.nn.functional.linear(torch.ones(1, 2), torch.ones(1, 2)).dtype == torch.float16

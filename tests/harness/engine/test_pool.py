@@ -16,9 +16,9 @@ from harness.errors import HarnessFailure, UsageError
 from harness.findings.recorder import CaseRecorder
 from harness.precision.registry import PRECISIONS
 from harness.properties import RANKS_AGREE
-from harness.properties.trial import LossTrial
 from harness.subjects.known_bad import KNOWN_BAD
 from harness.subjects.loss import load_loss
+from harness.trials.loss_trial import LossTrial
 
 _HOSTILE = Path(__file__).with_name("hostile_steps.py")
 

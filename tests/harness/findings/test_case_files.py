@@ -21,6 +21,7 @@ from harness.findings.case_file import CaseFile, read_case_file
 from harness.findings.explain import explain
 from harness.findings.recorder import CaseRecorder, case_path
 from harness.findings.replay import Answer, replay
+from harness.reports.explanation import draw_explanation
 from harness.subjects.known_bad import KNOWN_BAD
 
 BEFORE_FIX = KNOWN_BAD[0].spec
@@ -68,7 +69,7 @@ def test_what_a_loss_is_held_to_travels_with_the_case(tmp_path: Path) -> None:
     assert replay(path, {"loss": right, "truth": "pixel-alignment"}).answer is Answer.FIXED
     explanation = explain(path, Settings())
     assert explanation.trial.truth.value != pytest.approx(explanation.value, rel=1e-3)
-    explanation.write_picture(tmp_path / "maps.png")
+    draw_explanation(tmp_path / "maps.png", explanation)
     # The same case of a loss that is held to something else is another finding.
     other = CaseFile.of(Settings(loss=settings.loss), task, result.case)
     assert other.file_name() != path.name

@@ -17,8 +17,8 @@ from harness.engine.run import Session
 from harness.oracle.meanings import MEANINGS
 from harness.precision import precisions_named
 from harness.properties import LOSS_PROPERTIES
-from harness.properties.trial import LossTrial
 from harness.subjects.loss import AdaptedLoss, load_loss
+from harness.trials.loss_trial import LossTrial
 
 _MUTANTS = str(Path(__file__).with_name("term_mutants.py"))
 _TERMS = "gslrm.training.single_terms"

@@ -17,10 +17,10 @@ from harness.oracle.step_model import Expected
 from harness.oracle.window import ScalerState
 from harness.precision import precisions_named
 from harness.properties import LOSS_PROPERTIES
-from harness.properties.observation import Observation, Snapshot
 from harness.properties.step import scale, schedule_follows, truthful
 from harness.protocols import LossKind, StepReport, SubjectName
 from harness.subjects.loss import AdaptedLoss
+from harness.trials.observation import Observation, Snapshot
 
 _RIGHT = MaskedSsimLoss()
 _CASE = LossCase(

@@ -20,11 +20,11 @@ from harness.findings.recorder import CaseRecorder, case_path
 from harness.findings.replay import Answer, replay
 from harness.precision import precisions_named
 from harness.properties import RANKS_AGREE, STEP_PROPERTIES
-from harness.properties.rank_pair import RankPair
-from harness.properties.training_world import TrainingWorld
 from harness.reports.words import describe
 from harness.subjects.step import load_fed_step, load_step
 from harness.subjects.training import TrainingFactory
+from harness.trials.rank_pair import RankPair
+from harness.trials.training import TrainingTrial
 from tests.harness.properties.head_training import HEAD
 
 OURS = "gslrm.training.tiny_training:TinyTraining"
@@ -92,7 +92,7 @@ def test_a_step_on_gradients_of_zero_happens_and_moves_nothing() -> None:
     factory = load_step(f"{_SMALL}:SmallTraining")
     assert isinstance(factory, TrainingFactory)
     (float32,) = precisions_named(["float32"])
-    seen = TrainingWorld(factory, float32, TrainingCase()).act(PassKind.ALL_BACKGROUND)
+    seen = TrainingTrial(factory, float32, TrainingCase()).act(PassKind.ALL_BACKGROUND)
     assert seen.expected.stepped
     assert not seen.expected.moved
     assert not seen.before.changed(seen.after)
@@ -157,7 +157,7 @@ def test_what_happens_is_told_from_real_losses_and_gradients() -> None:
     seen = {}
     for kind in PassKind:
         # Two good passes first: the third has the scale of the first.
-        world = TrainingWorld(factory, fp16, TrainingCase(scale_exponent=10, growth_interval=2000))
+        world = TrainingTrial(factory, fp16, TrainingCase(scale_exponent=10, growth_interval=2000))
         world.act(PassKind.GOOD)
         seen[kind] = world.act(kind)
     stepped = {kind for kind, observation in seen.items() if observation.expected.stepped}
@@ -169,10 +169,10 @@ def test_what_happens_is_told_from_real_losses_and_gradients() -> None:
         PassKind.RESTORE: "saved and restored",
     }.items():
         assert seen[kind].expected.why == why
-    overflowing = TrainingWorld(factory, fp16, TrainingCase(scale_exponent=24)).act(PassKind.GOOD)
+    overflowing = TrainingTrial(factory, fp16, TrainingCase(scale_exponent=24)).act(PassKind.GOOD)
     assert overflowing.expected.why == "a gradient was NaN or inf"
     assert overflowing.after.scaler.scale == 2.0**23
-    exploding = TrainingWorld(factory, precisions_named(["float32"])[0], TrainingCase()).act(PassKind.EXPLODING_VIEW)
+    exploding = TrainingTrial(factory, precisions_named(["float32"])[0], TrainingCase()).act(PassKind.EXPLODING_VIEW)
     assert "exceeds 20" in exploding.expected.why
 
 

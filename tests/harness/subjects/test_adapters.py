@@ -10,12 +10,12 @@ from torch import nn
 from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, PerturbationKind
 from harness.errors import SubjectError, UsageError
 from harness.precision import precisions_named
-from harness.properties.trial import LossTrial
 from harness.protocols import LossKind
 from harness.subjects.facelift import CallingConvention, learn_calling_convention
 from harness.subjects.known_bad import KNOWN_BAD
 from harness.subjects.loss import load_loss
 from harness.subjects.step import load_step
+from harness.trials.loss_trial import LossTrial
 
 _MODULE = '''
 import torch

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from harness.precision.cuda_policy import autocast_lists, emulation
-from tests.harness.precision.cuda_policy.traces import autocast_state
+from tests.harness.rounding.traces import autocast_state
 
 
 @pytest.fixture

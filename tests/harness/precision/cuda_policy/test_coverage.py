@@ -16,14 +16,14 @@ from harness.errors import ExitCode, PrecisionError
 from harness.precision import PRECISIONS, Precision, refusing_unknown_ops
 from harness.precision.cuda_policy.autocast_lists import read_autocast_lists
 from harness.precision.cuda_policy.coverage import unemulated_ops
-from harness.precision.cuda_policy.cross_check import cross_check
 from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
 from harness.precision.cuda_policy.errors import UnknownOpError
+from harness.precision.cuda_policy.proofs.cross_check import cross_check
 from harness.properties import LOSS_PROPERTIES, STEP_PROPERTIES
 from harness.protocols import LossKind, SubjectName
 from harness.subjects.loss import AdaptedLoss
 from harness.subjects.step import StepFactory
-from tests.harness.precision.cuda_policy.traces import BF16, F16, F32, A
+from tests.harness.rounding.traces import BF16, F16, F32, A
 
 pytestmark = pytest.mark.usefixtures("leaves_no_trace")
 PRECISION = {p.name: p for p in PRECISIONS}

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
 from harness.precision.cuda_policy.errors import BannedUnderAutocastError
-from tests.harness.precision.cuda_policy.traces import (
+from tests.harness.rounding.traces import (
     BF16,
     F16,
     F32,

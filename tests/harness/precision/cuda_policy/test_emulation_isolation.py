@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from harness.precision.cuda_policy import emulation, kernels
 from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
 from harness.precision.cuda_policy.errors import EmulationConflictError, EmulationUnavailableError
-from tests.harness.precision.cuda_policy.traces import (
+from tests.harness.rounding.traces import (
     BF16,
     F16,
     F32,
@@ -143,8 +143,8 @@ def test_threads_with_different_dtypes_at_once() -> None:
 def test_import_changes_nothing() -> None:
     code = (
         "import torch; before = torch.autocast.__init__, torch._C._dispatch_dump_table('aten::mm');"
-        "import harness.precision.cuda_policy.emulation, harness.precision.cuda_policy.dtype_oracle,"
-        " harness.precision.cuda_policy.cross_check, harness.precision.cuda_policy.op_trace;"
+        "import harness.precision.cuda_policy.emulation, harness.precision.cuda_policy.proofs.dtype_oracle,"
+        " harness.precision.cuda_policy.proofs.cross_check, harness.rounding.op_trace;"
         "assert before == (torch.autocast.__init__, torch._C._dispatch_dump_table('aten::mm'));"
         "assert not torch.is_autocast_enabled('cuda')"
     )

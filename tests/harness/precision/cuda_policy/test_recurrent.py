@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from harness.precision.cuda_policy.cross_check import HALVES, with_inputs_in
 from harness.precision.cuda_policy.dispatcher import autocast_ops
-from harness.precision.cuda_policy.dtype_oracle import expected_casts, expected_dtype
 from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
 from harness.precision.cuda_policy.kernels import op_overload
-from harness.precision.cuda_policy.op_samples import sample_call
+from harness.precision.cuda_policy.proofs.cross_check import HALVES, with_inputs_in
+from harness.precision.cuda_policy.proofs.dtype_oracle import expected_casts, expected_dtype
+from harness.precision.cuda_policy.proofs.op_samples import sample_call
 from harness.precision.cuda_policy.recurrent import CUDNN_OP, LAYER_OPS
-from tests.harness.precision.cuda_policy.traces import F16, F32, F64
+from tests.harness.rounding.traces import F16, F32, F64
 
 pytestmark = pytest.mark.usefixtures("leaves_no_trace")
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.precision.cuda_policy.casting import THREAD
 from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
-from tests.harness.precision.cuda_policy.traces import (
+from tests.harness.rounding.traces import (
     BF16,
     F16,
     A,

@@ -31,11 +31,11 @@ from harness.cases.strategies import (
     SCALE_EXPONENTS,
     loss_cases,
 )
+from harness.comparison.side import Raised, Side
 from harness.engine.plan import SubjectKind, Task
 from harness.engine.search import Search, hypothesis_settings, run_quietly
 from harness.errors import UsageError
 from harness.goldens.deviation import RECORDED, Deviation, Place, deviations
-from harness.goldens.side import Raised, Side
 from harness.goldens.terms import Numbers, Term, Tolerance, Words
 from harness.oracle.budget import VALUE_FLOOR, ZERO
 from harness.oracle.meanings import Counting, Meaning

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from harness.errors import ExitCode, PrecisionError
-from harness.precision.cuda_policy import gpu_comparison
 from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
-from harness.precision.cuda_policy.gpu_comparison import compare_with_gpu, compared_ops, main, why_not
-from harness.precision.cuda_policy.op_samples import WITHOUT_CPU_KERNEL
+from harness.precision.cuda_policy.proofs import gpu_comparison
+from harness.precision.cuda_policy.proofs.gpu_comparison import compare_with_gpu, compared_ops, main, why_not
+from harness.precision.cuda_policy.proofs.op_samples import WITHOUT_CPU_KERNEL
 from harness.precision.cuda_policy.recurrent import LAYER_OPS
 
 
@@ -28,7 +28,7 @@ def test_dtypes_are_those_of_the_gpu() -> None:
 @pytest.mark.skipif(why_not() is None, reason="there is a GPU")
 def test_says_why_it_does_not_run() -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "harness.precision.cuda_policy.gpu_comparison"], capture_output=True, text=True
+        [sys.executable, "-m", "harness.precision.cuda_policy.proofs.gpu_comparison"], capture_output=True, text=True
     )
     assert ran.returncode == ExitCode.PRECISION
     assert ran.stderr.startswith("harness: Cannot compare with a GPU: ")

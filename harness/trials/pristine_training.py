@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import describe_exception
-from harness.properties.verdict import largest
+from harness.numerals import largest
 from harness.protocols import TrainingLike
 from harness.subjects.training import TrainingFactory, plain_settings
 

@@ -4,8 +4,7 @@ import math
 
 import pytest
 
-from harness.properties.numerals import shares_told_apart, told_apart
-from harness.properties.verdict import largest
+from harness.numerals import largest, shares_told_apart, told_apart
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from harness.errors import HarnessError, describe_exception
-from harness.precision.cuda_policy.cancellation import Loss, operands_of, subtraction_loss
-from harness.precision.cuda_policy.mismatch import Mismatch, Result, find_mismatches
-from harness.precision.cuda_policy.shadow import Shadows, Twin, exact_copy, is_view, like_strides, reference
+from harness.precision import cuda_policy
+from harness.rounding.cancellation import Loss, operands_of, subtraction_loss
+from harness.rounding.mismatch import Mismatch, Result, find_mismatches
+from harness.rounding.shadow import Shadows, Twin, exact_copy, is_view, like_strides, reference
 
 # A product doubles a relative error, which the count of roundings does not see.
 _MARGIN = 2.0
@@ -289,7 +290,7 @@ def _error_map(t: Tensor, exact: Tensor) -> Tensor | None:
 
 def _calling_line() -> tuple[str, int]:
     """File and number of the innermost line that is neither torch's nor this package's; an empty name for none."""
-    ours = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+    ours = (*(str(Path(package.__file__ or "").parent) for package in (torch, cuda_policy)), str(Path(__file__).parent))
     frame = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(ours):
         frame = frame.f_back  # type: ignore[assignment]

@@ -14,12 +14,12 @@ import pytest
 
 from harness.cases.descriptors import LossCase
 from harness.cli.main import main
+from harness.comparison import side
+from harness.comparison.agreement import Comparer, Comparison, both_sides
+from harness.comparison.revisions import revision_root
 from harness.config import DEFAULT_TRUTH
 from harness.engine.plan import SubjectKind
 from harness.errors import ExitCode, SubjectError, UsageError
-from harness.goldens import side
-from harness.goldens.agreement import Comparer, Comparison, both_sides
-from harness.goldens.revisions import revision_root
 from harness.oracle.meanings import meaning_named
 from harness.precision import precisions_named
 from harness.protocols import SubjectName
@@ -125,7 +125,7 @@ class _Here:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.goldens.agreement.Side", _Here)
+    monkeypatch.setattr("harness.comparison.agreement.Side", _Here)
 
 
 _SUBJECTS = """

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, PrecisionError, describe_exception, ending
-from harness.properties.ranks import RankState
+from harness.trials.observation import RankState
 
 if TYPE_CHECKING:
     from harness.cases.descriptors import PassKind, TrainingCase
-    from harness.properties.observation import Observation
+    from harness.trials.observation import Observation
 
 # Of torch and the subject, on a machine that is busy.
 START_SECONDS = 120.0
@@ -176,11 +176,11 @@ def _serve(rank: int, pipe: Connection, store: str, spec: str, root: str | None)
 
 def _run(factory: Any, precision: str, case: TrainingCase, actions: tuple[PassKind, ...]) -> Iterator[RankState]:
     from harness.precision import precisions_named
-    from harness.properties.training_world import TrainingWorld
+    from harness.trials.training import TrainingTrial
 
     (chosen,) = precisions_named([precision])
     with chosen.installed():
-        world = TrainingWorld(factory, chosen, case)
+        world = TrainingTrial(factory, chosen, case)
         for action in actions:
             state = _state(world.act(action))
             yield state

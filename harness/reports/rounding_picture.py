@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from harness.precision.cuda_policy.op_trace import OpRecord, Trace
+from harness.rounding.op_trace import OpRecord, Trace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -25,12 +25,12 @@ from harness.oracle.step_model import (
 )
 from harness.oracle.window import BACKOFF, CLIP_NORM, GROWTH, NORM_FACTOR
 from harness.precision import Precision, refusing_unknown_ops
-from harness.properties.observation import Observation, Snapshot, first_snapshot, snapshot_or, take_snapshot
-from harness.properties.process_state import kept_state
 from harness.subjects.step import StepFactory, StepParts
+from harness.trials.observation import Observation, Snapshot, first_snapshot, snapshot_or, take_snapshot
+from harness.trials.process_state import kept_state
 
 
-class StepWorld:
+class FedStepTrial:
     """Runs one fault program on one step subject under one precision."""
 
     def __init__(self, factory: StepFactory, precision: Precision, case: StepCase) -> None:

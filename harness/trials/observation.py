@@ -60,6 +60,26 @@ class Observation:
     loss: float | None = None
 
 
+@dataclass(frozen=True)
+class RankState:
+    """One of two processes that train together, after one pass.
+
+    Attributes:
+        loss: its own.
+        parameters: a digest of all their bits.
+        raised: what the pass raised, in a line, or ``None``.
+    """
+
+    loss: float | None
+    stepped: bool | None
+    passes: int
+    updates: int
+    learning_rate: float
+    scale: float
+    parameters: str
+    raised: str | None
+
+
 def take_snapshot(
     parameters: Mapping[str, Tensor],
     counters: tuple[int, int],

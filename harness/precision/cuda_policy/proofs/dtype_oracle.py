@@ -73,7 +73,7 @@ def expected_dtype(
                 raise
             raise OracleUnavailableError(
                 f"{op} doesn't run on fake tensors here ({describe_exception(e)}): ask expected_casts, or compare on a "
-                "GPU with python -m harness.precision.cuda_policy.gpu_comparison."
+                "GPU with python -m harness.precision.cuda_policy.proofs.gpu_comparison."
             ) from e
         return tree_map(lambda x: x.dtype if isinstance(x, Tensor) else x, out)
 

@@ -16,9 +16,9 @@ from pytorch_msssim import ssim
 from torch import Tensor
 
 from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
-from harness.precision.cuda_policy.op_trace import OpRecord, Trace, record_ops
-from harness.precision.cuda_policy.trace_plot import plot_trace
-from harness.precision.cuda_policy.trace_report import format_trace, trace_to_dict, what_stands_out
+from harness.reports.rounding_picture import plot_trace
+from harness.reports.rounding_text import format_trace, trace_to_dict, what_stands_out
+from harness.rounding.op_trace import OpRecord, Trace, record_ops
 
 BF16 = torch.bfloat16
 FLAT = torch.full((1, 3, 24, 24), 0.6)

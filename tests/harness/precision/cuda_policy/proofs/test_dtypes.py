@@ -15,12 +15,12 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from harness.precision.cuda_policy.autocast_lists import read_autocast_lists
 from harness.precision.cuda_policy.coverage import only_cpu_casts, unemulated_ops
-from harness.precision.cuda_policy.cross_check import cross_check, policy_dtype, with_inputs_in
-from harness.precision.cuda_policy.dtype_oracle import casts_made, expected_casts, expected_dtype
 from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
 from harness.precision.cuda_policy.errors import OracleUnavailableError, PolicyMismatchError
 from harness.precision.cuda_policy.kernels import op_overload
-from harness.precision.cuda_policy.op_samples import WITHOUT_CPU_KERNEL, has_sample, sample_call
+from harness.precision.cuda_policy.proofs.cross_check import cross_check, policy_dtype, with_inputs_in
+from harness.precision.cuda_policy.proofs.dtype_oracle import casts_made, expected_casts, expected_dtype
+from harness.precision.cuda_policy.proofs.op_samples import WITHOUT_CPU_KERNEL, has_sample, sample_call
 
 LISTS = read_autocast_lists()
 UNEMULATED = {name for name, _ in unemulated_ops()}

@@ -20,8 +20,8 @@ from harness.oracle.budget import ErrorBudget, budget
 from harness.oracle.meanings import Counting, meaning_named
 from harness.oracle.truth import Truth
 from harness.precision import Precision, refusing_unknown_ops
-from harness.properties.process_state import kept_state
 from harness.protocols import LossKind, LossSubject
+from harness.trials.process_state import kept_state
 
 # A case's tensors are kept a few dozen times over, in float64: this many take some 10 GB.
 _MOST_ELEMENTS = 2**26

@@ -1,10 +1,10 @@
 """The emulation against a real GPU: each op of the lists, and each kind of recurrent layer, under real CUDA autocast
 and under the emulation, dtypes and values.
 
-Run as ``python -m harness.precision.cuda_policy.gpu_comparison [--json FILE]`` on a machine with a CUDA GPU. Exit 0
-where the dtypes agree on every op, and both sides raise or neither; 1 where they differ; 6 where there is no GPU or no
-emulation. Values are measured, in units of the rounding of the output's dtype at the size of the output; the GPU sums
-in another order, so they need not be equal.
+Run as ``python -m harness.precision.cuda_policy.proofs.gpu_comparison [--json FILE]`` on a machine with a CUDA GPU.
+Exit 0 where the dtypes agree on every op, and both sides raise or neither; 1 where they differ; 6 where there is no
+GPU or no emulation. Values are measured, in units of the rounding of the output's dtype at the size of the output;
+the GPU sums in another order, so they need not be equal.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from harness.errors import ExitCode, HarnessError, PrecisionError, describe_exce
 from harness.files import write_atomically
 from harness.precision.cuda_policy.autocast_lists import read_autocast_lists
 from harness.precision.cuda_policy.coverage import unemulated_ops
-from harness.precision.cuda_policy.cross_check import HALVES, with_inputs_in
 from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
 from harness.precision.cuda_policy.kernels import op_overload
-from harness.precision.cuda_policy.op_samples import WITHOUT_CPU_KERNEL, has_sample, sample_call
+from harness.precision.cuda_policy.proofs.cross_check import HALVES, with_inputs_in
+from harness.precision.cuda_policy.proofs.op_samples import WITHOUT_CPU_KERNEL, has_sample, sample_call
 from harness.precision.cuda_policy.recurrent import LAYER_OPS
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from harness.precision.cuda_policy.op_trace import OpRecord, TensorNote, Trace
+from harness.files import json_value
+from harness.rounding.op_trace import OpRecord, TensorNote, Trace
 
 _SHORT = {
     "float16": "f16",
@@ -78,9 +78,9 @@ def trace_to_dict(trace: Trace) -> dict[str, Any]:
         "mismatches": [
             {
                 "ops": list(m.ops),
-                "means": [_plain(x) for x in m.means],
-                "apart": _plain(m.apart),
-                "apart_float64": _plain(m.apart_float64),
+                "means": [json_value(x) for x in m.means],
+                "apart": json_value(m.apart),
+                "apart_float64": json_value(m.apart_float64),
             }
             for m in trace.mismatches
         ],
@@ -98,13 +98,13 @@ def _record_to_dict(r: OpRecord) -> dict[str, Any]:
         "inputs": [_note_to_dict(n) for n in r.inputs],
         "outputs": [_note_to_dict(n) for n in r.outputs],
         "parents": list(r.parents),
-        "own_error": _plain(r.own_error),
-        "error": _plain(r.error),
-        "expected_error": _plain(r.expected_error),
+        "own_error": json_value(r.own_error),
+        "error": json_value(r.error),
+        "expected_error": json_value(r.expected_error),
         "exceeds": r.exceeds,
         "cancels": r.cancels,
-        "digits_lost": _plain(r.digits_lost),
-        "share_lost": _plain(r.share_lost),
+        "digits_lost": json_value(r.digits_lost),
+        "share_lost": json_value(r.share_lost),
     }
 
 
@@ -112,14 +112,10 @@ def _note_to_dict(n: TensorNote) -> dict[str, Any]:
     return {
         "dtype": n.dtype,
         "shape": list(n.shape),
-        "low": _plain(n.low),
-        "high": _plain(n.high),
+        "low": json_value(n.low),
+        "high": json_value(n.high),
         "not_finite": n.not_finite,
     }
-
-
-def _plain(x: float) -> float | str:
-    return x if math.isfinite(x) else str(x)
 
 
 def _name(r: OpRecord) -> str:

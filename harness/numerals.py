@@ -1,10 +1,16 @@
-"""Numbers in messages: as many digits as it takes to see that two of them differ."""
+"""Numbers as people read them, with as many digits as it takes to see that two differ; compared with NaN in mind."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 _MOST_DIGITS = 17  # enough for any float64
+
+
+def largest(*values: float) -> float:
+    """The largest of them; NaN where one is, which ``max`` may pass over."""
+    return math.nan if any(math.isnan(value) for value in values) else max(values)
 
 
 def told_apart(first: float, second: float, digits: int = 3) -> tuple[str, str]:

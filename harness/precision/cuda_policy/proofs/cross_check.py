@@ -1,6 +1,6 @@
 """Three witnesses of CUDA autocast's casts, held against each other: header, dispatcher and dtype oracle.
 
-Run as ``python -m harness.precision.cuda_policy.cross_check``: it prints what was checked and fails on a
+Run as ``python -m harness.precision.cuda_policy.proofs.cross_check``: it prints what was checked and fails on a
 disagreement.
 """
 
@@ -16,10 +16,10 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from harness.precision.cuda_policy.autocast_lists import AutocastLists, read_autocast_lists
 from harness.precision.cuda_policy.coverage import unlike_dispatcher
-from harness.precision.cuda_policy.dtype_oracle import expected_casts, expected_dtype
 from harness.precision.cuda_policy.errors import OracleUnavailableError, PolicyMismatchError
 from harness.precision.cuda_policy.kernels import op_overload
-from harness.precision.cuda_policy.op_samples import has_sample, sample_call
+from harness.precision.cuda_policy.proofs.dtype_oracle import expected_casts, expected_dtype
+from harness.precision.cuda_policy.proofs.op_samples import has_sample, sample_call
 
 HALVES = (torch.float16, torch.bfloat16)
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.precision.cuda_policy.shadow import exact_copy
+from harness.rounding.shadow import exact_copy
 
 _SUBTRACTIONS = frozenset({"sub", "sub_", "rsub", "add", "add_"})
 

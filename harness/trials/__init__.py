@@ -1,0 +1,1 @@
+"""A subject on a case under a precision: what runs, and what was observed."""
