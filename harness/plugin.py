@@ -18,9 +18,9 @@ from harness.errors import HarnessError
 if TYPE_CHECKING:
     from harness.config import Settings
     from harness.engine.plan import Task
-    from harness.engine.run import Session
+    from harness.engine.run import TaskRunner
 
-_SESSION: pytest.StashKey[Session] = pytest.StashKey()
+_SESSION: pytest.StashKey[TaskRunner] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -98,7 +98,7 @@ class _Properties(pytest.Collector):
 
     def collect(self) -> Iterator[pytest.Item]:
         from harness.engine.plan import plan
-        from harness.engine.run import subject_kinds
+        from harness.engine.session import subject_kinds
 
         for task in plan(subject_kinds(self.settings), self.settings.properties, self.settings.precisions):
             name = f"{task.kind.value}-{task.property}[{task.precision}]"
@@ -116,7 +116,7 @@ class _PropertyTest(pytest.Item):
         from harness.engine.result import Status
         from harness.findings.case_file import replay_command
         from harness.findings.recorder import CaseRecorder, case_path
-        from harness.reports.words import describe
+        from harness.kinds.registry import describe
 
         parent = self.parent
         assert isinstance(parent, _Properties)
@@ -141,10 +141,10 @@ class PropertyViolated(Exception):
     """The message says what is wrong, with which case, and how to replay it."""
 
 
-def _session(config: pytest.Config, settings: Settings) -> Session:
+def _session(config: pytest.Config, settings: Settings) -> TaskRunner:
     """The loaded subjects, once for each process."""
-    from harness.engine.run import Session
+    from harness.engine.run import TaskRunner
 
     if _SESSION not in config.stash:
-        config.stash[_SESSION] = Session(settings)
+        config.stash[_SESSION] = TaskRunner(settings)
     return config.stash[_SESSION]

@@ -15,6 +15,13 @@ from harness.config import DEFAULT_TRUTH
 from harness.errors import printable
 
 
+class SubjectKind(str, enum.Enum):
+    """By which option a subject is named."""
+
+    LOSS = "loss"
+    STEP = "step"
+
+
 class LossKind(str, enum.Enum):
     """How a loss is called."""
 

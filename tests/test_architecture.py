@@ -20,6 +20,7 @@ ROOMS = [
     {"trials"},
     {"rounding"},
     {"properties"},
+    {"kinds"},
     {"engine"},
     {"findings"},
     {"goldens"},
@@ -58,6 +59,17 @@ def test_rooms_import_only_from_the_rooms_above(path: Path) -> None:
 @pytest.mark.parametrize("path", _modules("gslrm"), ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_subject_knows_nothing_of_the_harness(path: Path) -> None:
     assert not [name for name in _imports(path) if name.split(".")[0] == "harness"]
+
+
+@pytest.mark.parametrize("path", _modules("harness"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_only_the_registry_tells_kinds_of_subject_apart(path: Path) -> None:
+    if path.parent.name == "kinds":
+        return
+    kinds = {"AdaptedLoss", "StepFactory", "TrainingFactory"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
+            named = {n.id for n in ast.walk(node.args[1]) if isinstance(n, ast.Name)}
+            assert not named & kinds, f"line {node.lineno}: let harness/kinds/registry.py say which kind it is"
 
 
 def test_only_config_reads_the_environment() -> None:

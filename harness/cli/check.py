@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
     from harness.engine.plan import plan
     from harness.engine.pool import run_pooled
     from harness.engine.result import TaskResult, outcome
-    from harness.engine.run import subject_kinds
+    from harness.engine.session import subject_kinds
     from harness.findings.recorder import CaseRecorder
     from harness.precision import left_out
     from harness.reports.json_report import write_report

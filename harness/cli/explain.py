@@ -30,8 +30,8 @@ def add_parser(subparsers: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Explain; the exit code is 0 where that was possible."""
     from harness.findings.explain import explain
+    from harness.kinds.registry import describe
     from harness.reports.explanation import draw_explanation, explanation_text, write_explanation
-    from harness.reports.words import describe
 
     given = Settings(loss=options.loss, subject_root=options.subject_root, images=options.images)
     explanation = explain(options.file, given, options.precision)

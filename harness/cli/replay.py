@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     """Replay and give the exit code."""
     from harness.config import load_settings
     from harness.findings.replay import Answer, replay_contained
-    from harness.reports.words import describe
+    from harness.kinds.registry import describe
 
     names = ("loss", "step", "subject_root", "images", "similarity", "truth", "case_timeout")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}

@@ -32,7 +32,7 @@ from harness.cases.strategies import (
     loss_cases,
 )
 from harness.comparison.side import Raised, Side
-from harness.engine.plan import SubjectKind, Task
+from harness.engine.plan import Task
 from harness.engine.search import Search, hypothesis_settings, run_quietly
 from harness.errors import UsageError
 from harness.goldens.deviation import RECORDED, Deviation, Place, deviations
@@ -40,7 +40,7 @@ from harness.goldens.terms import Numbers, Term, Tolerance, Words
 from harness.oracle.budget import VALUE_FLOOR, ZERO
 from harness.oracle.meanings import Counting, Meaning
 from harness.properties.verdict import Verdict
-from harness.protocols import SubjectName
+from harness.protocols import SubjectKind, SubjectName
 
 _LONGEST_PROGRAM = 10
 # What a step says of itself, which it need not.
@@ -201,7 +201,7 @@ class Comparer:
             search.fail_again(case)
             if search.may_run():
                 settled = self.settle(case)
-                search.ran(case, Verdict(settled.agrees, None, 0.0 if settled.agrees else math.inf, "differs"))
+                search.ran(case, case, Verdict(settled.agrees, None, 0.0 if settled.agrees else math.inf, "differs"))
 
         run_quietly(shrink)
         return None if search.smallest is None else self.settle(search.smallest)
@@ -217,8 +217,9 @@ class Comparer:
 
     def _is_zero(self, case: Case) -> bool:
         """Whether the loss is exactly zero by construction, where a few units in the last place of 1 don't count."""
-        if not isinstance(case, LossCase):
+        if self._a.kind is not SubjectKind.LOSS:
             return False
+        assert isinstance(case, LossCase)
         counting = self._meaning.counting
         nothing = MaskKind.FULL if counting is Counting.BACKGROUND else MaskKind.EMPTY
         if case.mask.kind is nothing and counting is not Counting.ALL:

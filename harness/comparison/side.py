@@ -6,20 +6,21 @@ import contextlib
 import multiprocessing
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from harness.cases.descriptors import Case, LossCase, StepCase
-from harness.engine.plan import SubjectKind
+from harness.cases.descriptors import Case
 from harness.errors import HarnessError, SubjectError, describe_exception, reraise_unless_subjects
 from harness.goldens.probes import Observed, Probe, loss_probe, step_probe
+from harness.kinds.registry import kind_of_object
 from harness.oracle.meanings import meaning_named
 from harness.precision import Precision, import_guard, precisions_named
-from harness.protocols import SubjectName
+from harness.protocols import SubjectKind, SubjectName
 from harness.subjects.door import load_object
-from harness.subjects.loss import AdaptedLoss, check_kind, load_loss
-from harness.subjects.step import StepFactory, load_fed_step
+from harness.subjects.loss import adapt_loss, check_kind
+from harness.subjects.step import adapt_fed_step
 
 
 @dataclass(frozen=True)
@@ -95,40 +96,34 @@ def _serve(connection: Connection, name: SubjectName, precision_name: str) -> No
     try:
         (precision,) = precisions_named([precision_name])
         with import_guard():
-            subject = _loaded(name)
-        connection.send(SubjectKind.LOSS if isinstance(subject, AdaptedLoss) else SubjectKind.STEP)
+            role, subject = _loaded(name)
+        connection.send(role)
         with precision.installed():
             while True:
                 case, repeats = connection.recv()
-                connection.send(_run(subject, case, precision, repeats))
+                connection.send(_run(_PROBES[role](subject, case), precision, repeats))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         return
     except HarnessError as error:
         connection.send(error)
 
 
-def _loaded(name: SubjectName) -> AdaptedLoss | StepFactory:
-    """A step has ``optimizer_step``, or ``backward`` and ``step``; all else is a loss."""
+_PROBES: dict[SubjectKind, Callable[[Any, Any], Probe]] = {SubjectKind.LOSS: loss_probe, SubjectKind.STEP: step_probe}
+
+
+def _loaded(name: SubjectName) -> tuple[SubjectKind, Any]:
+    """The subject, not tried out: one that raises is compared too."""
     found = load_object(name.spec, name.root)
-    is_step = hasattr(found, "optimizer_step") or (hasattr(found, "backward") and hasattr(found, "step"))
-    if isinstance(found, type) and is_step:
-        return load_fed_step(name.spec, name.root)
-    loss = load_loss(name.spec, name.root, name.similarity, try_out=False, truth=name.truth)
+    role = kind_of_object(found).role
+    if role is SubjectKind.STEP:
+        return role, adapt_fed_step(found, SubjectName(name.spec, name.root))
+    loss = adapt_loss(found, name, try_out=False)
     check_kind(loss, meaning_named(name.truth))
-    return loss
+    return role, loss
 
 
-def _run(
-    subject: AdaptedLoss | StepFactory, case: Case, precision: Precision, repeats: int
-) -> Observed | Raised | float:
+def _run(probe: Probe, precision: Precision, repeats: int) -> Observed | Raised | float:
     """What it gives on the case, or where ``repeats`` are asked for, the median time of so many runs."""
-    probe: Probe
-    if isinstance(subject, AdaptedLoss):
-        assert isinstance(case, LossCase)
-        probe = loss_probe(subject, case)
-    else:
-        assert isinstance(case, StepCase)
-        probe = step_probe(subject, case)
     times: list[float] = []
     try:
         observed = probe.observe(precision)

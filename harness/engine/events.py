@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from harness.cases.descriptors import Case
 from harness.engine.plan import Task
@@ -45,6 +46,7 @@ class CaseFailed:
 
     Attributes:
         earlier: calls that it needs before it, where it does.
+        evidence: what a report can show of it, as plain values; ``None`` for nothing.
     """
 
     task: Task
@@ -52,6 +54,7 @@ class CaseFailed:
     message: str
     shrunk: bool
     earlier: tuple[Call, ...] = ()
+    evidence: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

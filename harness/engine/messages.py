@@ -58,9 +58,9 @@ class Loading:
 
 @dataclass(frozen=True)
 class Ready:
-    """The subjects are loaded; the step is a whole training, or isn't."""
+    """The subjects are loaded, and are of these kinds."""
 
-    training: bool
+    kinds: tuple[str, ...]
 
 
 @dataclass(frozen=True)

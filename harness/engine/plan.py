@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.errors import UsageError, unknown_name
-
-
-class SubjectKind(str, enum.Enum):
-    LOSS = "loss"
-    STEP = "step"
+from harness.protocols import SubjectKind
 
 
 @dataclass(frozen=True)
@@ -35,18 +30,15 @@ def plan(kinds: Sequence[SubjectKind], properties: Sequence[str], precisions: Se
     Args:
         kinds: the subjects at hand.
         properties: names to keep, of either kind; empty keeps all.
-        precisions: names; those that no step is run in are left out for steps.
+        precisions: names; those that no subject of a kind is run in are left out for it.
 
     Raises:
         UsageError: an unknown property, or one of a subject that isn't at hand; nothing is left to run.
     """
+    from harness.kinds.registry import kinds_with, property_names
     from harness.precision import precisions_named
-    from harness.properties import LOSS_PROPERTIES, RANKS_AGREE, STEP_PROPERTIES
 
-    by_kind = {
-        SubjectKind.LOSS: [p.name for p in LOSS_PROPERTIES],
-        SubjectKind.STEP: [*(p.name for p in STEP_PROPERTIES), RANKS_AGREE.name],
-    }
+    by_kind = {kind: property_names(kind) for kind in SubjectKind}
     available = [name for kind in kinds for name in by_kind[kind]]
     for name in properties:
         if name not in available:
@@ -62,7 +54,7 @@ def plan(kinds: Sequence[SubjectKind], properties: Sequence[str], precisions: Se
         for name in by_kind[kind]
         if not properties or name in properties
         for precision in chosen
-        if kind is SubjectKind.LOSS or precision.applies_to_steps
+        if any(k.runs_in(precision) for k in kinds_with(kind, name))
     )
     if not tasks:
         raise UsageError(f"nothing to run: a step is fed losses, and no step is run in {', '.join(precisions)}.")

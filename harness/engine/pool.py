@@ -1,5 +1,5 @@
-"""Run a plan in several processes: each takes a property at a time, with all its precisions; of a whole training, whose
-properties share their runs, a precision with all its properties.
+"""Run a plan in several processes: each takes a property at a time, with all its precisions; where the properties of a
+kind of subject share their runs, a precision with all its properties.
 
 A worker that dies, or hangs in a case, costs the task that it was at, which is violated by the case in hand; another
 worker goes on.
@@ -20,13 +20,14 @@ from harness.config import Settings
 from harness.engine.events import CaseFailed, Event, Listener, ProcessLost, RunFinished, RunStarted, TaskFinished
 from harness.engine.guardian import Guardian, kill_group
 from harness.engine.messages import Answer, Broken, Check, Heard, Judge, Message, Ready, Refused, Start
-from harness.engine.plan import SubjectKind, Task
+from harness.engine.plan import Task
 from harness.engine.result import Call, Status, TaskResult
 from harness.engine.run import OUT_OF_TIME
 from harness.engine.worker_process import WorkerProcess
 from harness.errors import HarnessFailure, SubjectError
-from harness.properties import RANKS_AGREE
+from harness.kinds.registry import kind_for
 from harness.properties.verdict import Verdict
+from harness.protocols import SubjectKind
 
 _TICK_SECONDS = 0.1
 # So many tasks in a row that end in a hang, and the rest is given up: each costs the time limit.
@@ -173,7 +174,7 @@ class _Run:
             self._emit(message.event)
         elif isinstance(message, Ready):
             if self._waiting is None:
-                self._waiting = deque(_Group(deque(group)) for group in _groups(self._tasks, message.training))
+                self._waiting = deque(_Group(deque(group)) for group in _groups(self._tasks, message.kinds))
             self._failed_loads = 0
             self._next(worker)
         elif isinstance(message, Answer):
@@ -281,11 +282,11 @@ def _not_loaded(worker: WorkerProcess, how: str) -> SubjectError:
     return SubjectError(f"loading {worker.loading} {how}.")
 
 
-def _groups(tasks: Sequence[Task], training: bool) -> list[tuple[Task, ...]]:
-    """What one process runs in a row; the longest first."""
+def _groups(tasks: Sequence[Task], kinds: Sequence[str]) -> list[tuple[Task, ...]]:
+    """What one process runs in a row; the longest first. ``kinds`` are those of the subjects."""
 
     def shared(task: Task) -> bool:
-        return training and task.kind is SubjectKind.STEP and task.property != RANKS_AGREE.name
+        return kind_for(task.kind, task.property, kinds).shares_runs
 
     def key(task: Task) -> tuple[str, str]:
         return task.kind.value, task.precision if shared(task) else task.property

@@ -7,9 +7,9 @@ import multiprocessing
 import os
 import random
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -17,6 +17,7 @@ from harness.engine.result import Call
 from harness.properties.verdict import Verdict
 
 Judge = Callable[[Sequence[Call]], Verdict]
+ShowEvidence = Callable[[Sequence[Call]], Mapping[str, Any] | None]
 
 # Beyond what the child is given to answer: for forking and killing it.
 _SPARE_SECONDS = 5.0
@@ -28,16 +29,24 @@ class Pristine:
     def __init__(self, connection: Connection, process: int) -> None:
         self._connection, self._process = connection, process
 
-    def ask(self, calls: Sequence[Call], seconds: float) -> Verdict | None:
+    def verdict(self, calls: Sequence[Call], seconds: float) -> Verdict | None:
         """The verdict on the last of these calls, made one after the other on a subject as it was when loaded.
 
         ``None`` where there is none: the calls took longer than ``seconds``, or the child ended or broke.
         """
+        answer = self._asked(calls, seconds, evidence=False)
+        return answer if isinstance(answer, Verdict) else None
+
+    def evidence(self, calls: Sequence[Call], seconds: float) -> Mapping[str, Any] | None:
+        """Likewise, what a report can show of the last of them."""
+        answer = self._asked(calls, seconds, evidence=True)
+        return answer if isinstance(answer, Mapping) else None
+
+    def _asked(self, calls: Sequence[Call], seconds: float, evidence: bool) -> Any:
         with contextlib.suppress(OSError, EOFError):
-            self._connection.send((tuple(calls), seconds))
+            self._connection.send((tuple(calls), seconds, evidence))
             if self._connection.poll(seconds + _SPARE_SECONDS):
-                answer = self._connection.recv()
-                return answer if isinstance(answer, Verdict) else None
+                return self._connection.recv()
             self.close()
         return None
 
@@ -46,11 +55,11 @@ class Pristine:
         _end(self._process)
 
 
-def fork_pristine(judge: Judge, closing: Sequence[Connection] = ()) -> Pristine | None:
+def fork_pristine(judge: Judge, show_evidence: ShowEvidence, closing: Sequence[Connection] = ()) -> Pristine | None:
     """Fork it, from a process with one thread; ``None`` where the system can't.
 
     Args:
-        judge: run in a child, on the state that it has now.
+        judge, show_evidence: run in a child, on the state that it has now.
         closing: connections of this process that the fork must not keep open.
     """
     if not hasattr(os, "fork"):
@@ -61,27 +70,28 @@ def fork_pristine(judge: Judge, closing: Sequence[Connection] = ()) -> Pristine 
         try:
             for connection in (*closing, ours):
                 connection.close()
-            _serve(theirs, judge)
+            _serve(theirs, judge, show_evidence)
         finally:
             os._exit(0)
     theirs.close()
     return Pristine(ours, process)
 
 
-def _serve(connection: Connection, judge: Judge) -> None:
+def _serve(connection: Connection, judge: Judge, show_evidence: ShowEvidence) -> None:
     with contextlib.suppress(EOFError, OSError):
         while True:
-            calls, seconds = connection.recv()
-            connection.send(_answered(calls, seconds, judge, connection))
+            calls, seconds, evidence = connection.recv()
+            answer = show_evidence if evidence else judge
+            connection.send(_answered(calls, seconds, answer, connection))
 
 
-def _answered(calls: Sequence[Call], seconds: float, judge: Judge, connection: Connection) -> Verdict | None:
+def _answered(calls: Sequence[Call], seconds: float, answering: Judge | ShowEvidence, connection: Connection) -> Any:
     reading, writing = multiprocessing.Pipe(duplex=False)
     child = os.fork()
     if child == 0:
         reading.close()
         connection.close()
-        _answer(calls, judge, writing)
+        _answer(calls, answering, writing)
     writing.close()
     answer = None
     with contextlib.suppress(EOFError, OSError):
@@ -92,12 +102,12 @@ def _answered(calls: Sequence[Call], seconds: float, judge: Judge, connection: C
     return answer
 
 
-def _answer(calls: Sequence[Call], judge: Judge, writing: Connection) -> NoReturn:
+def _answer(calls: Sequence[Call], answering: Judge | ShowEvidence, writing: Connection) -> NoReturn:
     try:
         # Else every child would draw the same global random numbers, and what hangs on them would look repeatable.
         random.seed()
         torch.seed()
-        writing.send(judge(calls))
+        writing.send(answering(calls))
     finally:
         # No traceback: no answer says it.
         os._exit(0)

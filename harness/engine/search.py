@@ -19,10 +19,9 @@ from harness.engine.events import CaseFailed, CaseStarted, Listener, Progress
 from harness.engine.plan import Task
 from harness.engine.result import Status, TaskResult
 from harness.errors import printable
+from harness.kinds.kind import SHRINKS
 from harness.properties.verdict import Verdict
 
-# Cases run in search of a smaller one after the first failure.
-_SHRINK_CASES = 300
 _PROGRESS_SECONDS = 0.1
 
 
@@ -58,11 +57,11 @@ class Search:
         self.task = task
         self.examples = 0
         self.first_failing: Case | None = None
-        self._failing: dict[Case, Verdict] = {}
+        self._failing: dict[Case, tuple[Case, Verdict]] = {}
         self._smallest: Case | None = None
         self._worst_held: tuple[Case, Verdict] | None = None
         self._worst_measure: Verdict | None = None
-        self._shrinks_left = _SHRINK_CASES
+        self._shrinks_left = SHRINKS
         self._cut_short = False
         self._emit, self._deadline = emit, deadline
         self._started = time.monotonic()
@@ -110,8 +109,11 @@ class Search:
         """A case is about to run."""
         self._emit(CaseStarted(self.task, case))
 
-    def ran(self, case: Case, verdict: Verdict) -> None:
+    def ran(self, case: Case, run: Case, verdict: Verdict) -> None:
         """Record a case's verdict, once for each case, with the subject's own words cut to what a screen takes.
+
+        Args:
+            run: as much of the case as was run; where it violates the property, that is the case to keep.
 
         Raises:
             ViolationFound: it is violated.
@@ -132,21 +134,22 @@ class Search:
                 self._worst_held = (case, verdict)
             return
         if not self.has_failed:
-            self.first_failing = case
-            self._emit(CaseFailed(self.task, case, verdict.message, shrunk=False))
-        self._failing.setdefault(case, verdict)
+            self.first_failing = run
+            self._emit(CaseFailed(self.task, run, verdict.message, shrunk=False))
+        for known in (case, run):
+            self._failing.setdefault(known, (run, verdict))
         self._violated(case)
 
     def _violated(self, case: Case) -> NoReturn:
         # Hypothesis tells failures apart by the line that raises: there must be one only.
-        self._smallest = case
+        self._smallest = self._failing[case][0]
         raise ViolationFound
 
     def result(self) -> TaskResult:
         """What came of it."""
         seconds = time.monotonic() - self._started
         if self._smallest is not None:
-            verdict = self._failing[self._smallest]
+            verdict = self._failing[self._smallest][1]
             return TaskResult(
                 self.task,
                 Status.VIOLATED,

@@ -24,7 +24,10 @@ from harness.engine.messages import Answer, Began, Broken, Check, Heard, Loading
 from harness.errors import HarnessError, SubjectError, describe_exception
 
 if TYPE_CHECKING:
-    from harness.engine.run import Session
+    from harness.engine.events import Listener
+    from harness.engine.result import TaskResult
+    from harness.engine.run import TaskRunner
+    from harness.properties.verdict import Verdict
 
 
 def main(descriptor: int) -> NoReturn:
@@ -45,34 +48,32 @@ def main(descriptor: int) -> NoReturn:
 
 
 def _serve(connection: Connection, start: Start) -> None:
-    session = _loaded(connection, start)
+    runner = _loaded(connection, start)
     if start.confirms:
-        _fork_pristine(session, connection)
+        _fork_pristine(runner, connection)
     # Not before the fork, which is to have one thread.
     threading.Thread(target=_end_with_the_pool, args=(connection,), daemon=True).start()
 
-    from harness.subjects.training import TrainingFactory
-
-    _send(connection, Ready(isinstance(session.step, TrainingFactory)))
+    _send(connection, Ready(runner.session.kind_names()))
     emit = partial(_pass_on, connection, start)
     while (order := connection.recv()) is not None:
-        _send(connection, Answer(_carried_out(session, order, emit)))
-    session.close()
+        _send(connection, Answer(_carried_out(runner, order, emit)))
+    runner.session.close()
 
 
-def _carried_out(session: Session, order: Order, emit: partial[None]):  # type: ignore[no-untyped-def]
+def _carried_out(runner: TaskRunner, order: Order, emit: Listener) -> TaskResult | Verdict:
     if isinstance(order, Check):
-        return session.run(order.task, emit, order.suspects)
+        return runner.run(order.task, emit, order.suspects)
     from harness.engine.judge import judge_calls
 
     emit(CaseStarted(order.calls[-1].task, order.calls[-1].case))
-    return judge_calls(session, order.calls)
+    return judge_calls(runner.session, order.calls)
 
 
-def _loaded(connection: Connection, start: Start) -> Session:
+def _loaded(connection: Connection, start: Start) -> TaskRunner:
     import torch
 
-    from harness.engine.run import Session
+    from harness.engine.run import TaskRunner
     from harness.engine.search import keep_hypothesis_in
 
     keep_hypothesis_in(Path(start.settings.cases_dir))
@@ -83,23 +84,24 @@ def _loaded(connection: Connection, start: Start) -> Session:
     specs = " and ".join(spec for spec in (start.settings.loss, start.settings.step) if spec is not None)
     _send(connection, Loading(specs, time.monotonic()))
     try:
-        return Session(start.settings, start.deadline)
+        return TaskRunner(start.settings, start.deadline)
     except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
         raise SubjectError(f"loading {specs} raised {describe_exception(error)}.") from error
 
 
-def _fork_pristine(session: Session, connection: Connection) -> None:
+def _fork_pristine(runner: TaskRunner, connection: Connection) -> None:
     import torch
 
-    from harness.engine.judge import judge_calls
+    from harness.engine.judge import evidence_of, judge_calls
     from harness.engine.pristine import fork_pristine
 
     # What a fork inherits of CUDA, or of a thread, it can't use.
     if torch.cuda.is_initialized() or threading.active_count() > 1:
         return
-    pristine = fork_pristine(partial(judge_calls, session), closing=(connection,))
+    session = runner.session
+    pristine = fork_pristine(partial(judge_calls, session), partial(evidence_of, session), closing=(connection,))
     if pristine is not None:
-        session.confirm_with(pristine.ask)
+        runner.confirm_with(pristine)
 
 
 def _pass_on(connection: Connection, start: Start, event: Event) -> None:

@@ -10,14 +10,13 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
-from harness.cases.descriptors import Case, TrainingCase
+from harness.cases.descriptors import Case
 from harness.engine.events import Confirming, TaskFinished
 from harness.engine.guardian import Guardian, kill_group
 from harness.engine.messages import Answer, Began, Heard, Loading, Message, Order, Ready, Start
 from harness.engine.plan import Task
 from harness.errors import ending
-from harness.properties import RANKS_AGREE
-from harness.trials.rank_pair import PASS_SECONDS, START_SECONDS
+from harness.kinds.registry import kind_of_case, kinds_with
 
 # What a worker needs that is not the subject's: importing torch, drawing cases, confirming.
 _OWN_SECONDS = 300.0
@@ -136,7 +135,5 @@ class WorkerProcess:
 
 
 def _limit(task: Task, case: Case, seconds: float) -> float:
-    """How long a case may take. Two ranks have limits of their own, for starting and for each pass."""
-    if task.property == RANKS_AGREE.name and isinstance(case, TrainingCase):
-        return seconds + START_SECONDS + PASS_SECONDS * (len(case.actions) + 1)
-    return seconds
+    """How long a case may take."""
+    return kind_of_case(case, kinds_with(task.kind, task.property)).seconds(case, seconds)

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
-from harness.cases.descriptors import Case, LossCase
+from harness.cases.descriptors import Case
 from harness.cases.serialization import case_from_json, case_to_json
 from harness.config import DEFAULT_TRUTH, Settings
-from harness.engine.plan import SubjectKind, Task
+from harness.engine.plan import Task
 from harness.engine.result import Call
 from harness.errors import UsageError
 from harness.files import is_name, one_line, read_json, shown, write_atomically
+from harness.kinds.registry import kind_of_case
+from harness.protocols import SubjectKind
 
 SCHEMA = "harness-case/1"
 # The same with ``earlier``, without which a reader of the first would run the case on a subject too fresh.
@@ -133,7 +135,7 @@ def _earlier(data: Any, where: str) -> tuple[Call, ...]:
 
 
 def _call(data: dict[str, Any], case: Case, where: str) -> Call:
-    kind = SubjectKind.LOSS if isinstance(case, LossCase) else SubjectKind.STEP
+    kind = kind_of_case(case).role
     return Call(Task(kind, _text(data, "property", where), _text(data, "precision", where)), case)
 
 

@@ -10,11 +10,12 @@ import torch
 import harness
 from harness.cases.descriptors import LossCase
 from harness.config import Settings
-from harness.engine.run import Session
+from harness.engine.session import Session
 from harness.errors import UsageError
 from harness.findings.case_file import CaseFile, read_case_file
 from harness.findings.replay import settings_for
 from harness.precision import Precision, precisions_named
+from harness.protocols import SubjectKind
 from harness.rounding.op_trace import Trace, record_ops
 from harness.trials.loss_trial import LossTrial
 
@@ -50,14 +51,13 @@ def explain(path: Path, given: Settings, precision: str | None = None) -> Explan
         HarnessError: the file holds no loss case, or subject or precision is not to be had here.
     """
     file = read_case_file(path)
-    if not isinstance(file.case, LossCase):
+    if file.task.kind is not SubjectKind.LOSS or not isinstance(file.case, LossCase):
         raise UsageError(f"{path} holds a fault program of a step: only a loss can be explained op by op.")
     if file.case.flaw is not None:
         raise UsageError(f"{path} holds bad input ({file.case.flaw.value}), which has no right value to explain.")
     (chosen,) = precisions_named([precision or file.task.precision])
     session = Session(settings_for(file, given))
-    assert session.loss is not None
-    trial = LossTrial(session.loss, chosen, file.case, session.folder)
+    trial = LossTrial(session.subject(SubjectKind.LOSS), chosen, file.case, session.folder)
     with chosen.installed(), chosen.context(), torch.no_grad():
         trace = record_ops(lambda: trial.forward(trial.inputs), maps=True, around=_AROUND, keep_raised=True)
     return Explanation(file, chosen, trial, trace)

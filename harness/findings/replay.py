@@ -12,7 +12,7 @@ from typing import Any
 from harness.config import Settings
 from harness.engine.judge import judge_calls
 from harness.engine.pool import judge_in_worker
-from harness.engine.run import Session
+from harness.engine.session import Session
 from harness.findings.case_file import CaseFile, read_case_file
 from harness.properties.verdict import Verdict
 

@@ -28,7 +28,7 @@ from harness.subjects.renderer import AdaptedRenderer, load_renderer
 from harness.subjects.step import StepFactory, load_fed_step
 from harness.trials.fed_step import FedStepTrial
 from harness.trials.loss_trial import LossTrial
-from harness.trials.observation import Observation
+from harness.trials.observation import observe_program
 
 # A step's parameters are few float32 operations away from the plain model's.
 _STEP_RELATIVE = 1e-5
@@ -146,12 +146,7 @@ class _StepProbe(Probe):
         self._factory, self._case, self._truth = factory, case, truth
 
     def observe(self, precision: Precision) -> Observed:
-        world = FedStepTrial(self._factory, precision, self._case)
-        seen: list[Observation] = []
-        for action in self._case.actions:
-            seen.append(world.act(action))
-            if seen[-1].raised is not None:
-                break
+        seen = observe_program(FedStepTrial(self._factory, precision, self._case).act, self._case.actions)
         reports = [s.report for s in seen]
         terms: dict[str, Term] = {
             "action": Words(tuple(s.action for s in seen)),

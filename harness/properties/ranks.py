@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from harness.cases.descriptors import PassKind
 from harness.properties.verdict import VACUOUS, Verdict, holds_if
-from harness.subjects.step import StepFactory
-from harness.subjects.training import TrainingFactory
 from harness.trials.observation import RankState
 
 
@@ -24,10 +22,6 @@ class RanksProperty:
     name: str
     claim: str
     passes: tuple[PassKind, ...]
-
-    def inapplicable(self, factory: StepFactory | TrainingFactory) -> str | None:
-        """Why the property doesn't apply to the step, or ``None``."""
-        return None if isinstance(factory, TrainingFactory) else "only a whole training can run in two processes"
 
     def check(
         self, actions: Sequence[tuple[PassKind, PassKind]], first: Sequence[RankState], second: Sequence[RankState]

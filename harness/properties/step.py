@@ -14,10 +14,7 @@ from harness.numerals import largest, told_apart
 from harness.properties.skip_reason import is_of_a_skip, misfit
 from harness.properties.verdict import VACUOUS, Verdict, at_most, holds_if
 from harness.protocols import StepReport
-from harness.subjects.step import StepFactory
-from harness.subjects.training import TrainingFactory
 from harness.trials.observation import Observation, Snapshot
-from harness.trials.pristine_training import why_unpredictable
 
 _RECOVERABLE = tuple(action for action in Action if action not in (Action.FROZEN, Action.RESTORE))
 
@@ -46,16 +43,6 @@ class StepProperty:
     needs_state: bool = False
     needs_report: bool = False
     needs_prediction: bool = False
-
-    def inapplicable(self, factory: StepFactory | TrainingFactory) -> str | None:
-        """Why the property doesn't apply to the step, or ``None``."""
-        if isinstance(factory, TrainingFactory):
-            return (why_unpredictable(factory) if self.needs_prediction else "") or None
-        if self.needs_state and not factory.keeps_state:
-            return "a FaceLift-shaped trainer saves itself elsewhere than in optimizer_step"
-        if self.needs_report and not factory.reports:
-            return "a FaceLift-shaped trainer's optimizer_step returns nothing"
-        return None
 
     def verdict(self, seen: Observation) -> Verdict:
         """The verdict on one action; of one that raised, only the claims that nothing raises speak."""

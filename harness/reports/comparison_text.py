@@ -7,11 +7,11 @@ from typing import Any
 
 from harness.cases.serialization import case_to_json
 from harness.comparison.agreement import Comparison, Settled, TermSummary
-from harness.engine.plan import SubjectKind
 from harness.files import json_value
+from harness.kinds.registry import describe
+from harness.protocols import SubjectKind
 from harness.reports.environment import environment
 from harness.reports.golden_text import deviation_line
-from harness.reports.words import describe
 
 SCHEMA = "harness-comparison/1"
 # By the size of A's loss: a form that cancels agrees where the loss is large.

@@ -12,11 +12,13 @@ from rich.table import Table
 
 from harness.config import DEFAULT_TRUTH, Settings
 from harness.engine import events
-from harness.engine.plan import SubjectKind, Task
+from harness.engine.plan import Task
 from harness.engine.result import Outcome, Status, TaskResult, outcome
 from harness.findings.case_file import replay_command
 from harness.findings.recorder import case_path
-from harness.reports.words import describe, measure
+from harness.kinds.registry import describe
+from harness.protocols import SubjectKind
+from harness.reports.words import measure
 
 _CELL = {
     Status.HELD: "[green]held[/]",

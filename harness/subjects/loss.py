@@ -66,21 +66,35 @@ def load_loss(
     try_out: bool = True,
     truth: str = DEFAULT_TRUTH,
 ) -> AdaptedLoss:
-    """Load and adapt the loss, and (``try_out``) call it once on plain input.
+    """Load and adapt the loss.
+
+    Raises:
+        SubjectError: it can't be loaded, or as :func:`adapt_loss`.
+        UsageError: there is no such truth.
+    """
+    name = SubjectName(spec, root, similarity, truth)
+    return adapt_loss(load_object(spec, root), name, arguments, try_out)
+
+
+def adapt_loss(
+    found: Any, name: SubjectName, arguments: Mapping[str, Any] | None = None, try_out: bool = True
+) -> AdaptedLoss:
+    """Adapt a class or function, and (``try_out``) call it once on plain input.
 
     A class is constructed without arguments, with ``data_range=1.0`` where it has such a parameter, and so is a
     function given it.  Two required arguments make a bare loss (x, y), three a masked one (rendering, target,
     mask), four one on points (xyz, origin, direction, mask).  ``arguments`` are further ones for a class' constructor.
 
     Raises:
-        SubjectError: it can't be loaded, constructed, or called so, or takes other input than what it is held to.
+        SubjectError: it can't be constructed, or called so, or takes other input than what it is held to.
         UsageError: there is no such truth.
     """
-    function = _constructed(load_object(spec, root), spec, dict(arguments or {}))
-    loss = AdaptedLoss(SubjectName(spec, root, similarity, truth), _kind(function, spec), function)
+    function = _constructed(found, name.spec, dict(arguments or {}))
+    loss = AdaptedLoss(name, _kind(function, name.spec), function)
     if try_out:
-        check_kind(loss, meaning_named(truth))
-        meaning_named(truth).needed(loss.convolutions)
+        meaning = meaning_named(name.truth)
+        check_kind(loss, meaning)
+        meaning.needed(loss.convolutions)
         _try_out(loss)
     return loss
 

@@ -14,7 +14,7 @@ from harness.errors import SubjectError, describe_exception, reraise_unless_subj
 from harness.protocols import AmpStepLike, StepDriver, StepReport, SubjectName, report_of
 from harness.subjects.door import load_object
 from harness.subjects.facelift import FaceLiftDriver, learn_calling_convention
-from harness.subjects.training import TrainingFactory, adapt_training, is_training
+from harness.subjects.training import is_training
 
 
 @dataclass(frozen=True)
@@ -65,32 +65,26 @@ class AmpStepDriver:
         self._step.load_state_dict(state)
 
 
-def load_step(spec: str, root: str | None = None) -> StepFactory | TrainingFactory:
-    """Load and adapt the step, or the whole training.
-
-    Raises:
-        SubjectError: it can't be loaded, or has no step's shape, or raises AttributeError on a plain good step.
-    """
-    cls: Any = load_object(spec, root)
-    name = SubjectName(spec, root)
-    if not isinstance(cls, type):
-        raise SubjectError(f"{spec} is a {type(cls).__name__}; a step must be a class.")
-    return adapt_training(cls, name) if is_training(cls) else _adapted(cls, name, spec)
-
-
 def load_fed_step(spec: str, root: str | None = None) -> StepFactory:
     """Load and adapt a step that is fed loss by loss.
 
     Raises:
-        SubjectError: as :func:`load_step`, or it is a whole training.
+        SubjectError: it can't be loaded, or as :func:`adapt_fed_step`.
     """
-    step = load_step(spec, root)
-    if isinstance(step, TrainingFactory):
+    return adapt_fed_step(load_object(spec, root), SubjectName(spec, root))
+
+
+def adapt_fed_step(cls: Any, name: SubjectName) -> StepFactory:
+    """The factory of a class of our shape or FaceLift's.
+
+    Raises:
+        SubjectError: it has no such shape, or raises AttributeError on a plain good step.
+    """
+    spec = name.spec
+    if not isinstance(cls, type):
+        raise SubjectError(f"{spec} is a {type(cls).__name__}; a step must be a class.")
+    if is_training(cls):
         raise SubjectError(f"{spec} is a whole training; here a step is needed that is fed losses.")
-    return step
-
-
-def _adapted(cls: Any, name: SubjectName, spec: str) -> StepFactory:
     if callable(getattr(cls, "optimizer_step", None)):
         convention = learn_calling_convention(cls, spec)
         return StepFactory(name, False, False, lambda parts: FaceLiftDriver(cls, parts, convention))

@@ -9,6 +9,7 @@ import torch
 
 from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
 from harness.protocols import SubjectName, TrainingLike
+from harness.subjects.door import load_object
 
 _METHODS = ("batch_images", "train_on", "optimizer_step", "state_dict", "load_state_dict")
 _ATTRIBUTES = ("model", "optimizer", "lr_scheduler", "fwdbwd_pass_step", "param_update_step")
@@ -66,17 +67,28 @@ class TrainingFactory:
         return training
 
 
-def is_training(cls: type) -> bool:
-    """Whether the class has a whole training's shape, which no other step's has."""
-    return callable(getattr(cls, "train_on", None))
+def is_training(found: Any) -> bool:
+    """Whether it is a class of a whole training's shape, which no other step's has."""
+    return isinstance(found, type) and callable(getattr(found, "train_on", None))
+
+
+def load_training(spec: str, root: str | None = None) -> TrainingFactory:
+    """Load and adapt a whole training.
+
+    Raises:
+        SubjectError: it can't be loaded, or as :func:`adapt_training`.
+    """
+    return adapt_training(load_object(spec, root), SubjectName(spec, root))
 
 
 def adapt_training(cls: Any, name: SubjectName) -> TrainingFactory:
-    """The factory of a class that :func:`is_training`.
+    """The factory of a whole training's class.
 
     Raises:
-        SubjectError: a method is missing, or it can't be constructed.
+        SubjectError: it is none, a method is missing, or it can't be constructed.
     """
+    if not is_training(cls):
+        raise SubjectError(f"{name.spec} is no whole training: a class with train_on(images).")
     if missing := [method for method in _METHODS if not callable(getattr(cls, method, None))]:
         raise SubjectError(f"{name.spec} has train_on(), as a whole training has, but lacks {missing[0]}().")
     factory = TrainingFactory(name, cls)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -126,3 +127,13 @@ def scaler_state(scaler: torch.amp.GradScaler) -> ScalerState:
     if not scaler.is_enabled():
         return ScalerState(1.0, 0)
     return ScalerState(float(scaler.get_scale()), int(scaler._get_growth_tracker()))
+
+
+def observe_program(act: Callable[[Any], Observation], actions: Sequence[Any]) -> list[Observation]:
+    """Run the actions one by one; where one raises, up to there."""
+    seen: list[Observation] = []
+    for action in actions:
+        seen.append(act(action))
+        if seen[-1].raised is not None:
+            break
+    return seen

@@ -151,7 +151,7 @@ def _serve(rank: int, pipe: Connection, store: str, spec: str, root: str | None)
     import torch.distributed
 
     from harness.precision import import_guard
-    from harness.subjects.step import load_step
+    from harness.subjects.training import load_training
 
     warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
     torch.set_num_threads(1)
@@ -161,7 +161,7 @@ def _serve(rank: int, pipe: Connection, store: str, spec: str, root: str | None)
         )
         # As a session loads it: an autocast("cuda") made on import must not switch itself off.
         with import_guard():
-            factory = load_step(spec, root)
+            factory = load_training(spec, root)
         pipe.send(None)
         while True:
             precision, case, actions = pipe.recv()

@@ -16,11 +16,12 @@ from harness.cases.image_folder import ImageFolder
 from harness.cases.serialization import case_from_json, case_to_json
 from harness.cli.main import main
 from harness.config import Settings
-from harness.engine.plan import SubjectKind, Task
+from harness.engine.plan import Task
 from harness.errors import ExitCode, UsageError
 from harness.files import LARGEST_TEXT, read_bytes, read_json, read_toml, shown
 from harness.findings.case_file import CaseFile
 from harness.goldens.suite import read_suite
+from harness.protocols import SubjectKind
 
 
 @pytest.mark.parametrize(

@@ -28,12 +28,13 @@ from harness.cases.descriptors import (
 )  # fmt: skip
 from harness.cli.main import main as harness
 from harness.config import Settings
-from harness.engine.plan import SubjectKind, Task
+from harness.engine.plan import Task
 from harness.errors import UsageError
 from harness.findings.case_file import CaseFile, read_case_file
 from harness.goldens.golden_file import read_golden
 from harness.goldens.room import GoldenRoom
 from harness.goldens.suite import read_suite
+from harness.protocols import SubjectKind
 from tests.harness.goldens.suites import make_suite
 from tests.mutated_files import mutations
 from tests.mutated_files.reader import Reader, json_mutant, spoiling, toml_mutant

@@ -13,9 +13,10 @@ import pytest
 from harness.cases.descriptors import LossCase
 from harness.cli.main import main
 from harness.config import Settings
-from harness.engine.plan import SubjectKind, Task
+from harness.engine.plan import Task
 from harness.findings.case_file import CaseFile, replay_command
 from harness.findings.replay import settings_for
+from harness.protocols import SubjectKind
 from harness.subjects.known_bad import KNOWN_BAD
 
 RIGHT = "gslrm.model.utils_losses:MaskedSsimLoss"
@@ -47,7 +48,7 @@ def test_a_failure_of_the_harness_in_a_worker_too(tmp_path: Path, capsys: pytest
     (tmp_path / "subject.py").write_text(
         "import harness.engine.run\n"
         "def broken(*_): raise ZeroDivisionError('a slip of our own')\n"
-        "harness.engine.run.Session.run = broken\n"
+        "harness.engine.run.TaskRunner.run = broken\n"
         "def loss(x, y): return (x - y).square().mean()\n"
     )
     report = tmp_path / "report.json"

@@ -23,16 +23,17 @@ from harness.cases.descriptors import (
 )
 from harness.cli.main import main
 from harness.config import Settings
-from harness.engine.loss_search import check_loss_case
-from harness.engine.plan import SubjectKind, Task
+from harness.engine.plan import Task
 from harness.findings.case_file import CaseFile
 from harness.findings.explain import explain
 from harness.precision import precisions_named
 from harness.properties import LOSS_PROPERTIES
+from harness.protocols import SubjectKind
 from harness.subjects.known_bad import KNOWN_BAD
 from harness.subjects.loss import load_loss
-from harness.subjects.step import load_step
+from harness.subjects.step import load_fed_step
 from harness.trials.fed_step import FedStepTrial
+from tests.harness.judging import judged_loss
 
 BEFORE_FIX = KNOWN_BAD[0].spec
 RIGHT = "gslrm.model.utils_losses:MaskedSsimLoss"
@@ -47,7 +48,7 @@ def _holds(spec: str, case: LossCase, name: str, precision: str) -> bool:
     property_ = next(p for p in LOSS_PROPERTIES if p.name == name)
     (chosen,) = precisions_named([precision])
     with chosen.installed():
-        return check_loss_case(load_loss(spec), property_, chosen, case, None).holds
+        return judged_loss(load_loss(spec), property_, chosen, case).holds
 
 
 @pytest.mark.parametrize(("case", "name"), [(IDENTICAL, "accuracy"), (IDENTICAL, "range"), (NEARLY, "range")])
@@ -204,7 +205,7 @@ def test_the_steps_world_runs_under_the_policy() -> None:
     """The scaled gradient passes through float16, so it overflows where the model says."""
     (precision,) = precisions_named(["cuda-policy-float16"])
     with precision.installed():
-        world = FedStepTrial(load_step("gslrm.training.amp_step:AmpStep"), precision, StepCase(scale_exponent=16))
+        world = FedStepTrial(load_fed_step("gslrm.training.amp_step:AmpStep"), precision, StepCase(scale_exponent=16))
         seen = world.act(Action.LARGE)
         with precision.context():
             assert torch.nn.functional.linear(torch.ones(1, 2), torch.ones(1, 2)).dtype == torch.float16

@@ -18,7 +18,6 @@ from harness.comparison import side
 from harness.comparison.agreement import Comparer, Comparison, both_sides
 from harness.comparison.revisions import revision_root
 from harness.config import DEFAULT_TRUTH
-from harness.engine.plan import SubjectKind
 from harness.errors import ExitCode, SubjectError, UsageError
 from harness.oracle.meanings import meaning_named
 from harness.precision import precisions_named
@@ -110,14 +109,14 @@ class _Here:
 
     def __init__(self, name: SubjectName, precision: str) -> None:
         (self._precision,) = precisions_named([precision])
-        self.spec, self._subject = name.spec, side._loaded(name)
-        self.kind = SubjectKind.LOSS
+        self.spec = name.spec
+        self.kind, self._subject = side._loaded(name)
 
     def measure(self, case: LossCase) -> Any:
-        return side._run(self._subject, case, self._precision, 0)
+        return self.seconds(case, 0)
 
     def seconds(self, case: LossCase, repeats: int) -> Any:
-        return side._run(self._subject, case, self._precision, repeats)
+        return side._run(side._PROBES[self.kind](self._subject, case), self._precision, repeats)
 
     def close(self) -> None:
         pass

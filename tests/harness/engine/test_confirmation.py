@@ -8,9 +8,10 @@ import pytest
 
 from harness.cases.descriptors import LossCase
 from harness.engine.confirmation import Ask, confirmed
-from harness.engine.plan import SubjectKind, Task
+from harness.engine.plan import Task
 from harness.engine.result import Call, Status, TaskResult
 from harness.properties.verdict import VACUOUS, Verdict
+from harness.protocols import SubjectKind
 
 TASK = Task(SubjectKind.LOSS, "range", "float32")
 FAILED = Verdict(False, -1.0, 1.0, "below zero")

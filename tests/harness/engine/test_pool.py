@@ -7,15 +7,17 @@ import pytest
 
 from harness.cases.descriptors import LossCase, PassKind, TrainingCase
 from harness.config import Settings
-from harness.engine.judge import judge
-from harness.engine.plan import SubjectKind, Task, plan
+from harness.engine.judge import judge_calls
+from harness.engine.plan import Task, plan
 from harness.engine.pool import _groups, run_pooled
 from harness.engine.result import Call, Outcome, Status, TaskResult, outcome
-from harness.engine.run import Session
+from harness.engine.run import TaskRunner
+from harness.engine.session import Session
 from harness.errors import HarnessFailure, UsageError
 from harness.findings.recorder import CaseRecorder
 from harness.precision.registry import PRECISIONS
 from harness.properties import RANKS_AGREE
+from harness.protocols import SubjectKind
 from harness.subjects.known_bad import KNOWN_BAD
 from harness.subjects.loss import load_loss
 from harness.trials.loss_trial import LossTrial
@@ -27,10 +29,12 @@ _BOTH = (SubjectKind.LOSS, SubjectKind.STEP)
 
 def test_one_process_takes_a_property_or_of_a_training_a_precision() -> None:
     tasks = plan(_BOTH, ("range", "counters", "scale", RANKS_AGREE.name), ("float32", "cpu-autocast-float16"))
-    fed = [{(task.property, task.precision) for task in group} for group in _groups(tasks, training=False)]
+    fed = [{(task.property, task.precision) for task in group} for group in _groups(tasks, ("fed step",))]
     precisions = ("float32", "cpu-autocast-float16")
     assert fed == [{(name, p) for p in precisions} for name in ("range", "counters", "scale", RANKS_AGREE.name)]
-    training = [{(task.property, task.precision) for task in group} for group in _groups(tasks, training=True)]
+    training = [
+        {(task.property, task.precision) for task in group} for group in _groups(tasks, ("training", "pair of ranks"))
+    ]
     assert training == [
         *({(name, p) for name in ("counters", "scale")} for p in precisions),
         *({(name, p) for p in precisions} for name in ("range", RANKS_AGREE.name)),
@@ -82,7 +86,7 @@ def test_a_step_whose_runs_differ_is_a_verdict(tmp_path: Path) -> None:
 
 
 def test_a_step_that_exits_is_a_verdict(tmp_path: Path) -> None:
-    session = Session(Settings(step=f"{_HOSTILE}:LeavesWithCodeThree", max_examples=3))
+    session = TaskRunner(Settings(step=f"{_HOSTILE}:LeavesWithCodeThree", max_examples=3))
     result = session.run(Task(SubjectKind.STEP, "never-raises", "float32"), lambda _: None)
     assert (result.status, result.message) == (Status.VIOLATED, "good: raises SystemExit: 3")
 
@@ -95,7 +99,7 @@ def test_what_a_precision_lacks_leaves_its_cell_not_run(tmp_path: Path) -> None:
         "    if x.dtype == torch.float16: raise PrecisionError('CUDA autocast casts aten::new, which is unknown.')\n"
         "    return (x - y).square().mean()\n"
     )
-    session = Session(Settings(loss=f"{subject}:loss", truth="mse", max_examples=3))
+    session = TaskRunner(Settings(loss=f"{subject}:loss", truth="mse", max_examples=3))
     results = [
         session.run(Task(SubjectKind.LOSS, "finite", precision), lambda _: None)
         for precision in ("float32", "float16-inputs", "bfloat16-inputs")
@@ -131,6 +135,6 @@ def test_a_case_beyond_any_memory_is_the_harness_own_limit() -> None:
 def test_of_two_processes_that_train_together_one_that_ends_is_named() -> None:
     session = Session(Settings(step=f"{_HOSTILE}:EndsInTheSecondProcess"))
     case = TrainingCase(actions=(PassKind.GOOD, PassKind.GOOD), second_rank=(PassKind.GOOD, PassKind.NAN_PIXELS))
-    verdict = judge(session, Call(Task(SubjectKind.STEP, RANKS_AGREE.name, "float32"), case))
+    verdict = judge_calls(session, [Call(Task(SubjectKind.STEP, RANKS_AGREE.name, "float32"), case)])
     session.close()
     assert (verdict.holds, verdict.message) == (False, "rank 1 ends the interpreter (exit code 9)")

@@ -11,10 +11,11 @@ import pytest
 from harness.cases.descriptors import Case, LossCase, StepCase
 from harness.config import Settings
 from harness.engine.events import CaseFailed, CaseStarted, Event
-from harness.engine.plan import SubjectKind, Task
+from harness.engine.plan import Task
 from harness.engine.result import Status, TaskResult
-from harness.engine.run import Session
+from harness.engine.run import TaskRunner
 from harness.errors import SubjectError
+from harness.protocols import SubjectKind
 from harness.subjects.known_bad import KNOWN_BAD
 
 LOSS, STEP = "gslrm.model.utils_losses:MaskedSsimLoss", "gslrm.training.amp_step:AmpStep"
@@ -23,7 +24,7 @@ BEFORE_FIX, CLAMP, STEP_BEFORE, STEP_AFTER = (known.spec for known in KNOWN_BAD)
 
 def _run(settings: Settings, kind: str, name: str, precision: str) -> tuple[TaskResult, list[Event]]:
     events: list[Event] = []
-    return Session(settings).run(Task(SubjectKind(kind), name, precision), events.append), events
+    return TaskRunner(settings).run(Task(SubjectKind(kind), name, precision), events.append), events
 
 
 def _cases(settings: Settings, kind: str, name: str) -> list[Case]:
@@ -111,7 +112,7 @@ def test_failing_cases_are_told_before_and_after_shrinking() -> None:
 
 
 def test_a_case_known_from_another_precision_is_tried_first() -> None:
-    session = Session(Settings(loss=BEFORE_FIX))
+    session = TaskRunner(Settings(loss=BEFORE_FIX))
     task = Task(SubjectKind.LOSS, "bad-input", "float32")
     first = session.run(task, lambda _: None)
     assert first.case is not None
@@ -121,7 +122,7 @@ def test_a_case_known_from_another_precision_is_tried_first() -> None:
 
 
 def test_no_time_is_not_a_verdict() -> None:
-    session = Session(Settings(loss=LOSS), deadline=0.0)
+    session = TaskRunner(Settings(loss=LOSS), deadline=0.0)
     assert session.run(Task(SubjectKind.LOSS, "range", "float32"), lambda _: None).status is Status.NOT_RUN
 
 

@@ -14,13 +14,14 @@ import pytest
 from harness.cases.descriptors import LossCase
 from harness.config import Settings
 from harness.engine.events import CaseStarted
-from harness.engine.plan import SubjectKind, Task
-from harness.engine.run import Session
+from harness.engine.plan import Task
+from harness.engine.run import TaskRunner
 from harness.errors import SubjectError, UsageError
 from harness.findings.case_file import CaseFile, read_case_file
 from harness.findings.explain import explain
 from harness.findings.recorder import CaseRecorder, case_path
 from harness.findings.replay import Answer, replay
+from harness.protocols import SubjectKind
 from harness.reports.explanation import draw_explanation
 from harness.subjects.known_bad import KNOWN_BAD
 
@@ -34,7 +35,7 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder of what a real finding leaves, and the shrunk case's file name."""
     folder = tmp_path_factory.mktemp("cases")
     settings = Settings(loss=BEFORE_FIX, cases_dir=str(folder))
-    result = Session(settings).run(TASK, CaseRecorder(settings))
+    result = TaskRunner(settings).run(TASK, CaseRecorder(settings))
     assert result.case is not None
     return folder, case_path(settings, TASK, result.case).name
 
@@ -60,7 +61,7 @@ def test_what_a_loss_is_held_to_travels_with_the_case(tmp_path: Path) -> None:
     mutants = Path(__file__).parents[1] / "properties" / "term_mutants.py"
     settings = Settings(loss=f"{mutants}:alignment_squared", truth="pixel-alignment", cases_dir=str(tmp_path))
     task = Task(SubjectKind.LOSS, "accuracy", "float32")
-    result = Session(settings).run(task, CaseRecorder(settings))
+    result = TaskRunner(settings).run(task, CaseRecorder(settings))
     assert result.case is not None
     path = case_path(settings, task, result.case)
     assert read_case_file(path).truth == "pixel-alignment"

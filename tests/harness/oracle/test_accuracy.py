@@ -11,9 +11,10 @@ from harness.cases.descriptors import LossCase, MaskKind
 from harness.cases.strategies import DRAWN_MASKS, NEAR_IDENTICAL, loss_cases
 from harness.cases.tensors import build_pair
 from harness.config import Settings
-from harness.engine.plan import SubjectKind, Task
-from harness.engine.run import Session
+from harness.engine.plan import Task
+from harness.engine.run import TaskRunner
 from harness.oracle.masked_ssim import masked_ssim_truth
+from harness.protocols import SubjectKind
 
 
 def test_the_median_error_is_at_most_a_millionth() -> None:
@@ -43,7 +44,7 @@ def test_the_median_error_is_at_most_a_millionth() -> None:
 
 
 def test_the_worst_that_the_search_finds_is_at_most_a_thousandth() -> None:
-    session = Session(Settings(loss="gslrm.model.utils_losses:MaskedSsimLoss", max_examples=300))
+    session = TaskRunner(Settings(loss="gslrm.model.utils_losses:MaskedSsimLoss", max_examples=300))
     for name in ("accuracy", "gradient-accuracy"):
         result = session.run(Task(SubjectKind.LOSS, name, "float32"), lambda _: None)
         assert result.worst is not None

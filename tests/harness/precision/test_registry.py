@@ -9,7 +9,7 @@ import torch
 
 from harness.cli.main import main
 from harness.config import Settings
-from harness.engine.run import Session
+from harness.engine.run import TaskRunner
 from harness.errors import ExitCode, PrecisionError, UsageError
 from harness.precision import PRECISIONS, import_guard, left_out, precisions_named, unavailable_reason
 from harness.precision.cuda_policy import emulation
@@ -62,7 +62,7 @@ def test_without_emulation_asking_for_it_is_an_error_for_people(no_emulation: st
 def test_without_emulation_subjects_are_loaded_all_the_same() -> None:
     with import_guard():
         pass
-    assert Session(Settings(loss=LOSS)).loss is not None
+    assert TaskRunner(Settings(loss=LOSS)).loss is not None
 
 
 @pytest.mark.parametrize("no_emulation", ["no header"], indirect=True)

@@ -10,15 +10,16 @@ import pytest
 
 from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, PerturbationKind, Picture, PictureKind
 from harness.config import Settings
-from harness.engine.loss_search import check_loss_case
-from harness.engine.plan import SubjectKind, Task
+from harness.engine.plan import Task
 from harness.engine.result import Status, TaskResult
-from harness.engine.run import Session
+from harness.engine.run import TaskRunner
 from harness.oracle.meanings import MEANINGS
 from harness.precision import precisions_named
 from harness.properties import LOSS_PROPERTIES
+from harness.protocols import SubjectKind
 from harness.subjects.loss import AdaptedLoss, load_loss
 from harness.trials.loss_trial import LossTrial
+from tests.harness.judging import judged_loss
 
 _MUTANTS = str(Path(__file__).with_name("term_mutants.py"))
 _TERMS = "gslrm.training.single_terms"
@@ -42,8 +43,8 @@ def _run(spec: str, truth: str, name: str, precision: str, examples: int) -> Tas
 
 
 @functools.lru_cache(maxsize=2)
-def _session(spec: str, truth: str, examples: int) -> Session:
-    return Session(Settings(loss=spec, truth=truth, max_examples=examples))
+def _session(spec: str, truth: str, examples: int) -> TaskRunner:
+    return TaskRunner(Settings(loss=spec, truth=truth, max_examples=examples))
 
 
 def _acquitted(spec: str, truth: str, precision: str, examples: int) -> dict[str, TaskResult]:
@@ -176,7 +177,7 @@ def test_the_perceptual_term_is_acquitted_by_a_short_search(name: str) -> None:
 def _verdict(spec: str, truth: str, name: str, precision: str, case: LossCase) -> str:
     (chosen,) = precisions_named([precision])
     property_ = next(p for p in LOSS_PROPERTIES if p.name == name)
-    return check_loss_case(load_loss(spec, truth=truth), property_, chosen, case, None).message
+    return judged_loss(load_loss(spec, truth=truth), property_, chosen, case).message
 
 
 @pytest.mark.parametrize("name", ["accuracy", "gradient-accuracy"])

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from gslrm.model.utils_losses import MaskedSsimLoss
 from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, PerturbationKind, Picture, PictureKind
-from harness.engine.loss_search import check_loss_case
 from harness.oracle.step_model import Expected
 from harness.oracle.window import ScalerState
 from harness.precision import precisions_named
@@ -21,6 +20,7 @@ from harness.properties.step import scale, schedule_follows, truthful
 from harness.protocols import LossKind, StepReport, SubjectName
 from harness.subjects.loss import AdaptedLoss
 from harness.trials.observation import Observation, Snapshot
+from tests.harness.judging import judged_loss
 
 _RIGHT = MaskedSsimLoss()
 _CASE = LossCase(
@@ -37,9 +37,7 @@ _OFF = 1.00104
 def _message(name: str, function: Callable[..., Tensor]) -> str:
     (float32,) = precisions_named(["float32"])
     property_ = next(p for p in LOSS_PROPERTIES if p.name == name)
-    return check_loss_case(
-        AdaptedLoss(SubjectName(name), LossKind.MASKED, function), property_, float32, _CASE, None
-    ).message
+    return judged_loss(AdaptedLoss(SubjectName(name), LossKind.MASKED, function), property_, float32, _CASE).message
 
 
 def _slightly_off(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:

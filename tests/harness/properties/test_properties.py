@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from harness.config import Settings
-from harness.engine.plan import SubjectKind, Task
+from harness.engine.plan import Task
 from harness.engine.result import Status, TaskResult
-from harness.engine.run import Session
+from harness.engine.run import TaskRunner
+from harness.kinds.registry import describe
 from harness.properties import LOSS_PROPERTIES, STEP_PROPERTIES
-from harness.reports.words import describe
+from harness.protocols import SubjectKind
 
 _MUTANTS = str(Path(__file__).with_name("mutants.py"))
 _RIGHT = {"loss": "gslrm.model.utils_losses:MaskedSsimLoss", "step": "gslrm.training.amp_step:AmpStep"}
@@ -36,7 +37,7 @@ def _run(kind: str, name: str, spec: str) -> TaskResult:
     settings = Settings(**{kind: spec}, max_examples=60)  # type: ignore[arg-type]
     # A scaler is at work in float16 only.
     precision = "cpu-autocast-float16" if kind == "step" else "float32"
-    return Session(settings).run(Task(SubjectKind(kind), name, precision), lambda _: None)
+    return TaskRunner(settings).run(Task(SubjectKind(kind), name, precision), lambda _: None)
 
 
 @pytest.mark.parametrize(("kind", "name", "more"), [(*pair, "") for pair in _ALL] + _MORE)

@@ -11,18 +11,21 @@ import pytest
 from harness.cases.descriptors import PassKind, TrainingCase
 from harness.cases.serialization import case_to_json
 from harness.config import Settings
-from harness.engine.plan import SubjectKind, Task, plan
+from harness.engine.plan import Task, plan
 from harness.engine.result import Status, TaskResult
-from harness.engine.run import Session
+from harness.engine.run import TaskRunner
 from harness.errors import SubjectError, UsageError
 from harness.findings.case_file import read_case_file
 from harness.findings.recorder import CaseRecorder, case_path
 from harness.findings.replay import Answer, replay
+from harness.kinds.rank_pairs import RankBench, RankPairs
+from harness.kinds.registry import KINDS, describe
+from harness.kinds.trainings import TrainingBench
 from harness.precision import precisions_named
 from harness.properties import RANKS_AGREE, STEP_PROPERTIES
-from harness.reports.words import describe
-from harness.subjects.step import load_fed_step, load_step
-from harness.subjects.training import TrainingFactory
+from harness.protocols import SubjectKind
+from harness.subjects.step import load_fed_step
+from harness.subjects.training import TrainingFactory, load_training
 from harness.trials.rank_pair import RankPair
 from harness.trials.training import TrainingTrial
 from tests.harness.properties.head_training import HEAD
@@ -35,12 +38,12 @@ _FP16 = "cpu-autocast-float16"
 
 def _run(spec: str, name: str, precision: str = _FP16, examples: int = 100, seed: int = 0) -> TaskResult:
     settings = Settings(step=spec, max_examples=examples, seed=seed)
-    return Session(settings).run(Task(SubjectKind.STEP, name, precision), lambda _: None)
+    return TaskRunner(settings).run(Task(SubjectKind.STEP, name, precision), lambda _: None)
 
 
 @pytest.mark.parametrize(("precision", "examples"), [(_FP16, 60), ("cuda-policy-bfloat16", 12)])
 def test_the_real_training_is_acquitted_of_everything(precision: str, examples: int) -> None:
-    session = Session(Settings(step=OURS, max_examples=examples))
+    session = TaskRunner(Settings(step=OURS, max_examples=examples))
     for task in plan((SubjectKind.STEP,), (), (precision,)):
         result = session.run(task, lambda _: None)
         assert result.status is Status.HELD, result.message
@@ -51,7 +54,7 @@ def test_the_real_training_is_acquitted_of_everything(precision: str, examples: 
 
 @pytest.mark.skipif(not HEAD.is_dir(), reason=f"there is no {HEAD.name} beside the repository")
 def test_it_is_acquitted_on_a_real_head() -> None:
-    session = Session(Settings(step=f"{Path(__file__).with_name('head_training.py')}:HeadTraining", max_examples=56))
+    session = TaskRunner(Settings(step=f"{Path(__file__).with_name('head_training.py')}:HeadTraining", max_examples=56))
     for name in ("never-raises", "drops-bad-windows", "right-update", "counters", "scale", "truthful"):
         result = session.run(Task(SubjectKind.STEP, name, "cuda-policy-float16"), lambda _: None)
         assert result.status is Status.HELD, result.message
@@ -89,7 +92,7 @@ def test_plain_sgd_is_acquitted_also_on_gradients_of_zero(name: str) -> None:
 
 
 def test_a_step_on_gradients_of_zero_happens_and_moves_nothing() -> None:
-    factory = load_step(f"{_SMALL}:SmallTraining")
+    factory = load_training(f"{_SMALL}:SmallTraining")
     assert isinstance(factory, TrainingFactory)
     (float32,) = precisions_named(["float32"])
     seen = TrainingTrial(factory, float32, TrainingCase()).act(PassKind.ALL_BACKGROUND)
@@ -107,9 +110,9 @@ def test_of_an_optimizer_whose_step_can_not_be_taken_alone_no_update_is_claimed(
 
 def test_who_lets_the_other_process_wait_is_convicted() -> None:
     spec = f"{_BROKEN}:break_ranks_agree_hang"
-    session = Session(Settings(step=spec))
-    session._rank_pair = RankPair(spec, None, pass_seconds=5.0)
-    result = session.run(Task(SubjectKind.STEP, RANKS_AGREE.name, "float32"), lambda _: None)
+    runner = TaskRunner(Settings(step=spec))
+    runner.session._benches[RankPairs.name] = RankBench(load_training(spec), pass_seconds=5.0)
+    result = runner.run(Task(SubjectKind.STEP, RANKS_AGREE.name, "float32"), lambda _: None)
     assert result.status is Status.VIOLATED
     assert "had not finished a pass after 5 s: it waits for the other" in result.message
 
@@ -142,16 +145,18 @@ def test_a_step_that_is_fed_losses_does_not_run_in_two_processes() -> None:
 
 
 def test_properties_share_their_runs() -> None:
-    session = Session(Settings(step=OURS, max_examples=12))
-    counted: list[TrainingCase] = []
+    runner = TaskRunner(Settings(step=OURS, max_examples=12))
+    bench = runner.session.bench(next(kind for kind in KINDS if kind.shares_runs))
+    assert isinstance(bench, TrainingBench)
+    counted = []
     for name in ("counters", "schedule"):
-        session.run(Task(SubjectKind.STEP, name, "float32"), lambda _: None)
-        counted.append(len(session._memory._judged))  # type: ignore[arg-type]
+        runner.run(Task(SubjectKind.STEP, name, "float32"), lambda _: None)
+        counted.append(len(bench._judged))
     assert counted[0] == counted[1] > 0
 
 
 def test_what_happens_is_told_from_real_losses_and_gradients() -> None:
-    factory = load_step(OURS)
+    factory = load_training(OURS)
     assert isinstance(factory, TrainingFactory)
     (fp16,) = precisions_named([_FP16])
     seen = {}
@@ -180,7 +185,7 @@ def test_what_happens_is_told_from_real_losses_and_gradients() -> None:
 def test_a_finding_is_kept_and_replays(tmp_path: Path, name: str) -> None:
     settings = Settings(step=f"{_BROKEN}:break_{name.replace('-', '_')}", cases_dir=str(tmp_path))
     task = Task(SubjectKind.STEP, name, _FP16)
-    result = Session(settings).run(task, CaseRecorder(settings))
+    result = TaskRunner(settings).run(task, CaseRecorder(settings))
     assert result.case is not None
     path = case_path(settings, task, result.case)
     assert read_case_file(path).case == result.case
@@ -213,8 +218,8 @@ def test_a_case_does_not_run_on_a_step_of_another_shape(tmp_path: Path) -> None:
 
 def test_what_is_no_training_is_named() -> None:
     with pytest.raises(SubjectError, match=r"lacks state_dict\(\)"):
-        load_step(f"{_BROKEN}:Forgetful")
+        load_training(f"{_BROKEN}:Forgetful")
     with pytest.raises(SubjectError, match="can't be constructed as NotBuilt"):
-        load_step(f"{_BROKEN}:NotBuilt")
+        load_training(f"{_BROKEN}:NotBuilt")
     with pytest.raises(SubjectError, match="is a whole training"):
         load_fed_step(OURS)

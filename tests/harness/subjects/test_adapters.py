@@ -14,7 +14,7 @@ from harness.protocols import LossKind
 from harness.subjects.facelift import CallingConvention, learn_calling_convention
 from harness.subjects.known_bad import KNOWN_BAD
 from harness.subjects.loss import load_loss
-from harness.subjects.step import load_step
+from harness.subjects.step import load_fed_step
 from harness.trials.loss_trial import LossTrial
 
 _MODULE = '''
@@ -144,7 +144,7 @@ def test_losses_that_do_not_fit_are_named(module: str, name: str, words: str) ->
 )
 def test_steps_that_do_not_fit_are_named(module: str, name: str, words: str) -> None:
     with pytest.raises(SubjectError, match=words):
-        load_step(f"{module}:{name}")
+        load_fed_step(f"{module}:{name}")
 
 
 @pytest.mark.parametrize(
@@ -162,5 +162,5 @@ def test_the_calling_convention_is_learnt(module: str, name: str, convention: tu
 
 def test_every_known_bad_subject_loads() -> None:
     for known in KNOWN_BAD:
-        load_loss(known.spec) if known.kind == "loss" else load_step(known.spec)
+        load_loss(known.spec) if known.kind == "loss" else load_fed_step(known.spec)
     assert {known.kind for known in KNOWN_BAD} == {"loss", "step"}

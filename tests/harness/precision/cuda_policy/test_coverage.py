@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 
 from harness.cases.descriptors import Action, Flaw, LossCase, StepCase
-from harness.engine.loss_search import check_loss_case
-from harness.engine.step_search import check_step_case
 from harness.errors import ExitCode, PrecisionError
 from harness.precision import PRECISIONS, Precision, refusing_unknown_ops
 from harness.precision.cuda_policy.autocast_lists import read_autocast_lists
@@ -20,9 +18,10 @@ from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
 from harness.precision.cuda_policy.errors import UnknownOpError
 from harness.precision.cuda_policy.proofs.cross_check import cross_check
 from harness.properties import LOSS_PROPERTIES, STEP_PROPERTIES
-from harness.protocols import LossKind, SubjectName
+from harness.protocols import LossKind, SubjectKind, SubjectName
 from harness.subjects.loss import AdaptedLoss
 from harness.subjects.step import StepFactory
+from tests.harness.judging import judged, judged_loss
 from tests.harness.rounding.traces import BF16, F16, F32, A
 
 pytestmark = pytest.mark.usefixtures("leaves_no_trace")
@@ -150,7 +149,7 @@ def test_a_loss_that_calls_one_gets_no_verdict_of_that_precision(name: str) -> N
 
     def check(precision: Precision) -> None:
         with precision.installed():
-            check_loss_case(subject, property_, precision, case, None)
+            judged_loss(subject, property_, precision, case)
 
     with pytest.raises(UnknownOpError, match=SENTENCE):
         check(PRECISION["cuda-policy-bfloat16"])
@@ -186,9 +185,9 @@ def test_a_step_that_calls_one_gets_no_verdict_of_that_precision() -> None:
         with precision.installed():
             if precision.cuda_policy:
                 with pytest.raises(UnknownOpError, match=SENTENCE):
-                    check_step_case(factory, property_, precision, StepCase(actions=(Action.GOOD,)))
+                    judged(SubjectKind.STEP, factory, property_, precision, StepCase(actions=(Action.GOOD,)))
             else:
-                assert check_step_case(factory, property_, precision, StepCase(actions=(Action.GOOD,))).holds
+                assert judged(SubjectKind.STEP, factory, property_, precision, StepCase(actions=(Action.GOOD,))).holds
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,0 +1,88 @@
+"""The loaded subjects, each on its bench."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.cases.image_folder import ImageFolder
+from harness.config import Settings
+from harness.engine.plan import Task
+from harness.errors import UsageError
+from harness.kinds.kind import Bench
+from harness.kinds.registry import AnyKind, kind_for, kinds_of, load_subject
+from harness.oracle.meanings import meaning_named
+from harness.precision import import_guard
+from harness.protocols import SubjectKind, SubjectName
+
+
+def subject_kinds(settings: Settings) -> tuple[SubjectKind, ...]:
+    """Which subjects the settings name.
+
+    Raises:
+        UsageError: none, or a truth that there isn't.
+    """
+    meaning_named(settings.truth)
+    named = tuple(kind for kind in SubjectKind if _name(settings, kind) is not None)
+    if not named:
+        raise UsageError(
+            "nothing to check: name a subject with --loss or --step, or in pyproject.toml under [tool.harness]."
+        )
+    return named
+
+
+class Session:
+    """The subjects that the settings name, loaded, and the user's pictures.
+
+    Raises:
+        UsageError: the settings name no subject, or a folder of pictures that can't be read.
+        SubjectError: a subject can't be loaded, or doesn't fit.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.folder = ImageFolder(settings.images) if settings.images else None
+        self._names = {role: _name(settings, role) for role in subject_kinds(settings)}
+        with import_guard():
+            self._subjects = {role: load_subject(role, name) for role, name in self._names.items() if name is not None}
+        self._benches: dict[str, Bench[Any, Any]] = {}
+
+    def subject(self, role: SubjectKind) -> Any:
+        """The loaded subject."""
+        return self._subjects[role]
+
+    def spec(self, role: SubjectKind) -> str:
+        """The import path that it was named by."""
+        name = self._names[role]
+        assert name is not None
+        return name.spec
+
+    def kind_names(self) -> tuple[str, ...]:
+        """Of what kinds the subjects are."""
+        return tuple(kind.name for role, subject in self._subjects.items() for kind in kinds_of(role, subject))
+
+    def kind(self, task: Task) -> AnyKind:
+        """As which kind the task's subject is tried: one that has the property.
+
+        Raises:
+            UsageError: no kind has.
+        """
+        return kind_for(task.kind, task.property, self.kind_names())
+
+    def bench(self, kind: AnyKind) -> Bench[Any, Any]:
+        """The subject of the kind's role on its bench, made when first needed."""
+        if kind.name not in self._benches:
+            self._benches[kind.name] = kind.bench(self._subjects[kind.role], self.folder)
+        return self._benches[kind.name]
+
+    def close(self) -> None:
+        """End the processes that were started for the subjects."""
+        for bench in self._benches.values():
+            bench.close()
+
+
+def _name(settings: Settings, kind: SubjectKind) -> SubjectName | None:
+    if kind is SubjectKind.LOSS:
+        if settings.loss is None:
+            return None
+        return SubjectName(settings.loss, settings.subject_root, settings.similarity, settings.truth)
+    return None if settings.step is None else SubjectName(settings.step, settings.subject_root)

@@ -1,0 +1,92 @@
+"""Training steps that are fed losses: ours, and FaceLift's trainers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.cases.descriptors import Action, StepCase
+from harness.cases.image_folder import ImageFolder
+from harness.cases.strategies import SCALE_EXPONENTS
+from harness.kinds.kind import Bench, Judged, Kind, SearchPlan, Starting
+from harness.kinds.programs import (
+    JudgedAction,
+    describe_program,
+    is_short,
+    judge_program,
+    parts,
+    program_cases,
+    timeline,
+)
+from harness.precision import Precision
+from harness.properties import STEP_PROPERTIES, StepProperty
+from harness.protocols import SubjectKind, SubjectName
+from harness.subjects.step import StepFactory, adapt_fed_step
+from harness.trials.fed_step import FedStepTrial
+from harness.trials.observation import observe_program
+
+_LONGEST_PROGRAM = 10
+
+
+class FedSteps(Kind[StepFactory, StepProperty, StepCase]):
+    """Steps that the harness feeds losses of a tiny model."""
+
+    name, role, words = "fed step", SubjectKind.STEP, "a fault program of a step that is fed losses"
+    cases, properties = StepCase, STEP_PROPERTIES
+
+    def recognises(self, found: Any) -> bool:
+        own_shape = hasattr(found, "backward") and hasattr(found, "step")
+        return isinstance(found, type) and (own_shape or hasattr(found, "optimizer_step"))
+
+    def adapt(self, found: Any, name: SubjectName, try_out: bool = True) -> StepFactory:
+        return adapt_fed_step(found, name)
+
+    def refusal(self, subject: Any) -> str:
+        return "" if isinstance(subject, StepFactory) else "it isn't fed losses"
+
+    def bench(self, subject: StepFactory, folder: ImageFolder | None) -> FedStepBench:
+        return FedStepBench(subject)
+
+    def describe(self, case: StepCase) -> str:
+        return describe_program(case)
+
+    def runs_in(self, precision: Precision) -> bool:
+        return precision.applies_to_steps
+
+
+class FedStepBench(Bench[StepProperty, StepCase]):
+    """One step; every program is run on a new one."""
+
+    def __init__(self, factory: StepFactory) -> None:
+        self._factory = factory
+
+    def inapplicable(self, property_: StepProperty) -> str | None:
+        if property_.needs_state and not self._factory.keeps_state:
+            return "a FaceLift-shaped trainer saves itself elsewhere than in optimizer_step"
+        if property_.needs_report and not self._factory.reports:
+            return "a FaceLift-shaped trainer's optimizer_step returns nothing"
+        return None
+
+    def plan(self, property_: StepProperty, examples: int) -> SearchPlan[StepCase]:
+        drawn = program_cases(StepCase, property_.actions, SCALE_EXPONENTS, _LONGEST_PROGRAM)
+        return SearchPlan(drawn, examples, is_short, lambda case: parts(case, SCALE_EXPONENTS))
+
+    def judge(self, property_: StepProperty, precision: Precision, case: StepCase, starting: Starting) -> Judged:
+        def begin() -> _Run:
+            return _Run(FedStepTrial(self._factory, precision, case), property_)
+
+        return judge_program(case, begin, starting)
+
+    def evidence(self, property_: StepProperty, precision: Precision, case: StepCase) -> Mapping[str, Any]:
+        return {"timeline": timeline(observe_program(FedStepTrial(self._factory, precision, case).act, case.actions))}
+
+
+@dataclass(frozen=True)
+class _Run:
+    trial: FedStepTrial
+    property: StepProperty
+
+    def act(self, action: Action) -> JudgedAction:
+        seen = self.trial.act(action)
+        return JudgedAction(self.property.verdict(seen), seen.raised is not None)

@@ -1,0 +1,171 @@
+"""What the engine asks of a kind of subject, and of one subject of that kind."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from hypothesis.strategies import SearchStrategy
+
+from harness.cases.descriptors import Case
+from harness.cases.image_folder import ImageFolder
+from harness.precision import Precision
+from harness.properties.verdict import Verdict
+from harness.protocols import SubjectKind, SubjectName
+
+S = TypeVar("S")
+P = TypeVar("P")
+C = TypeVar("C")
+
+SHRINKS = 300
+"""Cases run in search of a smaller one, where a plan says nothing else."""
+
+# Told of each case just before it is run.
+Starting = Callable[[Case], None]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came of a case.
+
+    Attributes:
+        case: as much of it as was run: a program ends with the action that violates the property.
+        slow: trying others like it, to find a smaller one, would take too long.
+    """
+
+    verdict: Verdict
+    case: Case
+    slow: bool = False
+
+
+@dataclass(frozen=True)
+class SearchPlan(Generic[C]):
+    """The cases that the search for a violation runs, in this order.
+
+    Attributes:
+        first: run before any is drawn.
+        drawn: where cases are drawn from; its first choices are what they shrink towards.
+        examples: how many are drawn.
+        climbs: half as many more are drawn after them, led towards the bound by the verdicts.
+        is_small: the case is one that a person takes in at a glance.
+        simpler: cases like a failing one, but smaller, tried where shrinking hasn't found a small one.
+        small: small cases to draw afresh where that hasn't found one either; ``None`` for none.
+        small_examples: how many of them.
+        shrinks: cases run in search of a smaller one after the first failure.
+        shared_draws: the same cases are drawn for every property, so that these can share the runs.
+    """
+
+    drawn: SearchStrategy[C]
+    examples: int
+    is_small: Callable[[C], bool]
+    simpler: Callable[[C], Iterable[C]]
+    first: Sequence[C] = ()
+    climbs: bool = False
+    small: SearchStrategy[C] | None = None
+    small_examples: int = 0
+    shrinks: int = SHRINKS
+    shared_draws: bool = False
+
+
+class Bench(ABC, Generic[P, C]):
+    """One loaded subject, ready to be tried on cases of its kind; of properties, it is handed the rows of its kind."""
+
+    @abstractmethod
+    def inapplicable(self, property_: P) -> str | None:
+        """Why the property says nothing of this subject, or ``None``."""
+
+    @abstractmethod
+    def plan(self, property_: P, examples: int) -> SearchPlan[C]:
+        """What to run when so many examples are asked for."""
+
+    @abstractmethod
+    def judge(self, property_: P, precision: Precision, case: C, starting: Starting) -> Judged:
+        """Run the case, under a precision that is installed, and say whether the property holds for it.
+
+        What the subject raises is part of the verdict.
+
+        Raises:
+            UsageError: the case is beyond the harness' limits, or not whole.
+            SubjectError: the subject doesn't fit after all.
+            PrecisionError: this torch can't run it so.
+        """
+
+    def refuse(self, property_: P, case: C) -> None:
+        """Refuse a case of which the property says nothing, as a file that was written by hand may hold.
+
+        Raises:
+            UsageError: it is one.
+        """
+
+    def evidence(self, property_: P, precision: Precision, case: C) -> Mapping[str, Any] | None:
+        """What a report can show of a case that violates the property: plain values; ``None`` for nothing.
+
+        The case is run once more, with the same exceptions as :meth:`judge`.
+        """
+        return None
+
+    def close(self) -> None:
+        """End the processes that were started for it."""
+
+
+class Kind(ABC, Generic[S, P, C]):
+    """A kind of subject.
+
+    Attributes:
+        name: in a word or two.
+        role: the option by which such a subject is named.
+        words: what a case of it is, in a sentence that goes on "…, which this subject is not".
+        cases: the descriptors' class.
+        properties: the rows of its properties.
+        shares_runs: one run serves all its properties, which therefore belong in one process.
+        confirms: whether a violation shows by itself can be asked of a fork of the process that found it.
+    """
+
+    name: str
+    role: SubjectKind
+    words: str
+    cases: type[C]
+    properties: Sequence[P]
+    shares_runs = False
+    confirms = True
+
+    @abstractmethod
+    def recognises(self, found: Any) -> bool:
+        """Whether what was imported has the shape of this kind."""
+
+    @abstractmethod
+    def adapt(self, found: Any, name: SubjectName, try_out: bool = True) -> S:
+        """What was imported, as the subject that the bench takes.
+
+        Args:
+            try_out: call it once, to tell a subject that doesn't fit from one that is wrong.
+
+        Raises:
+            SubjectError: it lacks something that this kind needs.
+        """
+
+    @abstractmethod
+    def refusal(self, subject: Any) -> str:
+        """Why a loaded subject of the same role is none of this kind; empty where it is one."""
+
+    @abstractmethod
+    def bench(self, subject: S, folder: ImageFolder | None) -> Bench[P, C]:
+        """The subject ready to be tried; ``folder`` has the user's own pictures."""
+
+    @abstractmethod
+    def describe(self, case: C) -> str:
+        """The case in one line."""
+
+    def runs_in(self, precision: Precision) -> bool:
+        """Whether such subjects are run in the precision."""
+        return True
+
+    def seconds(self, case: C, limit: float) -> float:
+        """How long the case may take, where a single run of a subject may take ``limit``."""
+        return limit
+
+    def property_named(self, name: str) -> P | None:
+        """The row, or ``None``."""
+        return next((p for p in self.properties if p.name == name), None)  # type: ignore[attr-defined]

@@ -1,0 +1,185 @@
+"""Losses: called on masked pairs of images, or on maps of points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from hypothesis.strategies import SearchStrategy
+from torch import Tensor
+
+from harness.cases.descriptors import LossCase, MaskKind, PerturbationKind, PictureKind
+from harness.cases.image_folder import ImageFolder
+from harness.cases.loss_inputs import MaskedPair
+from harness.cases.strategies import NEAR_IDENTICAL, loss_cases
+from harness.errors import UsageError, describe_exception, reraise_unless_subjects
+from harness.kinds.kind import Bench, Judged, Kind, SearchPlan, Starting
+from harness.oracle.meanings import meaning_named
+from harness.precision import Precision
+from harness.properties import LOSS_PROPERTIES, LossProperty
+from harness.properties.verdict import Verdict
+from harness.protocols import LossSubject, SubjectKind, SubjectName
+from harness.subjects.loss import adapt_loss
+from harness.trials.loss_trial import LossTrial
+from harness.trials.process_state import kept_state
+
+# What a person can take in at a glance, and how many such cases are tried where shrinking didn't get there.
+_SMALL_SIDE = 16
+_SMALL_CASES = 400
+_NEARBY_SEEDS = 40
+_NEARBY_SIZES = ((11, 11), (11, 14), (14, 11), (13, 13), (16, 16))
+# Numbers of an array that a report is handed to draw.
+_MOST_DRAWN = 2**12
+
+
+class Losses(Kind[LossSubject, LossProperty, LossCase]):
+    """Losses of every :class:`harness.protocols.LossKind`."""
+
+    name, role, words = "loss", SubjectKind.LOSS, "the input of a loss"
+    cases, properties = LossCase, LOSS_PROPERTIES
+
+    def recognises(self, found: Any) -> bool:
+        return True
+
+    def adapt(self, found: Any, name: SubjectName, try_out: bool = True) -> LossSubject:
+        return adapt_loss(found, name, try_out=try_out)
+
+    def refusal(self, subject: Any) -> str:
+        return ""
+
+    def bench(self, subject: LossSubject, folder: ImageFolder | None) -> LossBench:
+        return LossBench(subject, folder)
+
+    def describe(self, case: LossCase) -> str:
+        images = f"{case.images} images of " if case.images > 1 else ""
+        picture = {
+            PictureKind.FLAT: f"flat grey {case.picture.level}/255",
+            PictureKind.PHOTO: f"photograph {case.picture.name}",
+            PictureKind.FILE: f"picture {case.picture.name}",
+        }.get(case.picture.kind, case.picture.kind.value)
+        mask = f"{case.mask.kind.value} mask"
+        if case.mask.kind in (MaskKind.LINE, MaskKind.DISC, MaskKind.BLOB, MaskKind.BORDER, MaskKind.ISLANDS):
+            mask += f" of {case.mask.pixels} px"
+        change = case.perturbation.kind.value
+        if case.perturbation.kind is PerturbationKind.NONE:
+            change = "identical"
+        elif case.perturbation.kind not in (PerturbationKind.UNRELATED, PerturbationKind.ANTICORRELATED):
+            change += f" {case.perturbation.magnitude:g}"
+        flaw = f", {case.flaw.value}" if case.flaw else ""
+        return f"{images}{case.height}×{case.width}, {picture}, {mask}, {change}{flaw}, seed {case.seed}"
+
+
+class LossBench(Bench[LossProperty, LossCase]):
+    """One loss, held to its definition."""
+
+    def __init__(self, subject: LossSubject, folder: ImageFolder | None = None) -> None:
+        self.subject, self.folder = subject, folder
+        self._meaning = meaning_named(subject.name.truth)
+
+    def inapplicable(self, property_: LossProperty) -> str | None:
+        return property_.inapplicable(self.subject.kind, self._meaning)
+
+    def plan(self, property_: LossProperty, examples: int) -> SearchPlan[LossCase]:
+        cases = property_.cases(self._meaning)
+        small_side = max(_SMALL_SIDE, self._meaning.smallest_side)
+        names = self.folder.names if self.folder else ()
+
+        def strategy(**narrower: int) -> SearchStrategy[LossCase]:
+            return loss_cases(**{**cases, **narrower}, image_names=names)
+
+        def is_small(case: LossCase) -> bool:
+            return max(case.height, case.width) <= small_side and case.images <= property_.fewest_images
+
+        return SearchPlan(
+            strategy(),
+            examples * property_.effort,
+            is_small,
+            _nearby(property_.fewest_images, cases["smallest_side"]),
+            climbs=property_.searched,
+            small=strategy(largest_side=small_side, most_images=1),
+            small_examples=_SMALL_CASES,
+        )
+
+    def judge(self, property_: LossProperty, precision: Precision, case: LossCase, starting: Starting) -> Judged:
+        starting(case)
+        trial = LossTrial(self.subject, precision, case, self.folder)
+        try:
+            with kept_state():
+                return Judged(property_.check(trial), case)
+        except BaseException as error:
+            reraise_unless_subjects(error)
+            return Judged(Verdict(False, math.nan, math.inf, f"raises {describe_exception(error)}"), case)
+
+    def refuse(self, property_: LossProperty, case: LossCase) -> None:
+        cases = property_.cases(self._meaning)
+        masks = {*cases["masks"], *((MaskKind.OWN,) if len(cases["masks"]) > 1 else ())}
+        changed = case.perturbation
+        near = changed.kind in NEAR_IDENTICAL  # no other kind uses its magnitude
+        magnitudes = cases.get("magnitudes", (0.0, 1.0)) if near else (0.0, 1.0)
+        least, most = min(magnitudes), max(magnitudes)
+        speaks_of = {
+            f"a perturbation of kind {changed.kind.value!r}": changed.kind in cases["perturbations"],
+            f"a perturbation of {changed.magnitude:g}": least <= changed.magnitude <= most,
+            f"a mask of kind {case.mask.kind.value!r}": case.mask.kind in masks,
+            f"{case.images} images": case.images >= cases["fewest_images"],
+            f"images of {case.height}×{case.width}": min(case.height, case.width) >= cases["smallest_side"],
+            f"the flaw {case.flaw.value!r}" if case.flaw else "a case without a flaw": case.flaw in cases["flaws"],
+        }
+        for what, said in speaks_of.items():
+            if not said:
+                raise UsageError(f"the property {property_.name!r} says nothing of {what}: this case can't be judged.")
+
+    def evidence(self, property_: LossProperty, precision: Precision, case: LossCase) -> Mapping[str, Any] | None:
+        if case.flaw is not None:
+            return None
+        trial = LossTrial(self.subject, precision, case, self.folder)
+        truth = trial.truth
+        arrays: dict[str, Tensor] = {"mask": trial.inputs.mask[0], "true gradient": truth.gradient[0]}
+        if isinstance(trial.inputs, MaskedPair):
+            arrays.update(rendering=trial.inputs.rendering[0], target=trial.inputs.target[0])
+        found: dict[str, Any] = {"true value": truth.value, "true gradient norm": float(truth.gradient.norm())}
+        try:
+            with kept_state():
+                measured = trial.measurement
+        except BaseException as error:
+            reraise_unless_subjects(error)
+            found["raised"] = describe_exception(error)
+        else:
+            norm = float(measured.gradient.norm())
+            allowed = trial.budget
+            found |= {
+                "value": measured.value,
+                "value bound": allowed.value_relative * abs(truth.value) + allowed.value_floor + truth.value_doubt,
+                "gradient norm": norm,
+                "gradient cosine": _cosine(measured.gradient, truth.gradient),
+                "gradient largest": float(measured.gradient.abs().max()),
+            }
+            arrays["gradient"] = measured.gradient[0]
+        small = {name: array for name, array in arrays.items() if array.numel() <= _MOST_DRAWN}
+        return {**found, "arrays": {name: array.detach().cpu().float().tolist() for name, array in small.items()}}
+
+
+def _nearby(images: int, smallest_side: int) -> Callable[[LossCase], Iterator[LossCase]]:
+    """The batch's images one by one, then cases like it but of a few small sizes and other seeds.
+
+    Where rounding decides, no path of failing cases need lead from a large one to a small one.
+    """
+
+    def candidates(large: LossCase) -> Iterator[LossCase]:
+        alone = replace(large, batch=images, views=1)
+        for index in range(large.images):
+            yield replace(alone, seed=large.seed + index)
+        for height, width in _NEARBY_SIZES:
+            if min(height, width) >= smallest_side:
+                for seed in range(_NEARBY_SEEDS):
+                    yield replace(alone, seed=seed, height=height, width=width)
+
+    return candidates
+
+
+def _cosine(first: Tensor, second: Tensor) -> float | None:
+    lengths = float(first.norm()) * float(second.norm())
+    return float(torch.sum(first * second)) / lengths if lengths > 0 else None

@@ -1,0 +1,114 @@
+"""What kinds have in common whose cases are fault programs: run action by action, and shortened."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
+
+from hypothesis import strategies as st
+
+from harness.cases.descriptors import Action, PassKind, ProgramCase, StepCase, TrainingCase, with_actions
+from harness.cases.strategies import ACCUMULATIONS, GROWTH_INTERVALS
+from harness.kinds.kind import Judged, Starting
+from harness.properties.verdict import VACUOUS, Verdict
+from harness.trials.observation import Observation
+
+# Micro-steps that a person can follow.
+SMALL = 3
+
+A = TypeVar("A", Action, PassKind)
+PC = TypeVar("PC", StepCase, TrainingCase)
+
+
+@dataclass(frozen=True)
+class JudgedAction:
+    """A property's verdict on one action, and whether the program ends here because the subject raised."""
+
+    verdict: Verdict
+    raised: bool
+
+
+class ProgramRun(Protocol):
+    """A program that has been started."""
+
+    def act(self, action: Any) -> JudgedAction:
+        """Run one more action."""
+
+
+def judge_program(case: ProgramCase, begin: Callable[[], ProgramRun], starting: Starting) -> Judged:
+    """The first violation, and the program up to there; else the worst verdict."""
+    run, worst = begin(), VACUOUS
+    for done in range(1, len(case.actions) + 1):
+        so_far = with_actions(case, case.actions[:done])
+        starting(so_far)
+        judged = run.act(so_far.actions[-1])
+        if not judged.verdict.holds:
+            return Judged(judged.verdict, so_far)
+        worst = max(worst, judged.verdict, key=lambda v: v.badness)
+        if judged.raised:
+            break
+    return Judged(worst, case)
+
+
+def program_cases(
+    case: type[PC], actions: Sequence[Action | PassKind], scale_exponents: Sequence[int], longest: int
+) -> st.SearchStrategy[PC]:
+    """Settings, and programs of up to so many actions."""
+    program = st.lists(st.sampled_from(list(actions)), min_size=1, max_size=longest)
+    return st.builds(
+        case,
+        st.sampled_from(ACCUMULATIONS),
+        st.sampled_from(list(scale_exponents)),
+        st.sampled_from(GROWTH_INTERVALS),
+        program.map(tuple),
+    )
+
+
+def is_short(case: ProgramCase) -> bool:
+    """Whether a person can follow it."""
+    return case.micro_steps <= SMALL
+
+
+def parts(case: PC, scale_exponents: Sequence[int]) -> Iterator[PC]:
+    """Every few of its actions, in their order, under every accumulation and scale.
+
+    Hypothesis' shrinking seldom finds its way from a long program to a short one where the setting changes too.
+    """
+    actions: Sequence[Any] = case.actions
+    chosen = [part for length in range(1, SMALL + 1) for part in itertools.combinations(actions, length)]
+    for part in dict.fromkeys(chosen):
+        for accumulation, exponent in itertools.product(ACCUMULATIONS, scale_exponents):
+            yield replace(case, accumulation=accumulation, scale_exponent=exponent, actions=part)
+
+
+def describe_program(case: ProgramCase) -> str:
+    """The program and its setting in one line."""
+    program = ", ".join(action.value for action in case.actions)
+    if second := getattr(case, "second_rank", ()):
+        program += f" beside {', '.join(action.value for action in second)}"
+    return f"{program} (accumulation {case.accumulation}, scale 2^{case.scale_exponent})"
+
+
+def timeline(seen: Sequence[Observation]) -> list[dict[str, Any]]:
+    """What was observed, action by action, as plain values."""
+    return [
+        {
+            "action": s.action,
+            "loss": s.loss,
+            "stepped": None if s.report is None else s.report.stepped,
+            "reason": None if s.report is None else s.report.reason,
+            "moved": bool(s.before.changed(s.after)),
+            "should step": s.expected.stepped,
+            "why": s.expected.why,
+            "gradient norm": s.expected.grad_norm,
+            "scale": s.after.scaler.scale,
+            "growth tracker": s.after.scaler.growth_tracker,
+            "learning rate": s.after.learning_rate,
+            "passes": s.after.passes,
+            "updates": s.after.updates,
+            "raised": None if s.raised is None else type(s.raised).__name__,
+        }
+        for s in seen
+    ]

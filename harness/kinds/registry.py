@@ -1,0 +1,80 @@
+"""All kinds of subject. A new one is a module, and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from harness.cases.descriptors import Case
+from harness.errors import UsageError
+from harness.kinds.fed_steps import FedSteps
+from harness.kinds.kind import Kind
+from harness.kinds.losses import Losses
+from harness.kinds.rank_pairs import RankPairs
+from harness.kinds.trainings import Trainings
+from harness.protocols import SubjectKind, SubjectName
+from harness.subjects.door import load_object
+
+AnyKind = Kind[Any, Any, Any]
+
+# What is of several kinds is taken for the first of them; the last of a role says what an object of no kind lacks.
+KINDS: tuple[AnyKind, ...] = (Trainings(), RankPairs(), FedSteps(), Losses())
+
+
+def kind_of_object(found: Any) -> AnyKind:
+    """The kind that an imported object has the shape of; a loss, where it has no other."""
+    return next(kind for kind in KINDS if kind.recognises(found))
+
+
+def load_subject(role: SubjectKind, name: SubjectName) -> Any:
+    """Import and adapt a subject, as the kind does whose shape it has.
+
+    Raises:
+        UsageError: the spec, or what it is held to, is none.
+        SubjectError: it can't be imported, or fits no kind of the role.
+    """
+    found = load_object(name.spec, name.root)
+    of_role = _of_role(role)
+    kind = next((kind for kind in of_role if kind.recognises(found)), of_role[-1])
+    return kind.adapt(found, name)
+
+
+def kinds_of(role: SubjectKind, subject: Any) -> tuple[AnyKind, ...]:
+    """The kinds that a loaded subject is of."""
+    return tuple(kind for kind in _of_role(role) if not kind.refusal(subject))
+
+
+def kind_for(role: SubjectKind, property_: str, names: Collection[str]) -> AnyKind:
+    """Which of the named kinds has the property; where none of them, one that has.
+
+    Raises:
+        UsageError: no kind of the role has it.
+    """
+    having = [kind for kind in _of_role(role) if kind.property_named(property_) is not None]
+    if not having:
+        raise UsageError(f"this version of the harness has no {role.value} property {property_!r}.")
+    return next((kind for kind in having if kind.name in names), having[0])
+
+
+def kinds_with(role: SubjectKind, property_: str) -> tuple[AnyKind, ...]:
+    """The kinds that have the property."""
+    return tuple(kind for kind in _of_role(role) if kind.property_named(property_) is not None)
+
+
+def property_names(role: SubjectKind) -> list[str]:
+    """Every property of any kind of the role, once."""
+    return list(dict.fromkeys(p.name for kind in (*_of_role(role),) for p in kind.properties))
+
+
+def kind_of_case(case: Case, kinds: Iterable[AnyKind] = KINDS) -> AnyKind:
+    """The first kind whose case it is."""
+    return next(kind for kind in kinds if isinstance(case, kind.cases))
+
+
+def describe(case: Case) -> str:
+    """The case in one line."""
+    return kind_of_case(case).describe(case)
+
+
+def _of_role(role: SubjectKind) -> tuple[AnyKind, ...]:
+    return tuple(kind for kind in KINDS if kind.role is role)
