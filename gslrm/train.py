@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +15,24 @@ from gslrm.files import one_line
 
 if TYPE_CHECKING:
     from gslrm.config import Config
+    from gslrm.data.views import ViewBatch
     from gslrm.training.trainer import PassResult, Trainer
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Train, and return the exit code: 0 done, 2 for settings, scenes or files that are wrong."""
+# Takes a batch and the number of its pass; gives the batch to train on, and what was done to it, or None.
+Spoil = Callable[["ViewBatch", int], tuple["ViewBatch", "str | None"]]
+
+
+def main(arguments: Sequence[str] | None = None, spoil: Spoil | None = None) -> int:
+    """Train, and return the exit code: 0 done, 2 for settings, scenes or files that are wrong.
+
+    Args:
+        spoil: changes batches before they are trained on; what it says of a batch is logged as its ``fault``.
+    """
     options = _parser().parse_args(arguments)
     # A checkpoint of its own reader's errors, a scene's and a configuration's are all ValueErrors with one sentence.
     try:
-        return _train(options)
+        return _train(options, spoil or (lambda batch, pass_step: (batch, None)))
     except (ValueError, OSError) as error:
         print(f"train: {one_line(str(error), 2000)}", file=sys.stderr)
         return 2
@@ -45,20 +54,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     parser.add_argument("--checkpoint-every", type=int, metavar="N", help="passes between two checkpoints")
     parser.add_argument("--pictures-every", type=int, metavar="N", help="passes between two sheets of pictures")
-    parser.add_argument(
-        "--fault-rate", type=float, default=0.0, metavar="P", help="share of passes to spoil on purpose"
-    )
-    parser.add_argument("--fault-seed", type=int, default=0, metavar="N", help="which passes, and how")
     return parser
 
 
-def _train(options: argparse.Namespace) -> int:
+def _train(options: argparse.Namespace, spoil: Spoil) -> int:
     import torch
 
     from gslrm.data.listing import scene_folders
     from gslrm.data.scene import load_scene
     from gslrm.model.checkpoint import newest_checkpoint
-    from gslrm.training.faults import FaultInjector
     from gslrm.training.sampling import Sampler
     from gslrm.training.trainer import Trainer
 
@@ -89,7 +93,7 @@ def _train(options: argparse.Namespace) -> int:
             trainer.resume(checkpoint)
         elif resume_ckpt:
             trainer.start_from(newest_checkpoint(resume_ckpt))
-        _loop(trainer, sampler.batch, FaultInjector(options.fault_rate, options.fault_seed), out, rank)
+        _loop(trainer, sampler.batch, spoil, out, rank)
     return 0
 
 
@@ -120,7 +124,7 @@ def _lasting(config: Config, windows: int) -> Config:
     return replace(config, training=replace(training, schedule=schedule))
 
 
-def _loop(trainer: Trainer, batches: Any, faults: Any, out: Path, rank: int) -> None:
+def _loop(trainer: Trainer, batches: Callable[[int], ViewBatch], spoil: Spoil, out: Path, rank: int) -> None:
     """Windows until the training's end; a skipped window counts as one that was run."""
     from rich.console import Console
     from rich.progress import Progress
@@ -141,13 +145,13 @@ def _loop(trainer: Trainer, batches: Any, faults: Any, out: Path, rank: int) -> 
     with RunLog(out / name) as log, Progress(console=console, disable=rank != 0) as progress:
         bar = progress.add_task("training", total=total, completed=step.fwdbwd_pass_step // accumulation)
         while step.fwdbwd_pass_step < trainer.passes:
-            batch, fault = faults(batches(step.fwdbwd_pass_step), step.fwdbwd_pass_step)
+            batch, fault = spoil(batches(step.fwdbwd_pass_step), step.fwdbwd_pass_step)
             result = trainer.train_step(batch)
             outcome = trainer.optimizer_step()
             numbers = result.losses.numbers()
             entry: dict[str, Any] = {"pass": step.fwdbwd_pass_step, "update": step.param_update_step, **numbers}
             if fault is not None:
-                entry["fault"] = fault.value
+                entry["fault"] = fault
             if outcome is None:
                 log.write(**entry)
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,39 @@ def test_only_the_registry_tells_kinds_of_subject_apart(path: Path) -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
             named = {n.id for n in ast.walk(node.args[1]) if isinstance(n, ast.Name)}
             assert not named & kinds, f"line {node.lineno}: let harness/kinds/registry.py say which kind it is"
+
+
+def test_nothing_that_trains_knows_what_only_tests_use() -> None:
+    for path in _modules("gslrm"):
+        if path.parent.name != "testing":
+            assert not [name for name in _imports(path) if name.startswith("gslrm.testing")], path
+
+
+@pytest.mark.parametrize("package", ["gslrm", "harness"])
+def test_there_is_no_circle_of_imports(package: str) -> None:
+    graph: dict[str, set[str]] = {}
+    for path in _modules(package):
+        own = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        graph[own] = {name for name in _imports_when_loaded(path) if name.split(".")[0] == package}
+    tuple(TopologicalSorter({own: names - {own} for own, names in graph.items()}).static_order())
+
+
+def _imports_when_loaded(path: Path) -> Iterator[str]:
+    """Modules that the module imports when it is imported itself; a package, where something else of it is named."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            modules = [name for name in inner if _is_module(name)]
+            yield from modules
+            if len(modules) < len(inner):
+                yield node.module
+
+
+def _is_module(name: str) -> bool:
+    place = ROOT.joinpath(*name.split("."))
+    return place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()
 
 
 def test_only_config_reads_the_environment() -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gslrm.model.gaussian_window import window_taps
+from gslrm.model.tried_losses import ForegroundSsimLoss, MaskedMsSsimLoss, masked_loss
 from gslrm.model.utils_losses import MaskedSsimLoss, SsimLoss
 
 VARIANTS = ("stable", "clamp", "foreground", "ms_ssim", "l1", "l2")
@@ -56,7 +57,7 @@ def test_gradients_by_both_images(variant: str) -> None:
     mask = _disc(2, 14, 13)
     mask[1] = 0
     mask[1, 0, 0, 0] = 1
-    loss = MaskedSsimLoss(variant=variant)  # type: ignore[arg-type]
+    loss = masked_loss(variant)  # type: ignore[arg-type]
     assert torch.autograd.gradcheck(lambda a, b: loss(a, b, mask), (x, y))
 
 
@@ -67,7 +68,7 @@ def test_float32_whatever_surrounds_it(variant: str, autocast: torch.dtype | Non
     side = 170 if variant == "ms_ssim" else 20
     x, y = (image.to(dtype) for image in _pair(1, 3, side, side))
     mask = _disc(1, side, side)
-    loss = MaskedSsimLoss(variant=variant)  # type: ignore[arg-type]
+    loss = masked_loss(variant)  # type: ignore[arg-type]
     with torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
         value = loss(x, y, mask)
     assert value.dtype == torch.float32
@@ -79,7 +80,7 @@ def test_every_variant_trains(variant: str) -> None:
     side = 161 if variant == "ms_ssim" else 16
     x, y = _pair(2, 3, side, side)
     x.requires_grad_()
-    value = MaskedSsimLoss(variant=variant)(x, y, _disc(2, side, side))  # type: ignore[arg-type]
+    value = masked_loss(variant)(x, y, _disc(2, side, side))  # type: ignore[arg-type]
     value.backward()
     assert 0 < value.item() <= 2
     assert x.grad is not None
@@ -91,7 +92,7 @@ def test_every_variant_trains(variant: str) -> None:
 def test_equal_images_and_empty_masks_cost_nothing(variant: str) -> None:
     side = 161 if variant == "ms_ssim" else 16
     x, y = _pair(1, 3, side, side)
-    loss = MaskedSsimLoss(variant=variant)  # type: ignore[arg-type]
+    loss = masked_loss(variant)  # type: ignore[arg-type]
     # The powers in MS-SSIM of 1 may leave it by a last bit; all others are exact.
     nothing = pytest.approx(0.0, abs=1e-13) if variant == "ms_ssim" else 0.0
     assert loss(x, x.clone(), _disc(1, side, side)).item() == nothing
@@ -103,7 +104,7 @@ def test_foreground_variant_sees_a_single_pixel(row: int, column: int) -> None:
     x, y = _pair(1, 3, 16, 16)
     mask = torch.zeros(1, 1, 16, 16)
     mask[..., row, column] = 1
-    assert MaskedSsimLoss(variant="foreground")(x, y, mask).item() > 0
+    assert ForegroundSsimLoss()(x, y, mask).item() > 0
 
 
 def test_foreground_variant_weighs_windows_by_their_share_of_foreground() -> None:
@@ -118,7 +119,7 @@ def test_foreground_variant_weighs_windows_by_their_share_of_foreground() -> Non
             share = (torch.outer(taps, taps) * mask[window][0, 0]).sum().item()
             total += share * _msssim_float64(filled[0][window], filled[1][window])
             weights += share
-    value = MaskedSsimLoss(variant="foreground")(x, y, mask).item()
+    value = ForegroundSsimLoss()(x, y, mask).item()
     assert value == pytest.approx(total / weights, rel=1e-5)
 
 
@@ -126,7 +127,7 @@ def test_a_batch_of_unequal_foregrounds_is_the_mean_of_its_images() -> None:
     x, y = _pair(2, 3, 16, 16)
     mask = torch.cat([_disc(1, 16, 16, 6), _disc(1, 16, 16, 1)])
     for variant in ("stable", "foreground", "l1", "l2"):
-        loss = MaskedSsimLoss(variant=variant)  # type: ignore[arg-type]
+        loss = masked_loss(variant)  # type: ignore[arg-type]
         singles = [loss(x[i : i + 1], y[i : i + 1], mask[i : i + 1]).item() for i in range(2)]
         assert loss(x, y, mask).item() == pytest.approx(sum(singles) / 2, rel=1e-5)
 
@@ -196,10 +197,10 @@ def test_bad_input_is_named(x: Tensor, y: Tensor, mask: Tensor, error: type[Exce
 
 def test_ms_ssim_names_its_size_limit() -> None:
     with pytest.raises(ValueError, match="at least 161"):
-        MaskedSsimLoss(variant="ms_ssim")(*_pair(1, 3, 160, 200), torch.ones(1, 1, 160, 200))
+        MaskedMsSsimLoss()(*_pair(1, 3, 160, 200), torch.ones(1, 1, 160, 200))
 
 
-@pytest.mark.parametrize("arguments", [{"variant": "huber"}, {"data_range": 0.0}, {"neutral_value": math.nan}])
+@pytest.mark.parametrize("arguments", [{"data_range": 0.0}, {"neutral_value": math.nan}])
 def test_bad_settings_are_named(arguments: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):
         MaskedSsimLoss(**arguments)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ import torch
 from gslrm.config import Config, load_config
 from gslrm.data.synthetic import synthetic_scene
 from gslrm.model.checkpoint import CheckpointError, read_checkpoint
-from gslrm.training.faults import Fault, FaultInjector, spoil
+from gslrm.testing.batch_faults import Fault, FaultInjector, spoil
 from gslrm.training.sampling import Sampler
 from gslrm.training.trainer import Trainer, make_schedule
 
@@ -126,7 +126,8 @@ def _command(out: Path, *more: str) -> list[str]:
     if not scene.is_dir():
         synthetic_scene(6, 16, folder=scene)
     return [
-        *(sys.executable, "-m", "gslrm.train", "--scene", str(scene), "--steps", "14", "--amp", "fp16"),
+        *(sys.executable, "-m", "gslrm.testing.train_with_faults", "--scene", str(scene)),
+        *("--steps", "14", "--amp", "fp16"),
         *("--set", "model.image_tokenizer.image_size=16", "--set", "training.runtime.grad_accum_steps=2"),
         *("--set", "training.schedule.warmup=3", "--checkpoint-every", "1", "--out", str(out), "--device", "cpu"),
         *("--fault-rate", "0.2", *more),
@@ -171,7 +172,7 @@ from pathlib import Path
 import torch, torch.distributed as dist
 from tests.gslrm.training.test_trainer import _config
 from gslrm.data.synthetic import synthetic_scene
-from gslrm.training.faults import Fault, spoil
+from gslrm.testing.batch_faults import Fault, spoil
 from gslrm.training.sampling import Sampler
 from gslrm.training.trainer import Trainer
 
@@ -252,7 +253,17 @@ def test_help_loads_no_torch() -> None:
 def test_the_real_head(tmp_path: Path) -> None:
     if not HEAD.is_dir():
         pytest.skip("the real head scene is not beside this checkout (../shared/data/facelift_head)")
-    command = [sys.executable, "-m", "gslrm.train", "--scene", str(HEAD), "--steps", "60", "--amp", "bf16"]
+    command = [
+        sys.executable,
+        "-m",
+        "gslrm.train",
+        "--scene",
+        str(HEAD),
+        "--steps",
+        "60",
+        "--amp",
+        "bf16",
+    ]
     subprocess.run(
         [*command, "--out", str(tmp_path), "--device", "cpu"],
         check=True,

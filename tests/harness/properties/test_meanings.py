@@ -22,7 +22,7 @@ from harness.trials.loss_trial import LossTrial
 from tests.harness.judging import judged_loss
 
 _MUTANTS = str(Path(__file__).with_name("term_mutants.py"))
-_TERMS = "gslrm.training.single_terms"
+_TERMS = "gslrm.testing.single_terms"
 _NAMES = [property_.name for property_ in LOSS_PROPERTIES]
 PRECISIONS = ("float32", "cpu-autocast-bfloat16", "cuda-policy-float16", "float16-inputs")
 SUBJECTS = {
