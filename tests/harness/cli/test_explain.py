@@ -139,8 +139,8 @@ _WIDE = replace(IDENTICAL, height=24, width=24, perturbation=Perturbation(Pertur
 def _explained(tmp_path: Path, name: str, **changes: Any) -> tuple[int, Path]:
     (tmp_path / "subjects.py").write_text(_SUBJECTS)
     task = Task(SubjectKind.LOSS, "identity", "float32")
-    file = CaseFile(SubjectSpec(f"{tmp_path / 'subjects.py'}:{name}"), None, task, _WIDE, 0)
-    replace(file, **changes).write(tmp_path / "case.json")
+    subject = SubjectSpec(f"{tmp_path / 'subjects.py'}:{name}", **changes)
+    CaseFile(subject, None, task, _WIDE, 0).write(tmp_path / "case.json")
     return main(
         ["explain", str(tmp_path / "case.json"), "--json", str(tmp_path / "trace.json")]
     ), tmp_path / "trace.json"
