@@ -107,6 +107,11 @@ def _is_module(name: str) -> bool:
     return place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()
 
 
+def test_what_is_drawn_is_not_the_oracles_business() -> None:
+    for path in (ROOT / "harness" / "oracle").glob("*.py"):
+        assert "harness.cases.strategies" not in set(_imports(path)), path
+
+
 def test_only_config_reads_the_environment() -> None:
     readers = [p.name for p in _modules("harness") if "os.environ" in p.read_text() or "getenv" in p.read_text()]
     assert readers == ["config.py"]

@@ -39,6 +39,7 @@ from harness.goldens.deviation import RECORDED, Deviation, Place, deviations
 from harness.goldens.terms import Numbers, Term, Tolerance, Words
 from harness.oracle.budget import VALUE_FLOOR, ZERO
 from harness.oracle.meanings import Counting, Meaning
+from harness.properties import sampling
 from harness.properties.verdict import Verdict
 from harness.subject_spec import SubjectKind, SubjectSpec
 
@@ -248,17 +249,17 @@ def _silent(term: Term | None) -> bool:
 
 
 def _loss_cases(meaning: Meaning) -> st.SearchStrategy[LossCase]:
-    smallest, largest = meaning.sides()
+    smallest, largest = sampling.sides(meaning)
     return loss_cases(
-        masks=meaning.masks(DRAWN_MASKS),
-        magnitudes=meaning.magnitudes(),
+        masks=sampling.masks(meaning, DRAWN_MASKS),
+        magnitudes=sampling.magnitudes(meaning),
         smallest_side=smallest,
         largest_side=largest,
     )
 
 
 def _timed_loss(meaning: Meaning) -> LossCase:
-    smallest, largest = meaning.sides()
+    smallest, largest = sampling.sides(meaning)
     # What looks through a network is slow enough on the images that are drawn.
     side = largest if meaning.needs_convolutions else max(_TIMED_LOSS.height, smallest)
     return replace(_TIMED_LOSS, height=side, width=side)

@@ -66,6 +66,13 @@ def property_names(role: SubjectKind) -> list[str]:
     return list(dict.fromkeys(p.name for kind in (*_of_role(role),) for p in kind.properties))
 
 
+def claim_of(role: SubjectKind, property_: str) -> str:
+    """What the property claims, in a sentence or two."""
+    (kind, *_) = kinds_with(role, property_)
+    claim: str = kind.property_named(property_).claim  # type: ignore[union-attr]
+    return claim
+
+
 def kind_of_case(case: Case, kinds: Iterable[AnyKind] = KINDS) -> AnyKind:
     """The first kind whose case it is."""
     return next(kind for kind in kinds if isinstance(case, kind.cases))

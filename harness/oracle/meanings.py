@@ -11,9 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.cases.descriptors import Flaw, MaskKind
 from harness.cases.loss_inputs import LossInputs
-from harness.cases.strategies import LARGEST_SIDE, MAGNITUDES, SMALLEST_SIDE
 from harness.errors import SubjectError, unknown_name
 from harness.oracle import loss_variants, masked_ssim, perceptual, point_terms, squared_errors
 from harness.oracle.perceptual import Convolutions
@@ -49,8 +47,6 @@ class Meaning:
         asymmetry: why swapping the images changes it, or empty.
         pooling: why a batch's loss isn't the mean of its images', or empty.
         smallest_side: pixels; smaller images must be refused.
-        largest_side: of the images that are drawn, pixels.
-        smallest_perturbation: of the cases that two runs, or run and truth, are compared on.
         kinks: its gradient jumps, so that its truths come with doubts.
         refuses_nan: NaN in an image is an error; else it may be, or come out as NaN, but never as a number.
     """
@@ -66,8 +62,6 @@ class Meaning:
     asymmetry: str = ""
     pooling: str = ""
     smallest_side: int = 1
-    largest_side: int = LARGEST_SIDE
-    smallest_perturbation: float = 0.0
     kinks: bool = False
     refuses_nan: bool = False
     needs_convolutions: bool = False
@@ -107,27 +101,6 @@ class Meaning:
     def why_mask_says_nothing(self) -> str:
         """Why what speaks of masks doesn't apply, or empty."""
         return _WHOLE if self.counting is Counting.ALL else ""
-
-    def masks(self, kinds: tuple[MaskKind, ...]) -> tuple[MaskKind, ...]:
-        """Masks that leave as much to count as these leave of a foreground."""
-        if self.counting is not Counting.BACKGROUND:
-            return kinds
-        swapped = {MaskKind.EMPTY: MaskKind.FULL, MaskKind.FULL: MaskKind.EMPTY}
-        return tuple(swapped.get(kind, kind) for kind in kinds)
-
-    def flaws(self, flaws: tuple[Flaw | None, ...]) -> tuple[Flaw | None, ...]:
-        """Those of the flaws that are one to this loss."""
-        none = {Flaw.SMALL} if self.smallest_side < SMALLEST_SIDE else set()
-        none |= {Flaw.MASK_SHAPE} if self.counting is Counting.ALL else set()
-        return tuple(flaw for flaw in flaws if flaw not in none)
-
-    def sides(self) -> tuple[int, int]:
-        """The least and the largest side that is drawn, pixels."""
-        return max(SMALLEST_SIDE, self.smallest_side), max(self.largest_side, self.smallest_side)
-
-    def magnitudes(self) -> tuple[float, ...]:
-        """The perturbations' magnitudes where runs and truth are compared."""
-        return tuple(m for m in MAGNITUDES if m >= self.smallest_perturbation)
 
 
 _MASKED_SSIM = Meaning(
@@ -219,10 +192,6 @@ _ALL = (
         "VGG19 feature distances, average pooling, of the whole images",
         perceptual.perceptual_truth,
         smallest_side=16,
-        # VGG19 in float64 is what takes the time: 0.2 s for 16×16 pixels, forward and backward.
-        largest_side=20,
-        # Below, differences of features are within a few hundred of float32's roundings.
-        smallest_perturbation=1e-3,
         kinks=True,
         needs_convolutions=True,
     ),
@@ -234,8 +203,6 @@ _ON_POINTS = Meaning(
     on_points=True,
     zero_at_identity=False,
     asymmetry="points and rays can't change places",
-    # Below, distances from the rays are within a few thousand of float32's roundings.
-    smallest_perturbation=1e-3,
     kinks=True,
 )
 
@@ -256,7 +223,6 @@ MEANINGS: Mapping[str, Meaning] = {
             name="points-distance",
             definition="mean squared difference of distances from the camera to themselves normalised",
             oracle=point_terms.points_distance_truth,
-            smallest_perturbation=0.0,
             kinks=False,
         ),
     )

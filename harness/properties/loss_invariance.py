@@ -8,11 +8,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from harness.cases.descriptors import MaskKind
 from harness.cases.loss_inputs import MaskedPair
+from harness.cases.strategies import DIFFERENT
 from harness.cases.tensors import with_other_values
 from harness.numerals import largest, told_apart
 from harness.oracle.budget import RELATIVE, ZERO
 from harness.oracle.meanings import Counting
+from harness.properties.loss_property import NO_MASK, loss_property
 from harness.properties.verdict import Verdict, at_most, holds_if, relative_to
 from harness.trials.loss_trial import LossTrial, Measurement, differs
 
@@ -21,7 +24,9 @@ _NEAR_ZERO = RELATIVE * ZERO
 _NO_DIFFERENCE = Verdict(True, 0.0, 0.0)
 
 
+@loss_property(unless=lambda meaning: meaning.asymmetry, compares=True)
 def symmetry(trial: LossTrial) -> Verdict:
+    """Swapping the images leaves the loss, to 1e-3."""
     pair = trial.inputs
     assert isinstance(pair, MaskedPair), "the property doesn't apply to points"
     there = trial.value(pair)
@@ -29,7 +34,9 @@ def symmetry(trial: LossTrial) -> Verdict:
     return _same(trial, there, back, "swapping the images changes the loss")
 
 
+@loss_property(masked_only=NO_MASK, compares=True)
 def hidden_pixels(trial: LossTrial) -> Verdict:
+    """Value and gradient don't depend on the pixels that the mask leaves out, and no gradient reaches them."""
     measured = trial.measurement
     uncounted = ~trial.meaning.counted(trial.inputs.mask)
     other = trial.measure(with_other_values(trial.case, trial.inputs, uncounted))
@@ -40,7 +47,9 @@ def hidden_pixels(trial: LossTrial) -> Verdict:
     return _same_measurement(trial, measured, other, "other values where the mask leaves out change")
 
 
+@loss_property(masked_only=NO_MASK, masks=(MaskKind.FULL,), perturbations=DIFFERENT, compares=True)
 def full_mask(trial: LossTrial) -> Verdict:
+    """Where the mask leaves out nothing, the loss is that of all pixels, to 1e-3."""
     value, truth = trial.value(trial.inputs), trial.truth.value
     error = abs(value - truth)
     mask = f"with {'an empty' if trial.meaning.counting is Counting.BACKGROUND else 'a full'} mask"
@@ -53,7 +62,9 @@ def full_mask(trial: LossTrial) -> Verdict:
     )
 
 
+@loss_property(masked_only=NO_MASK, masks=(MaskKind.EMPTY,))
 def empty_mask(trial: LossTrial) -> Verdict:
+    """Where the mask leaves out everything, the loss and its gradient are zero, to 1e-6."""
     measured = trial.measurement
     steepest = float(measured.gradient.abs().max())
     mask = f"with {'a full' if trial.meaning.counting is Counting.BACKGROUND else 'an empty'} mask"
@@ -64,7 +75,9 @@ def empty_mask(trial: LossTrial) -> Verdict:
     )
 
 
+@loss_property(unless=lambda meaning: meaning.pooling, compares=True, fewest_images=2)
 def batch(trial: LossTrial) -> Verdict:
+    """A batch's loss is the mean of its images' losses in any order, to 1e-3."""
     whole = trial.value(trial.inputs)
     singles = [
         trial.value(trial.inputs.mapped(lambda tensor, i=i: tensor[i : i + 1]))  # type: ignore[misc]
@@ -77,7 +90,9 @@ def batch(trial: LossTrial) -> Verdict:
     return _same(trial, whole, trial.value(flipped), "reversing the batch changes the loss")
 
 
+@loss_property(compares=True)
 def strides(trial: LossTrial) -> Verdict:
+    """Channels-last and non-contiguous images give the same loss and gradient, to 1e-3."""
     for layout, name in ((_channels_last, "channels-last images"), (_every_other, "non-contiguous images")):
         other = trial.measure(trial.inputs.mapped(layout))
         verdict = _same_measurement(trial, trial.measurement, other, f"{name} change")

@@ -8,18 +8,21 @@ from dataclasses import replace
 
 import torch
 
-from harness.cases.descriptors import Flaw
+from harness.cases.descriptors import Flaw, MaskKind, PerturbationKind
 from harness.cases.loss_inputs import LossInputs, MaskedPair
 from harness.errors import describe_exception, reraise_unless_subjects
 from harness.precision import refusing_unknown_ops
+from harness.properties.loss_property import loss_property
 from harness.properties.verdict import VACUOUS, Verdict, holds_if
 from harness.protocols import LossKind
 from harness.trials.loss_trial import LossTrial, differs
 from harness.trials.process_state import kept_state, read_state
 
 
+@loss_property()
 @refusing_unknown_ops()
 def side_effects(trial: LossTrial) -> Verdict:
+    """The call leaves its inputs, the random state, torch's modes and the working directory as they were."""
     tensors = trial.inputs.named()
     before = {name: tensor.clone() for name, tensor in tensors.items()}
     random_state = torch.random.get_rng_state()
@@ -36,7 +39,9 @@ def side_effects(trial: LossTrial) -> Verdict:
     return holds_if(not changes, f"the call changed {', '.join(changes)}")
 
 
+@loss_property()
 def repeatable(trial: LossTrial) -> Verdict:
+    """The same call gives the same bits."""
     first, second = trial.measure(trial.inputs), trial.measure(trial.inputs)
     if first.value != second.value and not (math.isnan(first.value) and math.isnan(second.value)):
         return holds_if(False, f"the same call gave {first.value!r}, then {second.value!r}")
@@ -48,8 +53,10 @@ def repeatable(trial: LossTrial) -> Verdict:
     )
 
 
+@loss_property(perturbations=(PerturbationKind.NOISE,), masks=(MaskKind.DISC,), flaws=tuple(Flaw))
 @refusing_unknown_ops()
 def bad_input(trial: LossTrial) -> Verdict:
+    """Bad input is refused with a ValueError or TypeError that says why; a term of a training step may pass NaN on."""
     flaw = trial.case.flaw
     assert flaw is not None, "cases of this property carry a flaw"
     if flaw is Flaw.MASK_SHAPE and trial.subject.kind is LossKind.BARE:

@@ -6,10 +6,13 @@ import math
 
 import torch
 
+from harness.cases.descriptors import PerturbationKind
+from harness.cases.strategies import DIFFERENT
 from harness.cases.tensors import with_soft_mask
 from harness.numerals import largest, shares_told_apart, told_apart
 from harness.oracle.budget import ZERO, budget
 from harness.oracle.truth import Truth
+from harness.properties.loss_property import FOREGROUND, NO_MASK, loss_property
 from harness.properties.verdict import VACUOUS, Verdict, at_least_zero, at_most, holds_if, relative_to, within
 from harness.trials.loss_trial import LossTrial
 
@@ -18,7 +21,9 @@ _MOST_DOUBT = 0.1
 _NO_GRAPH = "the loss has no graph: backward() would raise"
 
 
+@loss_property(searched=True, effort=3)
 def range_(trial: LossTrial) -> Verdict:
+    """The loss lies in its range: never negative, for 1 − SSIM at most 2."""
     value, upper, similarity = trial.value(trial.inputs), trial.meaning.upper, trial.meaning.one_minus
     edge = upper if value > 0.0 else 0.0
     similar, _ = told_apart(1.0 - value, 1.0 - edge, 6)
@@ -29,7 +34,9 @@ def range_(trial: LossTrial) -> Verdict:
     return within(value, 0.0, upper, f"the loss is {shown}{aside}; it belongs in [0, {upper:g}]")
 
 
+@loss_property()
 def finite(trial: LossTrial) -> Verdict:
+    """The loss and its gradient are finite, and it has a graph: backward() can be called, whatever the mask."""
     measured = trial.measurement
     if not measured.has_graph:
         # Also where the true gradient is zero, as under an empty mask: a training step would end there all the same.
@@ -41,7 +48,9 @@ def finite(trial: LossTrial) -> Verdict:
     )
 
 
+@loss_property(perturbations=(PerturbationKind.NONE,), searched=True)
 def identity(trial: LossTrial) -> Verdict:
+    """For equal images the loss and its gradient are zero, to 1e-6, or what they are known to be, to 1e-3."""
     measured = trial.measurement
     if not trial.meaning.zero_at_identity:
         verdict = _value_against(trial, measured.value, trial.truth)
@@ -55,16 +64,22 @@ def identity(trial: LossTrial) -> Verdict:
     )
 
 
+@loss_property(perturbations=DIFFERENT, compares=True, searched=True)
 def accuracy(trial: LossTrial) -> Verdict:
+    """The loss is within 1e-3, relatively, of its float64 value."""
     return _value_against(trial, trial.value(trial.inputs), trial.truth)
 
 
+@loss_property(masked_only=NO_MASK, perturbations=DIFFERENT, masks=FOREGROUND, compares=True)
 def soft_mask(trial: LossTrial) -> Verdict:
+    """With masks of quarters from 0 to 1, 0.5 among them, the loss is within 1e-3 of its float64 value."""
     inputs = with_soft_mask(trial.case, trial.inputs)
     return _value_against(trial, trial.value(inputs), trial.truth_of(inputs))
 
 
+@loss_property(perturbations=DIFFERENT, masks=FOREGROUND, compares=True, searched=True)
 def gradient_accuracy(trial: LossTrial) -> Verdict:
+    """The gradient is within 1e-3, relatively, of its float64 value (and of its dtype's rounding)."""
     gradient, truth = trial.measurement.gradient, trial.truth.gradient
     length = float(truth.norm())
     doubt = trial.truth.gradient_doubt
@@ -85,7 +100,9 @@ def gradient_accuracy(trial: LossTrial) -> Verdict:
     )
 
 
+@loss_property(perturbations=DIFFERENT, masks=FOREGROUND, compares=True, searched=True)
 def gradient_alive(trial: LossTrial) -> Verdict:
+    """Where the inputs differ in what counts, the gradient keeps at least a tenth of its true length."""
     length = float(trial.truth.gradient.norm())
     if length == 0.0:
         return VACUOUS

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.cases.descriptors import PassKind
+from harness.properties.claim import claim_of, name_of
 from harness.properties.verdict import VACUOUS, Verdict, holds_if
 from harness.trials.observation import RankState
+
+Pairs = Sequence[tuple[PassKind, PassKind]]
+CheckRanks = Callable[[Pairs, Sequence[RankState], Sequence[RankState]], Verdict]
 
 
 @dataclass(frozen=True)
@@ -16,31 +20,49 @@ class RanksProperty:
     """A claim about a training in two processes.
 
     Attributes:
+        check: the verdict on both programs, and on what each process saw of its own.
         passes: what each process' fault program is made of.
     """
 
     name: str
     claim: str
+    check: CheckRanks
     passes: tuple[PassKind, ...]
 
-    def check(
-        self, actions: Sequence[tuple[PassKind, PassKind]], first: Sequence[RankState], second: Sequence[RankState]
-    ) -> Verdict:
-        """The verdict on what both processes saw, pass by pass; a list ends early where one raised."""
-        bad_window = False
-        for index, (kinds, states) in enumerate(zip(actions, zip(first, second, strict=False), strict=False)):
-            label = f"{kinds[0].value} beside {kinds[1].value}"
-            for rank, state in enumerate(states):
-                if state.raised is not None:
-                    return holds_if(False, f"{label}: rank {rank} raises {state.raised}")
-            if differing := _differences(*states):
-                return holds_if(False, f"{label}: after pass {index + 1} the ranks differ in {', '.join(differing)}")
-            bad_window |= any(s.loss is not None and not math.isfinite(s.loss) for s in states)
-            if bad_window and states[0].stepped:
-                return holds_if(False, f"{label}: both stepped, though one's loss was NaN or inf")
-            if states[0].stepped is not None:
-                bad_window = False
-        return VACUOUS
+    def __call__(self, actions: Pairs, first: Sequence[RankState], second: Sequence[RankState]) -> Verdict:
+        return self.check(actions, first, second)
+
+
+def ranks_property(passes: tuple[PassKind, ...]) -> Callable[[CheckRanks], RanksProperty]:
+    """Make a function a property, its docstring the claim."""
+
+    def made(check: CheckRanks) -> RanksProperty:
+        return RanksProperty(name_of(check), claim_of(check), check, passes)
+
+    return made
+
+
+@ranks_property(passes=tuple(kind for kind in PassKind if kind not in (PassKind.FROZEN, PassKind.RESTORE)))
+def ranks_agree(actions: Pairs, first: Sequence[RankState], second: Sequence[RankState]) -> Verdict:
+    """Two processes that train together decide alike and stay equal to the bit, whatever befalls one of them, and
+    neither waits for ever.
+
+    Told from what both processes saw, pass by pass; a list ends early where one raised.
+    """
+    bad_window = False
+    for index, (kinds, states) in enumerate(zip(actions, zip(first, second, strict=False), strict=False)):
+        label = f"{kinds[0].value} beside {kinds[1].value}"
+        for rank, state in enumerate(states):
+            if state.raised is not None:
+                return holds_if(False, f"{label}: rank {rank} raises {state.raised}")
+        if differing := _differences(*states):
+            return holds_if(False, f"{label}: after pass {index + 1} the ranks differ in {', '.join(differing)}")
+        bad_window |= any(s.loss is not None and not math.isfinite(s.loss) for s in states)
+        if bad_window and states[0].stepped:
+            return holds_if(False, f"{label}: both stepped, though one's loss was NaN or inf")
+        if states[0].stepped is not None:
+            bad_window = False
+    return VACUOUS
 
 
 def _differences(first: RankState, second: RankState) -> list[str]:
@@ -53,11 +75,3 @@ def _differences(first: RankState, second: RankState) -> list[str]:
         "scale": "scale",
     }
     return [words for words, field in named.items() if getattr(first, field) != getattr(second, field)]
-
-
-RANKS_AGREE = RanksProperty(
-    "ranks-agree",
-    "Two processes that train together take the same decisions and stay equal to the bit, whatever befalls one of "
-    "them, and neither waits for ever.",
-    tuple(kind for kind in PassKind if kind not in (PassKind.FROZEN, PassKind.RESTORE)),
-)

@@ -11,6 +11,7 @@ from harness.cases.serialization import case_to_json
 from harness.config import Settings
 from harness.engine.result import TaskResult, outcome
 from harness.files import json_value, write_atomically
+from harness.kinds.registry import claim_of
 from harness.reports.environment import environment
 
 SCHEMA = "harness-report/1"
@@ -43,6 +44,7 @@ def report(
             {
                 "property": result.task.property,
                 "kind": result.task.kind.value,
+                "claim": claim_of(result.task.kind, result.task.property),
                 "precision": result.task.precision,
                 "status": result.status.value,
                 "examples": result.examples,

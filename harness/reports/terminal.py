@@ -16,7 +16,7 @@ from harness.engine.plan import Task
 from harness.engine.result import Outcome, Status, TaskResult, outcome
 from harness.findings.case_file import replay_command
 from harness.findings.recorder import case_path
-from harness.kinds.registry import describe
+from harness.kinds.registry import claim_of, describe
 from harness.reports.words import measure
 from harness.subject_spec import DEFAULT_TRUTH, SubjectKind
 
@@ -107,6 +107,7 @@ class TerminalReport:
         assert result.case is not None
         task: Task = result.task
         self.console.print(f"[bold red]{task.property}[/] under {task.precision}: {escape(result.message)}")
+        self.console.print(f"  claim: {escape(claim_of(task.kind, task.property))}", highlight=False)
         self.console.print(f"  smallest case: {escape(describe(result.case))}")
         if result.earlier:
             self.console.print(f"  after {len(result.earlier)} other calls, which the case file holds")

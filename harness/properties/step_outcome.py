@@ -1,0 +1,77 @@
+"""What a training step does to the parameters, and whether it lives through it."""
+
+from __future__ import annotations
+
+import torch
+
+from harness.cases.descriptors import Action, PassKind
+from harness.errors import describe_exception
+from harness.numerals import largest, told_apart
+from harness.properties.step_property import RECOVERABLE, step_property
+from harness.properties.verdict import VACUOUS, Verdict, at_most, holds_if
+from harness.trials.observation import Observation
+
+
+@step_property(actions=RECOVERABLE, of_raising=True)
+def never_raises(seen: Observation) -> Verdict:
+    """No sequence of good, huge, tiny, NaN, inf and overflowing micro-steps makes the step raise."""
+    if seen.raised is None:
+        return VACUOUS
+    return holds_if(
+        False,
+        f"{seen.action}: raises {describe_exception(seen.raised)}",
+    )
+
+
+@step_property(
+    actions=(Action.FROZEN, Action.GOOD, Action.NAN_LOSS), passes=(PassKind.FROZEN, PassKind.GOOD), of_raising=True
+)
+def no_gradients(seen: Observation) -> Verdict:
+    """A window that reaches no parameter (all frozen) doesn't make the step raise."""
+    return never_raises(seen)
+
+
+@step_property()
+def finite_parameters(seen: Observation) -> Verdict:
+    """The parameters stay finite."""
+    broken = [name for name, p in seen.after.parameters.items() if not bool(torch.isfinite(p).all())]
+    return holds_if(not broken, f"{seen.action}: {', '.join(broken)} became NaN or inf")
+
+
+@step_property()
+def drops_bad_windows(seen: Observation) -> Verdict:
+    """Parameters move at the end of a good window and at no other time.
+
+    A step on gradients of zero may leave everything where it is.
+    """
+    moved = bool(seen.before.changed(seen.after))
+    if moved and not seen.expected.stepped:
+        return holds_if(
+            False, f"{seen.action}: the parameters moved, though {seen.expected.why}: the window must be dropped"
+        )
+    return holds_if(
+        moved or not seen.expected.moved, f"{seen.action}: the parameters did not move, though {seen.expected.why}"
+    )
+
+
+@step_property(needs_prediction=True)
+def right_update(seen: Observation) -> Verdict:
+    """A good window moves the parameters by its clipped gradients, as the optimizer began: rates, betas, decay.
+
+    The parameters are those that the optimizer makes of the clipped gradients, to float32's rounding.
+    """
+    errors = [0.0]
+    for name, value in seen.expected.parameters.items():
+        found = seen.after.parameters.get(name)
+        if found is None:
+            return holds_if(False, f"{seen.action}: the parameter {name} is gone")
+        if found.numel():
+            errors.append(float((found.double() - value).abs().max()))
+    worst = largest(*errors)
+    off, allowed = told_apart(worst, seen.expected.parameter_error)
+    return at_most(
+        worst,
+        seen.expected.parameter_error,
+        f"{seen.action}: the parameters are off by {off} from what the clipped gradients give, where {allowed} is "
+        f"allowed",
+    )

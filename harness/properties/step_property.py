@@ -1,0 +1,61 @@
+"""A claim about a training step: a function that judges one action, and what is known of the claim beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from harness.cases.descriptors import Action, PassKind
+from harness.properties.claim import claim_of, name_of
+from harness.properties.verdict import VACUOUS, Verdict
+from harness.trials.observation import Observation
+
+RECOVERABLE = tuple(action for action in Action if action not in (Action.FROZEN, Action.RESTORE))
+"""Micro-steps after which a training can go on."""
+
+
+@dataclass(frozen=True)
+class StepProperty:
+    """A claim about a step, checked after every action until one raises.
+
+    Attributes:
+        name: as ``--property`` takes it.
+        claim: the sentence.
+        check: the verdict on one action.
+        actions: what its fault programs are made of, for a step that is fed losses.
+        passes: likewise, for a whole training.
+        needs_state: it speaks only of steps that can save and restore themselves.
+        needs_report: it speaks only of steps that say what they did.
+        needs_prediction: it speaks only of steps whose optimizer's updates can be told.
+        of_raising: it speaks of an action that raised; all others say nothing of one.
+    """
+
+    name: str
+    claim: str
+    check: Callable[[Observation], Verdict]
+    actions: tuple[Action, ...] = tuple(action for action in Action if action is not Action.RESTORE)
+    # The same for nearly all: one run of a training's program serves them together.
+    passes: tuple[PassKind, ...] = tuple(kind for kind in PassKind if kind is not PassKind.FROZEN)
+    needs_state: bool = False
+    needs_report: bool = False
+    needs_prediction: bool = False
+    of_raising: bool = False
+
+    def verdict(self, seen: Observation) -> Verdict:
+        """The verdict on one action; of one that raised, only the claims that nothing raises speak."""
+        if seen.raised is not None and not self.of_raising:
+            return VACUOUS
+        return self.check(seen)
+
+    def __call__(self, seen: Observation) -> Verdict:
+        return self.check(seen)
+
+
+def step_property(**more: Any) -> Callable[[Callable[[Observation], Verdict]], StepProperty]:
+    """Make a function a property, its docstring the claim; ``more`` are the other attributes."""
+
+    def made(check: Callable[[Observation], Verdict]) -> StepProperty:
+        return StepProperty(name_of(check), claim_of(check), check, **more)
+
+    return made
