@@ -55,7 +55,7 @@ def test_the_defaults_are_acquitted_and_reported(tmp_path: Path) -> None:
     assert data["verdict"] == "held"
     assert {r["kind"] for r in data["results"]} == {"loss", "step"}
     fields = {"property", "kind", "precision", "status", "examples", "seconds", "worst", "message", "case"}
-    fields |= {"earlier_calls", "cut_short"}
+    fields |= {"claim", "earlier_calls", "cut_short"}
     assert all(set(r) == fields for r in data["results"])
     assert not list((tmp_path / "cases").glob("*.json"))
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.findings.case_file import read_case_file
-from harness.findings.replay import replay
+from harness.findings.replay import replay_contained
 from harness.subjects.known_bad import KNOWN_BAD
 from tests.harness.engine.processes import wait_until_gone
 
@@ -99,7 +99,8 @@ def _look_at(cases: Path, findings: set[str]) -> None:
             read_case_file(path)
     whole = [path for path in files if path.stat().st_size]
     for path in whole[:1] + whole[-1:]:
-        replay(path)
+        # One of the subjects leaves threads and children in its process.
+        replay_contained(path)
 
 
 def campaign(seeds: Sequence[int]) -> Counter[str]:

@@ -16,7 +16,8 @@ from harness.oracle.step_model import Expected
 from harness.oracle.window import ScalerState
 from harness.precision import precisions_named
 from harness.properties import LOSS_PROPERTIES
-from harness.properties.step import scale, schedule_follows, truthful
+from harness.properties.step_bookkeeping import scale, schedule
+from harness.properties.step_report import truthful
 from harness.protocols import LossKind, StepReport
 from harness.subject_spec import SubjectSpec
 from harness.subjects.loss import AdaptedLoss
@@ -91,7 +92,7 @@ def test_scales_and_rates_that_differ_look_different() -> None:
     right, off = ScalerState(2.0**20, 0), ScalerState(2.0**20 + 1, 0)
     message = scale(_seen({"scaler": off}, {"scaler": (right,)})).message
     assert "the scale is 1048577 (tracker 0), but not 1048576 (tracker 0)" in message
-    message = schedule_follows(_seen({"learning_rate": 0.5 + 1e-9}, {})).message
+    message = schedule(_seen({"learning_rate": 0.5 + 1e-9}, {})).message
     assert "a rate of 0.500000001; it should be 0.5 " in message
 
 
