@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +15,32 @@ from gslrm.files import one_line
 
 if TYPE_CHECKING:
     from gslrm.config import Config
+    from gslrm.data.views import ViewBatch
+    from gslrm.training.sampling import Sampler
     from gslrm.training.trainer import PassResult, Trainer
+
+    BatchChange = Callable[[ViewBatch, int], tuple[ViewBatch, Mapping[str, str]]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train, and return the exit code: 0 done, 2 for settings, scenes or files that are wrong."""
-    options = _parser().parse_args(arguments)
+    """Train as the command line says, and return :func:`train`'s exit code."""
+    return train(make_parser().parse_args(arguments))
+
+
+def train(options: argparse.Namespace, change: BatchChange | None = None) -> int:
+    """Train, and say on stderr in one sentence what is wrong.
+
+    Args:
+        options: what :func:`make_parser`'s parser reads.
+        change: called with each pass's batch and number; returns the batch to train on and what to add to the pass's
+            line of the log. ``None`` for the batches as they are.
+
+    Returns:
+        The exit code: 0 done, 2 for settings, scenes or files that are wrong, 130 interrupted.
+    """
     # A checkpoint of its own reader's errors, a scene's and a configuration's are all ValueErrors with one sentence.
     try:
-        return _train(options)
+        return _train(options, change)
     except (ValueError, OSError) as error:
         print(f"train: {one_line(str(error), 2000)}", file=sys.stderr)
         return 2
@@ -32,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of a training."""
     parser = argparse.ArgumentParser(prog="python -m gslrm.train", description="Train a GS-LRM.")
     parser.add_argument("--scene", metavar="PATH", help="a scene's folder, or a list file of them; else dataset_path")
     parser.add_argument("--preset", default="tiny", help="tiny (default) or facelift")
@@ -45,20 +63,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     parser.add_argument("--checkpoint-every", type=int, metavar="N", help="passes between two checkpoints")
     parser.add_argument("--pictures-every", type=int, metavar="N", help="passes between two sheets of pictures")
-    parser.add_argument(
-        "--fault-rate", type=float, default=0.0, metavar="P", help="share of passes to spoil on purpose"
-    )
-    parser.add_argument("--fault-seed", type=int, default=0, metavar="N", help="which passes, and how")
     return parser
 
 
-def _train(options: argparse.Namespace) -> int:
+def _train(options: argparse.Namespace, change: BatchChange | None) -> int:
     import torch
 
     from gslrm.data.listing import scene_folders
     from gslrm.data.scene import load_scene
     from gslrm.model.checkpoint import newest_checkpoint
-    from gslrm.training.faults import FaultInjector
     from gslrm.training.sampling import Sampler
     from gslrm.training.trainer import Trainer
 
@@ -89,7 +102,7 @@ def _train(options: argparse.Namespace) -> int:
             trainer.resume(checkpoint)
         elif resume_ckpt:
             trainer.start_from(newest_checkpoint(resume_ckpt))
-        _loop(trainer, sampler.batch, FaultInjector(options.fault_rate, options.fault_seed), out, rank)
+        _loop(trainer, sampler, change, out, rank)
     return 0
 
 
@@ -120,7 +133,7 @@ def _lasting(config: Config, windows: int) -> Config:
     return replace(config, training=replace(training, schedule=schedule))
 
 
-def _loop(trainer: Trainer, batches: Any, faults: Any, out: Path, rank: int) -> None:
+def _loop(trainer: Trainer, sampler: Sampler, change: BatchChange | None, out: Path, rank: int) -> None:
     """Windows until the training's end; a skipped window counts as one that was run."""
     from rich.console import Console
     from rich.progress import Progress
@@ -141,13 +154,14 @@ def _loop(trainer: Trainer, batches: Any, faults: Any, out: Path, rank: int) -> 
     with RunLog(out / name) as log, Progress(console=console, disable=rank != 0) as progress:
         bar = progress.add_task("training", total=total, completed=step.fwdbwd_pass_step // accumulation)
         while step.fwdbwd_pass_step < trainer.passes:
-            batch, fault = faults(batches(step.fwdbwd_pass_step), step.fwdbwd_pass_step)
+            batch = sampler.batch(step.fwdbwd_pass_step)
+            changed: Mapping[str, str] = {}
+            if change is not None:
+                batch, changed = change(batch, step.fwdbwd_pass_step)
             result = trainer.train_step(batch)
             outcome = trainer.optimizer_step()
             numbers = result.losses.numbers()
-            entry: dict[str, Any] = {"pass": step.fwdbwd_pass_step, "update": step.param_update_step, **numbers}
-            if fault is not None:
-                entry["fault"] = fault.value
+            entry = {"pass": step.fwdbwd_pass_step, "update": step.param_update_step, **numbers, **changed}
             if outcome is None:
                 log.write(**entry)
                 continue

@@ -14,7 +14,8 @@ from gslrm.clamping import clamp
 from gslrm.config import ConfigError, LossesConfig
 from gslrm.data.images import background_rgb
 from gslrm.model.gslrm import Reconstruction
-from gslrm.model.utils_losses import MaskedSsimLoss, SsimLoss
+from gslrm.model.tried_losses import masked_loss
+from gslrm.model.utils_losses import SsimLoss
 from gslrm.training import loss_terms
 
 POINTS_WARMUP_STEPS = 1000
@@ -80,7 +81,7 @@ class LossComputer(nn.Module):
         background = background if colour is None else background_rgb(colour)
         self.register_buffer("background", torch.tensor(background, dtype=torch.float64), persistent=False)
         self.ssim = SsimLoss(check_values=False)
-        self.masked_ssim = MaskedSsimLoss(config.ssim_neutral_value, config.ssim_variant, check_values=False)
+        self.masked_ssim = masked_loss(config.ssim_variant, config.ssim_neutral_value)
         self.perceptual = perceptual or (_perceptual(config) if config.perceptual_loss_weight else None)
         self.lpips = lpips or (_lpips() if config.lpips_loss_weight else None)
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from gslrm.training.amp_step import StepOutcome
+from gslrm.training.step_outcome import StepOutcome
 
 _LOG = logging.getLogger(__name__)
 

@@ -28,10 +28,11 @@ from gslrm.model.checkpoint import (
 )
 from gslrm.model.gslrm import GSLRM
 from gslrm.rendering import render_batch
-from gslrm.training.amp_step import AmpStep, StepOutcome
+from gslrm.training.amp_step import AmpStep
 from gslrm.training.loss_computer import LossComputer, Losses
 from gslrm.training.monitor import StepMonitor
 from gslrm.training.saved_state import check_training_state
+from gslrm.training.step_outcome import StepOutcome
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 

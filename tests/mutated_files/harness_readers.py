@@ -40,7 +40,7 @@ from tests.mutated_files import mutations
 from tests.mutated_files.reader import Reader, json_mutant, spoiling, toml_mutant
 
 LOSS, STEP = "gslrm.model.utils_losses:MaskedSsimLoss", "gslrm.training.amp_step:AmpStep"
-TRAINING = "gslrm.training.tiny_training:TinyTraining"
+TRAINING = "gslrm.testing.tiny_training:TinyTraining"
 
 
 # Cases.

@@ -46,6 +46,6 @@ WORDS = (
     "a.png", "a.jpg", "coffee.png", "0.png", "images/1.png", "loss", "step", "training",
     "gslrm.model.utils_losses:MaskedSsimLoss", "gslrm.training.amp_step:AmpStep", "gslrm.model.utils_losses:nothing",
     "os:getcwd",
-    "gslrm.training.tiny_training:TinyTraining", "nowhere:x", "x.py:y", "0x1.8p+1", "nan",
+    "gslrm.testing.tiny_training:TinyTraining", "nowhere:x", "x.py:y", "0x1.8p+1", "nan",
 )  # fmt: skip
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))

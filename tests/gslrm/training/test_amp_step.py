@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gslrm.training.amp_step import AmpStep, SkipReason
+from gslrm.training.amp_step import AmpStep
 from gslrm.training.monitor import StepMonitor
+from gslrm.training.step_outcome import SkipReason
 
 
 def _step(*, scaled: bool = True, scale: float = 1024.0, **settings: object) -> tuple[nn.Parameter, AmpStep]:

@@ -18,7 +18,7 @@ import torch
 from gslrm.config import Config, load_config
 from gslrm.data.synthetic import synthetic_scene
 from gslrm.model.checkpoint import CheckpointError, read_checkpoint
-from gslrm.training.faults import Fault, FaultInjector, spoil
+from gslrm.testing.batch_faults import Fault, FaultInjector
 from gslrm.training.sampling import Sampler
 from gslrm.training.trainer import Trainer, make_schedule
 
@@ -77,17 +77,6 @@ def test_faults_never_raise_and_counters_are_exact(sampler: Sampler) -> None:
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
 
 
-@pytest.mark.parametrize("fault", list(Fault))
-def test_faults_are_what_they_say_and_leave_the_original(sampler: Sampler, fault: Fault) -> None:
-    batch = sampler.batch(0)
-    before = batch.images.clone()
-    spoilt = spoil(batch, fault)
-    assert torch.equal(batch.images, before)
-    assert not torch.equal(spoilt.images, before)
-    if fault is Fault.ONE_PIXEL:
-        assert spoilt.images[:, :, 3].sum() == spoilt.images.shape[1]
-
-
 def test_only_matrices_decay_and_the_schedule_rises_and_falls() -> None:
     trainer = Trainer(_config())
     for group in trainer.step.optimizer.param_groups:
@@ -126,10 +115,10 @@ def _command(out: Path, *more: str) -> list[str]:
     if not scene.is_dir():
         synthetic_scene(6, 16, folder=scene)
     return [
-        *(sys.executable, "-m", "gslrm.train", "--scene", str(scene), "--steps", "14", "--amp", "fp16"),
+        *(sys.executable, "-m", "gslrm.testing.train_with_faults", "--scene", str(scene), "--steps", "14"),
         *("--set", "model.image_tokenizer.image_size=16", "--set", "training.runtime.grad_accum_steps=2"),
         *("--set", "training.schedule.warmup=3", "--checkpoint-every", "1", "--out", str(out), "--device", "cpu"),
-        *("--fault-rate", "0.2", *more),
+        *("--amp", "fp16", "--fault-rate", "0.2", *more),
     ]
 
 
@@ -171,7 +160,7 @@ from pathlib import Path
 import torch, torch.distributed as dist
 from tests.gslrm.training.test_trainer import _config
 from gslrm.data.synthetic import synthetic_scene
-from gslrm.training.faults import Fault, spoil
+from gslrm.testing.batch_faults import Fault, spoil
 from gslrm.training.sampling import Sampler
 from gslrm.training.trainer import Trainer
 

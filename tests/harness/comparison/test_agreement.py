@@ -196,7 +196,7 @@ def test_similarities_are_compared_as_what_one_minus_them_is(subjects: str) -> N
     [("PointsDistanceTerm", "points-distance"), ("BackgroundTerm", "background"), ("MaskedL2Term", "masked-mse")],
 )
 def test_a_loss_of_another_kind_agrees_with_itself(name: str, truth: str) -> None:
-    spec = f"gslrm.training.single_terms:{name}"
+    spec = f"gslrm.testing.single_terms:{name}"
     comparison = _compare(spec, spec, 5, truth=truth)
     assert comparison.first is None
     assert comparison.compared == 5
@@ -205,7 +205,7 @@ def test_a_loss_of_another_kind_agrees_with_itself(name: str, truth: str) -> Non
 
 @pytest.mark.usefixtures("here")
 def test_ms_ssim_is_compared_and_timed_on_images_of_its_size() -> None:
-    spec = f"{ROOT / 'tests' / 'harness' / 'properties' / 'term_mutants.py'}:MsSsim"
+    spec = "gslrm.model.tried_losses:MaskedMsSsimLoss"
     comparison = _compare(spec, spec, 1, truth="ms-ssim")
     assert comparison.compared == 1
     assert comparison.speed is not None
@@ -214,7 +214,7 @@ def test_ms_ssim_is_compared_and_timed_on_images_of_its_size() -> None:
 @pytest.mark.usefixtures("here")
 def test_a_loss_that_can_not_be_what_it_is_compared_as_is_named(subjects: str) -> None:
     with pytest.raises(SubjectError, match="masked-ssim is a loss of images"):
-        _compare(*["gslrm.training.single_terms:PointsDistanceTerm"] * 2, 1)
+        _compare(*["gslrm.testing.single_terms:PointsDistanceTerm"] * 2, 1)
 
 
 def test_a_loss_and_a_step_are_not_compared() -> None:

@@ -4,8 +4,8 @@ import os
 
 import torch.distributed
 
+from gslrm.testing.tiny_training import TinyTraining
 from gslrm.training.amp_step import AmpStep
-from gslrm.training.tiny_training import TinyTraining
 
 _calls = 0
 

@@ -47,7 +47,7 @@ def test_what_is_named_twice_is_run_once() -> None:
 
 
 def test_results_come_in_the_plans_order(tmp_path: Path) -> None:
-    step = "gslrm.training.tiny_training:TinyTraining"
+    step = "gslrm.testing.tiny_training:TinyTraining"
     settings = Settings(step=step, max_examples=2, workers=2, cases_dir=str(tmp_path))
     tasks = plan((SubjectKind.STEP,), ("counters", "scale"), ("cpu-autocast-float16", "float32"))
     results = run_pooled(settings, tasks, lambda _: None, CaseRecorder(settings))

@@ -66,7 +66,7 @@ def test_what_a_loss_is_held_to_travels_with_the_case(tmp_path: Path) -> None:
     path = case_path(settings, task, result.case)
     assert read_case_file(path).truth == "pixel-alignment"
     assert replay(path, Settings()).answer is Answer.FAILED
-    right = "gslrm.training.single_terms:PixelAlignmentTerm"
+    right = "gslrm.testing.single_terms:PixelAlignmentTerm"
     assert replay(path, {"loss": right, "truth": "pixel-alignment"}).answer is Answer.FIXED
     explanation = explain(path, Settings())
     assert explanation.trial.truth.value != pytest.approx(explanation.value, rel=1e-3)

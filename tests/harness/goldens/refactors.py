@@ -34,7 +34,8 @@ class Refactor:
         return folder
 
 
-LOSSES, DIFFERENCE, WINDOW = "model/utils_losses.py", "model/ssim_difference.py", "model/gaussian_window.py"
+MASKED, TRIED = "model/masked_loss.py", "model/tried_losses.py"
+DIFFERENCE, WINDOW = "model/ssim_difference.py", "model/gaussian_window.py"
 STEP, RENDER = "training/amp_step.py", "rendering/render.py"
 TRAINER, TERMS = "training/trainer.py", "training/loss_terms.py"
 
@@ -53,15 +54,15 @@ WRONG: dict[str, Refactor] = {
     "C2 off by 10 %": Refactor(
         DIFFERENCE, "(K2 * data_range) ** 2, offset", "1.1 * (K2 * data_range) ** 2, offset", ("stable.flat",)
     ),
-    "mask >= 0.5": Refactor(LOSSES, "foreground = mask > 0.5", "foreground = mask >= 0.5", ("stable.photo",)),
+    "mask >= 0.5": Refactor(MASKED, "return mask > 0.5", "return mask >= 0.5", ("stable.photo",)),
     "neutral 0.45": Refactor(
-        LOSSES, "neutral_value: float = 0.5,", "neutral_value: float = 0.45,", ("stable.tiny-foreground",)
+        MASKED, "neutral_value: float = 0.5,", "neutral_value: float = 0.45,", ("stable.tiny-foreground",)
     ),
     "mean over the wrong axis": Refactor(
         DIFFERENCE, "1.0 / (n * c * rows * columns)", "1.0 / (n * c * rows * rows)", ("stable.opposite-batch",)
     ),
     "mean over the batch, not the channels": Refactor(
-        LOSSES, "(pixels * error.shape[1])", "(pixels * error.shape[0])", ("l1.photo",)
+        TRIED, "(pixels * error.shape[1])", "(pixels * error.shape[0])", ("l1.photo",)
     ),
     "luminance gradient dropped": Refactor(
         DIFFERENCE, "by_m = m * ((2.0 - a) * by_a - 2.0 * by_v)", "by_m = m * (-2.0 * by_v)", ("stable.flat",)
@@ -126,7 +127,7 @@ RIGHT: dict[str, Refactor] = {
     "fused filter": Refactor(WINDOW, "", _FUSED, _ALL),
     "reordered sums": Refactor(WINDOW, "enumerate(window_taps()):", "reversed(list(enumerate(window_taps()))):", _ALL),
     "channels last": Refactor(
-        LOSSES,
+        MASKED,
         "    return x.to(wide), y.to(wide)\n",
         "    return tuple(i.to(wide).contiguous(memory_format=torch.channels_last) for i in (x, y))\n",
         (*_ALL, "l1.", "l2."),

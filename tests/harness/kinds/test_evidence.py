@@ -55,7 +55,7 @@ def test_a_steps_evidence_is_its_timeline(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_trainings_and_two_ranks_evidence() -> None:
-    session = Session(Settings(step="gslrm.training.tiny_training:TinyTraining"))
+    session = Session(Settings(step="gslrm.testing.tiny_training:TinyTraining"))
     case = TrainingCase(actions=(PassKind.GOOD, PassKind.NAN_PIXELS))
     found = evidence_of(session, [Call(Task(SubjectKind.STEP, "counters", "float32"), case)])
     assert found is not None

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gslrm.training.amp_step import AmpStep, StepOutcome
-from gslrm.training.tiny_training import TinyTraining
+from gslrm.testing.tiny_training import TinyTraining
+from gslrm.training.amp_step import AmpStep
+from gslrm.training.step_outcome import StepOutcome
 from harness.subjects.door import load_object
 from harness.subjects.facelift import AttributeDict
 from harness.subjects.known_bad.steps import StepAfterReport, StepBeforeFix

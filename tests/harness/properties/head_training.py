@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gslrm.data.scene import load_scene
 from gslrm.data.views import PosedViews
-from gslrm.training.tiny_training import TinyTraining
+from gslrm.testing.tiny_training import TinyTraining
 
 HEAD = Path(__file__).resolve().parents[4] / "shared" / "data" / "facelift_head"
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from gslrm.model.utils_losses import MaskedSsimLoss
-from gslrm.training.amp_step import AmpStep, SkipReason, StepOutcome
+from gslrm.training.amp_step import AmpStep
+from gslrm.training.step_outcome import SkipReason, StepOutcome
 
 _RIGHT = MaskedSsimLoss()
 

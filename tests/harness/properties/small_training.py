@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gslrm.training.amp_step import AmpStep, StepOutcome
+from gslrm.training.amp_step import AmpStep
+from gslrm.training.step_outcome import StepOutcome
 
 
 class SmallTraining:

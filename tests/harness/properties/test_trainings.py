@@ -30,7 +30,7 @@ from harness.trials.rank_pair import RankPair
 from harness.trials.training import TrainingTrial
 from tests.harness.properties.head_training import HEAD
 
-OURS = "gslrm.training.tiny_training:TinyTraining"
+OURS = "gslrm.testing.tiny_training:TinyTraining"
 _BROKEN = str(Path(__file__).with_name("broken_trainings.py"))
 _SMALL = str(Path(__file__).with_name("small_training.py"))
 _FP16 = "cpu-autocast-float16"

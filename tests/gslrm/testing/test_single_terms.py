@@ -10,7 +10,8 @@ from torch import Tensor
 
 from gslrm.model.lpips_loss import LpipsError
 from gslrm.model.utils_losses import MaskedSsimLoss, SsimLoss
-from gslrm.training import loss_terms, single_terms
+from gslrm.testing import single_terms
+from gslrm.training import loss_terms
 
 
 def _images() -> tuple[Tensor, Tensor, Tensor]:

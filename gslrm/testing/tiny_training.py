@@ -15,8 +15,8 @@ from torch import Tensor
 from gslrm.config import Config, load_config
 from gslrm.data.synthetic import synthetic_scene
 from gslrm.data.views import PosedViews
-from gslrm.training.amp_step import StepOutcome
 from gslrm.training.sampling import Sampler
+from gslrm.training.step_outcome import StepOutcome
 from gslrm.training.trainer import Trainer
 
 _AMP = {None: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}

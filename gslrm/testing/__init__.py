@@ -1,0 +1,1 @@
+"""What only tests and the harness use: nothing that trains imports it."""
