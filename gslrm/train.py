@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,31 +16,23 @@ from gslrm.files import one_line
 if TYPE_CHECKING:
     from gslrm.config import Config
     from gslrm.data.views import ViewBatch
-    from gslrm.training.sampling import Sampler
     from gslrm.training.trainer import PassResult, Trainer
 
-    BatchChange = Callable[[ViewBatch, int], tuple[ViewBatch, Mapping[str, str]]]
+
+# Takes a batch and the number of its pass; gives the batch to train on, and what was done to it, or None.
+Spoil = Callable[["ViewBatch", int], tuple["ViewBatch", "str | None"]]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Train as the command line says, and return :func:`train`'s exit code."""
-    return train(make_parser().parse_args(arguments))
-
-
-def train(options: argparse.Namespace, change: BatchChange | None = None) -> int:
-    """Train, and say on stderr in one sentence what is wrong.
+def main(arguments: Sequence[str] | None = None, spoil: Spoil | None = None) -> int:
+    """Train, and return the exit code: 0 done, 2 for settings, scenes or files that are wrong.
 
     Args:
-        options: what :func:`make_parser`'s parser reads.
-        change: called with each pass's batch and number; returns the batch to train on and what to add to the pass's
-            line of the log. ``None`` for the batches as they are.
-
-    Returns:
-        The exit code: 0 done, 2 for settings, scenes or files that are wrong, 130 interrupted.
+        spoil: changes batches before they are trained on; what it says of a batch is logged as its ``fault``.
     """
+    options = _parser().parse_args(arguments)
     # A checkpoint of its own reader's errors, a scene's and a configuration's are all ValueErrors with one sentence.
     try:
-        return _train(options, change)
+        return _train(options, spoil or (lambda batch, pass_step: (batch, None)))
     except (ValueError, OSError) as error:
         print(f"train: {one_line(str(error), 2000)}", file=sys.stderr)
         return 2
@@ -49,8 +41,7 @@ def train(options: argparse.Namespace, change: BatchChange | None = None) -> int
         return 130
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The options of a training."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m gslrm.train", description="Train a GS-LRM.")
     parser.add_argument("--scene", metavar="PATH", help="a scene's folder, or a list file of them; else dataset_path")
     parser.add_argument("--preset", default="tiny", help="tiny (default) or facelift")
@@ -66,7 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _train(options: argparse.Namespace, change: BatchChange | None) -> int:
+def _train(options: argparse.Namespace, spoil: Spoil) -> int:
     import torch
 
     from gslrm.data.listing import scene_folders
@@ -102,7 +93,7 @@ def _train(options: argparse.Namespace, change: BatchChange | None) -> int:
             trainer.resume(checkpoint)
         elif resume_ckpt:
             trainer.start_from(newest_checkpoint(resume_ckpt))
-        _loop(trainer, sampler, change, out, rank)
+        _loop(trainer, sampler.batch, spoil, out, rank)
     return 0
 
 
@@ -133,7 +124,7 @@ def _lasting(config: Config, windows: int) -> Config:
     return replace(config, training=replace(training, schedule=schedule))
 
 
-def _loop(trainer: Trainer, sampler: Sampler, change: BatchChange | None, out: Path, rank: int) -> None:
+def _loop(trainer: Trainer, batches: Callable[[int], ViewBatch], spoil: Spoil, out: Path, rank: int) -> None:
     """Windows until the training's end; a skipped window counts as one that was run."""
     from rich.console import Console
     from rich.progress import Progress
@@ -154,14 +145,13 @@ def _loop(trainer: Trainer, sampler: Sampler, change: BatchChange | None, out: P
     with RunLog(out / name) as log, Progress(console=console, disable=rank != 0) as progress:
         bar = progress.add_task("training", total=total, completed=step.fwdbwd_pass_step // accumulation)
         while step.fwdbwd_pass_step < trainer.passes:
-            batch = sampler.batch(step.fwdbwd_pass_step)
-            changed: Mapping[str, str] = {}
-            if change is not None:
-                batch, changed = change(batch, step.fwdbwd_pass_step)
+            batch, fault = spoil(batches(step.fwdbwd_pass_step), step.fwdbwd_pass_step)
             result = trainer.train_step(batch)
             outcome = trainer.optimizer_step()
             numbers = result.losses.numbers()
-            entry = {"pass": step.fwdbwd_pass_step, "update": step.param_update_step, **numbers, **changed}
+            entry: dict[str, Any] = {"pass": step.fwdbwd_pass_step, "update": step.param_update_step, **numbers}
+            if fault is not None:
+                entry["fault"] = fault
             if outcome is None:
                 log.write(**entry)
                 continue

@@ -36,14 +36,14 @@ class FaultInjector:
         if not 0 <= self.rate <= 1:
             raise ValueError(f"the fault rate is {self.rate}; it must lie in [0, 1].")
 
-    def __call__(self, batch: ViewBatch, pass_step: int) -> tuple[ViewBatch, Fault | None]:
-        """The batch of this pass, spoilt or not, and how."""
+    def __call__(self, batch: ViewBatch, pass_step: int) -> tuple[ViewBatch, str | None]:
+        """The batch of this pass, spoilt or not, and the fault in words."""
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + pass_step) % 2**63)
         if float(torch.rand((), generator=generator)) >= self.rate:
             return batch, None
         kinds = tuple(Fault)
         fault = kinds[int(torch.randint(len(kinds), (), generator=generator))]
-        return spoil(batch, fault), fault
+        return spoil(batch, fault), fault.value
 
 
 def spoil(batch: ViewBatch, fault: Fault) -> ViewBatch:

@@ -1,4 +1,4 @@
-"""What the end of an accumulation window did: stepped, or skipped and why."""
+"""What a training step says of an accumulation window."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ import torch
 from gslrm.config import Config, load_config
 from gslrm.data.synthetic import synthetic_scene
 from gslrm.model.checkpoint import CheckpointError, read_checkpoint
-from gslrm.testing.batch_faults import Fault, FaultInjector
+from gslrm.testing.batch_faults import Fault, FaultInjector, spoil
 from gslrm.training.sampling import Sampler
 from gslrm.training.trainer import Trainer, make_schedule
 
@@ -77,6 +77,17 @@ def test_faults_never_raise_and_counters_are_exact(sampler: Sampler) -> None:
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
 
 
+@pytest.mark.parametrize("fault", list(Fault))
+def test_faults_are_what_they_say_and_leave_the_original(sampler: Sampler, fault: Fault) -> None:
+    batch = sampler.batch(0)
+    before = batch.images.clone()
+    spoilt = spoil(batch, fault)
+    assert torch.equal(batch.images, before)
+    assert not torch.equal(spoilt.images, before)
+    if fault is Fault.ONE_PIXEL:
+        assert spoilt.images[:, :, 3].sum() == spoilt.images.shape[1]
+
+
 def test_only_matrices_decay_and_the_schedule_rises_and_falls() -> None:
     trainer = Trainer(_config())
     for group in trainer.step.optimizer.param_groups:
@@ -115,10 +126,11 @@ def _command(out: Path, *more: str) -> list[str]:
     if not scene.is_dir():
         synthetic_scene(6, 16, folder=scene)
     return [
-        *(sys.executable, "-m", "gslrm.testing.train_with_faults", "--scene", str(scene), "--steps", "14"),
+        *(sys.executable, "-m", "gslrm.testing.train_with_faults", "--scene", str(scene)),
+        *("--steps", "14", "--amp", "fp16"),
         *("--set", "model.image_tokenizer.image_size=16", "--set", "training.runtime.grad_accum_steps=2"),
         *("--set", "training.schedule.warmup=3", "--checkpoint-every", "1", "--out", str(out), "--device", "cpu"),
-        *("--amp", "fp16", "--fault-rate", "0.2", *more),
+        *("--fault-rate", "0.2", *more),
     ]
 
 
@@ -241,7 +253,17 @@ def test_help_loads_no_torch() -> None:
 def test_the_real_head(tmp_path: Path) -> None:
     if not HEAD.is_dir():
         pytest.skip("the real head scene is not beside this checkout (../shared/data/facelift_head)")
-    command = [sys.executable, "-m", "gslrm.train", "--scene", str(HEAD), "--steps", "60", "--amp", "bf16"]
+    command = [
+        sys.executable,
+        "-m",
+        "gslrm.train",
+        "--scene",
+        str(HEAD),
+        "--steps",
+        "60",
+        "--amp",
+        "bf16",
+    ]
     subprocess.run(
         [*command, "--out", str(tmp_path), "--device", "cpu"],
         check=True,

@@ -34,7 +34,7 @@ class Refactor:
         return folder
 
 
-MASKED, TRIED = "model/masked_loss.py", "model/tried_losses.py"
+LOSSES, MASKED, TRIED = "model/utils_losses.py", "model/masked_loss.py", "model/tried_losses.py"
 DIFFERENCE, WINDOW = "model/ssim_difference.py", "model/gaussian_window.py"
 STEP, RENDER = "training/amp_step.py", "rendering/render.py"
 TRAINER, TERMS = "training/trainer.py", "training/loss_terms.py"
