@@ -7,17 +7,16 @@ and ``max-examples`` (or ``max_examples``) under ``[tool.harness]``.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
 from harness.files import is_name, read_toml, refuse_hostile, shown
-
-DEFAULT_TRUTH = "masked-ssim"
-"""What a loss is held to where nothing else is named."""
+from harness.subject_spec import DEFAULT_TRUTH, SubjectKind, SubjectSpec
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class Settings:
         subject_root: folder put first on the import path.
         similarity: the loss subject returns a similarity.
         truth: what the loss subject is meant to be.
+        arguments: for the constructor of the loss subject's class.
         precisions, properties: names to run; empty for all.
         max_examples: examples per property and precision.
         seed: the same seed gives the same cases.
@@ -45,6 +45,7 @@ class Settings:
     subject_root: str | None = None
     similarity: bool = False
     truth: str = DEFAULT_TRUTH
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
     precisions: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()
     max_examples: int = 100
@@ -55,6 +56,14 @@ class Settings:
     golden_dir: str = "golden"
     workers: int = 0
     case_timeout: float = 60.0
+
+    def subject(self, kind: SubjectKind) -> SubjectSpec | None:
+        """The subject of this kind, whole; ``None`` where none is named. Only a loss has the last three attributes."""
+        if kind is SubjectKind.STEP:
+            return None if self.step is None else SubjectSpec(self.step, self.subject_root)
+        if self.loss is None:
+            return None
+        return SubjectSpec(self.loss, self.subject_root, self.similarity, self.truth, self.arguments)
 
 
 def load_settings(
@@ -79,7 +88,7 @@ def load_settings(
     file_values, file_name = _from_pyproject(here, set(fields))
     defaults_asked_for = {name for name in ("loss", "step") if flags.get(name) == ""}
     given = {
-        name: (_convert(name, value, f"--{name.replace('_', '-')}"))
+        name: (_convert(name, value, _FLAGS.get(name, f"--{name.replace('_', '-')}")))
         for name, value in flags.items()
         if value is not None and name not in defaults_asked_for
     }
@@ -89,7 +98,7 @@ def load_settings(
             given[name] = _convert(name, environment[variable], variable)
     named = {"loss", "step"} & set(given)
     # What goes with a default subject doesn't go with another.
-    passed_over = {"subject_root", "similarity", "truth"} if named else set()
+    passed_over = {"subject_root", "similarity", "truth", "arguments"} if named else set()
     if named or defaults_asked_for:
         passed_over |= {"loss", "step"} - defaults_asked_for
     merged = dict(given)
@@ -154,6 +163,7 @@ def _from_pyproject(directory: Path, known: set[str]) -> tuple[dict[str, Any], s
 _BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _MINIMUM = {"max_examples": 1, "seed": 0, "max_time": 0, "workers": 0, "case_timeout": 0.1}
 _MAXIMUM = {"max_examples": 10**9, "seed": 2**63 - 1, "workers": 1024}
+_FLAGS = {"arguments": "--argument", "precisions": "--precision", "properties": "--property"}
 _PATHS = ("subject_root", "images", "cases_dir", "golden_dir")
 
 
@@ -161,7 +171,8 @@ def _convert(name: str, value: Any, where: str) -> Any:
     try:
         converted = _converted(name, value)
     except (TypeError, ValueError, OverflowError):
-        raise UsageError(f"{where} is {shown(value)}, which is not a valid {name.replace('_', ' ')}.") from None
+        hint = "NAME=VALUE" if name == "arguments" else f"a valid {name.replace('_', ' ')}"
+        raise UsageError(f"{where} is {shown(value)}, which is not {hint}.") from None
     if name in _MINIMUM and not converted >= _MINIMUM[name]:
         raise UsageError(f"{where} is {shown(value)}, but must be at least {_MINIMUM[name]}.")
     if name in _MAXIMUM and converted > _MAXIMUM[name]:
@@ -184,6 +195,8 @@ def _converted(name: str, value: Any) -> Any:
         if str(value).lower() not in _BOOLEANS:
             raise ValueError
         return _BOOLEANS[str(value).lower()]
+    if name == "arguments":
+        return _arguments(value)
     if name in ("precisions", "properties"):
         items = value.split(",") if isinstance(value, str) else list(value)
         if not all(isinstance(item, str) for item in items):
@@ -194,3 +207,19 @@ def _converted(name: str, value: Any) -> Any:
     if not is_name(str(value)):
         raise ValueError
     return str(value)
+
+
+def _arguments(value: Any) -> dict[str, Any]:
+    """A table; or texts, each ``NAME=VALUE`` with a VALUE of JSON, or plain text where it is none."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    found: dict[str, Any] = {}
+    for text in [value] if isinstance(value, str) else value:
+        name, equals, written = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError
+        try:
+            found[name] = json.loads(written)
+        except ValueError:
+            found[name] = written
+    return found

@@ -30,6 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--harness-subject-root", metavar="DIR", help="put this checkout first on the import path")
     group.addoption("--harness-similarity", action="store_true", default=None, help="the loss returns a similarity")
     group.addoption("--harness-truth", metavar="NAME", help="what the loss is meant to be (masked-ssim)")
+    argument = "an argument of the loss' constructor (repeatable)"
+    group.addoption("--harness-argument", action="append", metavar="NAME=VALUE", help=argument)
     group.addoption("--harness-images", metavar="DIR", help="use these pictures instead of the bundled ones")
     group.addoption("--harness-precision", action="append", metavar="NAME", help="only this precision (repeatable)")
     group.addoption("--harness-property", action="append", metavar="NAME", help="only this property (repeatable)")
@@ -72,13 +74,14 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
 def _settings(config: pytest.Config) -> Settings:
     from harness.config import load_settings
 
-    names = {"precision": "precisions", "property": "properties"}
+    names = {"precision": "precisions", "property": "properties", "argument": "arguments"}
     options = (
         "loss",
         "step",
         "subject_root",
         "similarity",
         "truth",
+        "argument",
         "images",
         "precision",
         "property",

@@ -11,15 +11,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from harness.config import DEFAULT_TRUTH
 from harness.errors import printable
-
-
-class SubjectKind(str, enum.Enum):
-    """By which option a subject is named."""
-
-    LOSS = "loss"
-    STEP = "step"
+from harness.subject_spec import SubjectSpec
 
 
 class LossKind(str, enum.Enum):
@@ -30,28 +23,11 @@ class LossKind(str, enum.Enum):
     POINTS = "points"  # loss(xyz, origin, direction, mask)
 
 
-@dataclass(frozen=True)
-class SubjectName:
-    """Who a subject is, as it stands in reports and case files.
-
-    Attributes:
-        spec: the import path it was asked for by.
-        root: the folder put first on the import path, or ``None``.
-        similarity: the callable returns a similarity, of which the harness takes 1 − value.
-        truth: what a loss is meant to be, by its name in :mod:`harness.oracle.meanings`.
-    """
-
-    spec: str
-    root: str | None = None
-    similarity: bool = False
-    truth: str = DEFAULT_TRUTH
-
-
 class LossSubject(Protocol):
     """A loss ready to be called: always with a mask, from which some are spared."""
 
     @property
-    def name(self) -> SubjectName: ...
+    def name(self) -> SubjectSpec: ...
 
     @property
     def kind(self) -> LossKind: ...

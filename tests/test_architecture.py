@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each room may import from those before it (and from itself).
 ROOMS = [
     {"errors", "files", "numerals"},
+    {"subject_spec"},
     {"protocols", "config"},
     {"cases"},
     {"precision"},

@@ -32,6 +32,15 @@ def add_loss_options(parser: argparse.ArgumentParser) -> None:
         "--similarity", action="store_true", default=None, help="the loss returns a similarity, take 1 - value"
     )
     parser.add_argument("--truth", metavar="NAME", help="what the loss is meant to be (masked-ssim)")
+    constructor = "give the loss' constructor this argument, VALUE as in JSON or plain text (repeatable)"
+    parser.add_argument("--argument", action="append", metavar="NAME=VALUE", help=constructor)
+
+
+def given_subject(options: argparse.Namespace) -> dict[str, Any]:
+    """What these options say of the subject, by the settings' names; what isn't given is left out."""
+    names = ("loss", "step", "subject_root", "images", "similarity", "truth")
+    given = {**{name: getattr(options, name) for name in names}, "arguments": options.argument}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def add_case_timeout(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
             "subject_root": options.subject_root,
             "similarity": options.similarity,
             "truth": options.truth,
+            "arguments": options.argument,
             "images": options.images,
             "precisions": options.precision,
             "properties": options.property,

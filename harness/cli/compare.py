@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ def add_parser(subparsers: Any) -> None:
         "--similarity", action="store_true", default=None, help="both return a similarity, take 1 - value"
     )
     parser.add_argument("--truth", metavar="NAME", help="what both losses are meant to be (masked-ssim)")
+    constructor = "give both constructors this argument, VALUE as in JSON or plain text (repeatable)"
+    parser.add_argument("--argument", action="append", metavar="NAME=VALUE", help=constructor)
     parser.add_argument("--precision", metavar="NAME", default="float32", help="compare in this precision (float32)")
     parser.add_argument("--budget", type=float, metavar="REL", help="relative difference that is none (1e-3)")
     parser.add_argument("--max-examples", type=int, metavar="N", help="cases (100)")
@@ -46,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
             "loss": options.spec_a or None,
             "similarity": options.similarity,
             "truth": options.truth,
+            "arguments": options.argument,
             "max_examples": options.max_examples,
             "seed": options.seed,
         }
@@ -68,8 +72,8 @@ def run(options: argparse.Namespace) -> int:
     from harness.oracle.budget import RELATIVE
     from harness.oracle.meanings import meaning_named
     from harness.precision import precisions_named
-    from harness.protocols import SubjectName
     from harness.reports.comparison_text import comparison_lines, comparison_report
+    from harness.subject_spec import SubjectKind
 
     precisions_named([options.precision])
     meaning = meaning_named(settings.truth)
@@ -81,7 +85,9 @@ def run(options: argparse.Namespace) -> int:
                 raise UsageError(f"side {letter} can't have both a revision and a checkout of its own.")
             if revision:
                 root = str(stack.enter_context(revision_root(revision, Path.cwd())))
-            sides.append(SubjectName(spec, root or settings.subject_root, settings.similarity, settings.truth))
+            subject = settings.subject(SubjectKind.LOSS)
+            assert subject is not None
+            sides.append(replace(subject, spec=spec, root=root or settings.subject_root))
             names.append(f"{spec} at {revision}" if revision else spec)
             print(f"{letter}: {names[-1]}")
         a, b = stack.enter_context(both_sides(sides[0], sides[1], options.precision))

@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from harness.cli.check import add_subject_options
-from harness.config import Settings
+from harness.cli.check import add_loss_options, add_subject_options, given_subject
 from harness.errors import ExitCode
 
 
@@ -20,6 +19,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("file", metavar="CASE", type=Path, help="a case file, as harness check leaves them")
     add_subject_options(parser)
+    add_loss_options(parser)
     parser.add_argument("--precision", metavar="NAME", help="explain under this precision instead of the file's")
     parser.add_argument("--brief", action="store_true", help="show only what stands out, not every op")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the whole trace there; NaN and inf as text")
@@ -29,13 +29,15 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Explain; the exit code is 0 where that was possible."""
+    from harness.config import load_settings
     from harness.findings.explain import explain
     from harness.kinds.registry import describe
     from harness.reports.explanation import draw_explanation, explanation_text, write_explanation
 
-    given = Settings(loss=options.loss, subject_root=options.subject_root, images=options.images)
-    explanation = explain(options.file, given, options.precision)
-    print(f"{given.loss or explanation.file.spec}\n{describe(explanation.file.case)}")
+    given = given_subject(options)
+    checked = load_settings(given)
+    explanation = explain(options.file, {name: getattr(checked, name) for name in given}, options.precision)
+    print(f"{explanation.trial.subject.name.spec}\n{describe(explanation.file.case)}")
     print(explanation_text(explanation, brief=options.brief))
     if options.json:
         write_explanation(options.json, explanation)

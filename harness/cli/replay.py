@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.cli.check import add_case_timeout, add_loss_options, add_subject_options
+from harness.cli.check import add_case_timeout, add_loss_options, add_subject_options, given_subject
 from harness.errors import ExitCode, HarnessError, printable
 
 
@@ -31,8 +31,9 @@ def run(options: argparse.Namespace) -> int:
     from harness.findings.replay import Answer, replay_contained
     from harness.kinds.registry import describe
 
-    names = ("loss", "step", "subject_root", "images", "similarity", "truth", "case_timeout")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    given = given_subject(options)
+    if options.case_timeout is not None:
+        given["case_timeout"] = options.case_timeout
     checked = load_settings(given)
     try:
         replayed = replay_contained(options.file, {name: getattr(checked, name) for name in given})

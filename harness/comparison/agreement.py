@@ -40,7 +40,7 @@ from harness.goldens.terms import Numbers, Term, Tolerance, Words
 from harness.oracle.budget import VALUE_FLOOR, ZERO
 from harness.oracle.meanings import Counting, Meaning
 from harness.properties.verdict import Verdict
-from harness.protocols import SubjectKind, SubjectName
+from harness.subject_spec import SubjectKind, SubjectSpec
 
 _LONGEST_PROGRAM = 10
 # What a step says of itself, which it need not.
@@ -228,7 +228,7 @@ class Comparer:
 
 
 @contextmanager
-def both_sides(a: SubjectName, b: SubjectName, precision: str) -> Iterator[tuple[Side, Side]]:
+def both_sides(a: SubjectSpec, b: SubjectSpec, precision: str) -> Iterator[tuple[Side, Side]]:
     """Two subjects, started together."""
     sides: list[Side] = []
     try:

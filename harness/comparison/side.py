@@ -17,7 +17,7 @@ from harness.goldens.probes import Observed, Probe, loss_probe, step_probe
 from harness.kinds.registry import kind_of_object
 from harness.oracle.meanings import meaning_named
 from harness.precision import Precision, import_guard, precisions_named
-from harness.protocols import SubjectKind, SubjectName
+from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.door import load_object
 from harness.subjects.loss import adapt_loss, check_kind
 from harness.subjects.step import adapt_fed_step
@@ -34,7 +34,7 @@ class Raised:
 class Side:
     """The subject, asked case by case."""
 
-    def __init__(self, name: SubjectName, precision: str) -> None:
+    def __init__(self, name: SubjectSpec, precision: str) -> None:
         self.spec = name.spec
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
@@ -89,7 +89,7 @@ class Side:
         return answer
 
 
-def _serve(connection: Connection, name: SubjectName, precision_name: str) -> None:
+def _serve(connection: Connection, name: SubjectSpec, precision_name: str) -> None:
     import torch
 
     torch.set_num_threads(1)
@@ -111,12 +111,12 @@ def _serve(connection: Connection, name: SubjectName, precision_name: str) -> No
 _PROBES: dict[SubjectKind, Callable[[Any, Any], Probe]] = {SubjectKind.LOSS: loss_probe, SubjectKind.STEP: step_probe}
 
 
-def _loaded(name: SubjectName) -> tuple[SubjectKind, Any]:
+def _loaded(name: SubjectSpec) -> tuple[SubjectKind, Any]:
     """The subject, not tried out: one that raises is compared too."""
     found = load_object(name.spec, name.root)
     role = kind_of_object(found).role
     if role is SubjectKind.STEP:
-        return role, adapt_fed_step(found, SubjectName(name.spec, name.root))
+        return role, adapt_fed_step(found, name)
     loss = adapt_loss(found, name, try_out=False)
     check_kind(loss, meaning_named(name.truth))
     return role, loss

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.errors import UsageError, unknown_name
-from harness.protocols import SubjectKind
+from harness.subject_spec import SubjectKind
 
 
 @dataclass(frozen=True)

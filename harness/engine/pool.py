@@ -27,7 +27,7 @@ from harness.engine.worker_process import WorkerProcess
 from harness.errors import HarnessFailure, SubjectError
 from harness.kinds.registry import kind_for
 from harness.properties.verdict import Verdict
-from harness.protocols import SubjectKind
+from harness.subject_spec import SubjectKind
 
 _TICK_SECONDS = 0.1
 # So many tasks in a row that end in a hang, and the rest is given up: each costs the time limit.

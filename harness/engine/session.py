@@ -12,7 +12,7 @@ from harness.kinds.kind import Bench
 from harness.kinds.registry import AnyKind, kind_for, kinds_of, load_subject
 from harness.oracle.meanings import meaning_named
 from harness.precision import import_guard
-from harness.protocols import SubjectKind, SubjectName
+from harness.subject_spec import SubjectKind
 
 
 def subject_kinds(settings: Settings) -> tuple[SubjectKind, ...]:
@@ -22,7 +22,7 @@ def subject_kinds(settings: Settings) -> tuple[SubjectKind, ...]:
         UsageError: none, or a truth that there isn't.
     """
     meaning_named(settings.truth)
-    named = tuple(kind for kind in SubjectKind if _name(settings, kind) is not None)
+    named = tuple(kind for kind in SubjectKind if settings.subject(kind) is not None)
     if not named:
         raise UsageError(
             "nothing to check: name a subject with --loss or --step, or in pyproject.toml under [tool.harness]."
@@ -41,7 +41,7 @@ class Session:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.folder = ImageFolder(settings.images) if settings.images else None
-        self._names = {role: _name(settings, role) for role in subject_kinds(settings)}
+        self._names = {role: settings.subject(role) for role in subject_kinds(settings)}
         with import_guard():
             self._subjects = {role: load_subject(role, name) for role, name in self._names.items() if name is not None}
         self._benches: dict[str, Bench[Any, Any]] = {}
@@ -78,11 +78,3 @@ class Session:
         """End the processes that were started for the subjects."""
         for bench in self._benches.values():
             bench.close()
-
-
-def _name(settings: Settings, kind: SubjectKind) -> SubjectName | None:
-    if kind is SubjectKind.LOSS:
-        if settings.loss is None:
-            return None
-        return SubjectName(settings.loss, settings.subject_root, settings.similarity, settings.truth)
-    return None if settings.step is None else SubjectName(settings.step, settings.subject_root)

@@ -13,13 +13,13 @@ from typing import Any
 from harness import __version__
 from harness.cases.descriptors import Case
 from harness.cases.serialization import case_from_json, case_to_json
-from harness.config import DEFAULT_TRUTH, Settings
+from harness.config import Settings
 from harness.engine.plan import Task
 from harness.engine.result import Call
 from harness.errors import UsageError
-from harness.files import is_name, one_line, read_json, shown, write_atomically
+from harness.files import json_value, one_line, read_json, shown, write_atomically
 from harness.kinds.registry import kind_of_case
-from harness.protocols import SubjectKind
+from harness.subject_spec import DEFAULT_TRUTH, SubjectKind, SubjectSpec, name_from_json, subject_from_json
 
 SCHEMA = "harness-case/1"
 # The same with ``earlier``, without which a reader of the first would run the case on a subject too fresh.
@@ -31,43 +31,27 @@ class CaseFile:
     """What a case file holds.
 
     Attributes:
-        spec, root, similarity: the subject, as the settings named it.
+        subject: as the settings named it.
         images: the user's folder of pictures that the case draws on, or ``None``.
         message: what was wrong, or ``None`` for a case that was saved before it was run.
-        truth: what a loss is meant to be.
         earlier: calls of the same subject that are made before the case, without which it doesn't fail.
     """
 
-    spec: str
-    root: str | None
-    similarity: bool
+    subject: SubjectSpec
     images: str | None
     task: Task
     case: Case
     seed: int
     message: str | None = None
-    truth: str = DEFAULT_TRUTH
     earlier: tuple[Call, ...] = ()
 
     @staticmethod
     def of(
         settings: Settings, task: Task, case: Case, message: str | None = None, earlier: tuple[Call, ...] = ()
     ) -> CaseFile:
-        spec = settings.loss if task.kind is SubjectKind.LOSS else settings.step
-        assert spec is not None
-        truth = settings.truth if task.kind is SubjectKind.LOSS else DEFAULT_TRUTH
-        return CaseFile(
-            spec,
-            settings.subject_root,
-            settings.similarity,
-            settings.images,
-            task,
-            case,
-            settings.seed,
-            message,
-            truth,
-            earlier,
-        )
+        subject = settings.subject(task.kind)
+        assert subject is not None
+        return CaseFile(subject, settings.images, task, case, settings.seed, message, earlier)
 
     @property
     def calls(self) -> tuple[Call, ...]:
@@ -76,15 +60,26 @@ class CaseFile:
 
     def settings(self) -> Settings:
         """Settings under which the case's subject is loaded again."""
-        loaded = Settings(subject_root=self.root, similarity=self.similarity, images=self.images, seed=self.seed)
-        if self.task.kind is SubjectKind.LOSS:
-            return replace(loaded, loss=self.spec, truth=self.truth)
-        return replace(loaded, step=self.spec)
+        subject = self.subject
+        loaded = Settings(subject_root=subject.root, images=self.images, seed=self.seed)
+        if self.task.kind is SubjectKind.STEP:
+            return replace(loaded, step=subject.spec)
+        return replace(
+            loaded,
+            loss=subject.spec,
+            similarity=subject.similarity,
+            truth=subject.truth,
+            arguments=subject.arguments,
+        )
 
     def file_name(self) -> str:
         """A name that is the same for the same finding, and another for any other."""
-        what = [self.spec, self.root, case_to_json(self.case)]
-        identity = json.dumps(what if self.truth == DEFAULT_TRUTH else [*what, self.truth], sort_keys=True)
+        subject = self.subject
+        what = [subject.spec, subject.root, case_to_json(self.case)]
+        # Names stay what they were before there was anything else to name.
+        what += [subject.truth] if subject.truth != DEFAULT_TRUTH else []
+        what += [json_value(dict(subject.arguments))] if subject.arguments else []
+        identity = json.dumps(what, sort_keys=True)
         digest = hashlib.sha256(identity.encode()).hexdigest()[:10]
         return f"{self.task.kind.value}.{self.task.property}.{self.task.precision}.{digest}.json"
 
@@ -92,12 +87,7 @@ class CaseFile:
         """The file's content as plain values; ``path`` is where it will lie."""
         return {
             "schema": SCHEMA_WITH_EARLIER if self.earlier else SCHEMA,
-            "subject": {
-                "spec": self.spec,
-                "root": self.root,
-                "similarity": self.similarity,
-                "truth": self.truth,
-            },
+            "subject": self.subject.as_json(),
             "property": self.task.property,
             "precision": self.task.precision,
             "case": case_to_json(self.case),
@@ -136,7 +126,7 @@ def _earlier(data: Any, where: str) -> tuple[Call, ...]:
 
 def _call(data: dict[str, Any], case: Case, where: str) -> Call:
     kind = kind_of_case(case).role
-    return Call(Task(kind, _text(data, "property", where), _text(data, "precision", where)), case)
+    return Call(Task(kind, _name(data, "property", where), _name(data, "precision", where)), case)
 
 
 def read_case_file(path: Path) -> CaseFile:
@@ -150,34 +140,25 @@ def read_case_file(path: Path) -> CaseFile:
         found = data.get("schema") if isinstance(data, dict) else None
         raise UsageError(f"{where} is no case file: its schema is {shown(found)}, not {SCHEMA!r}.")
     case = case_from_json(data.get("case"), f"{where}: case")
-    subject = data.get("subject")
-    if not isinstance(subject, dict):
-        raise UsageError(f"{where}: subject must be an object.")
     seed = data.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise UsageError(f"{where}: seed must be a whole number from 0 up, not {shown(seed)}.")
-    similarity = subject.get("similarity", False)
-    if not isinstance(similarity, bool):
-        raise UsageError(f"{where}: similarity must be true or false, not {shown(similarity)}.")
+    message = data.get("message")
+    if message is not None and not isinstance(message, str):
+        raise UsageError(f"{where}: message must be text, not {shown(message)}.")
     return CaseFile(
-        spec=_text(subject, "spec", where),
-        root=_text(subject, "root", where, optional=True),
-        similarity=similarity,
-        images=_text(data, "images", where, optional=True),
+        subject=subject_from_json(data.get("subject"), where),
+        images=name_from_json(data, "images", where),
         task=_call(data, case, where).task,
         case=case,
         seed=seed,
-        message=_text(data, "message", where, optional=True),
-        # Files from before losses could be held to anything else name no truth.
-        truth=_text(subject, "truth", where, optional=True) or DEFAULT_TRUTH,
+        message=message,
         earlier=_earlier(data.get("earlier", []), where),
-    )  # fmt: skip
+    )
 
 
-def _text(data: dict[str, Any], key: str, where: str, optional: bool = False) -> Any:
-    value = data.get(key)
-    if isinstance(value, str) and key != "message" and not is_name(value):
-        raise UsageError(f"{where}: {key} is {shown(value)}, which is no name.")
-    if isinstance(value, str) or (optional and value is None):
-        return value
-    raise UsageError(f"{where}: {key} must be text, not {shown(value)}.")
+def _name(data: dict[str, Any], key: str, where: str) -> str:
+    value = name_from_json(data, key, where)
+    if value is None:
+        raise UsageError(f"{where}: {key} must be text, not None.")
+    return value

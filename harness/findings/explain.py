@@ -9,14 +9,13 @@ import torch
 
 import harness
 from harness.cases.descriptors import LossCase
-from harness.config import Settings
 from harness.engine.session import Session
 from harness.errors import UsageError
 from harness.findings.case_file import CaseFile, read_case_file
-from harness.findings.replay import settings_for
+from harness.findings.replay import Given, settings_for
 from harness.precision import Precision, precisions_named
-from harness.protocols import SubjectKind
 from harness.rounding.op_trace import Trace, record_ops
+from harness.subject_spec import SubjectKind
 from harness.trials.loss_trial import LossTrial
 
 _HARNESS = Path(harness.__file__).parent
@@ -44,7 +43,7 @@ class Explanation:
         return None if self.trace.exact is None else float(self.trace.exact)
 
 
-def explain(path: Path, given: Settings, precision: str | None = None) -> Explanation:
+def explain(path: Path, given: Given, precision: str | None = None) -> Explanation:
     """Run the file's case once more, under its own precision or the one named, and trace it.
 
     Raises:

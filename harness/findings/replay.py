@@ -70,9 +70,9 @@ def settings_for(file: CaseFile, given: Given) -> Settings:
     named = {name: value for name, value in _named(given).items() if value is not None}
     kind = file.task.kind.value
     own = file.settings()
-    if named.get(kind, file.spec) != file.spec:
-        fresh = Settings()
-        own = replace(own, subject_root=fresh.subject_root, similarity=fresh.similarity, truth=fresh.truth)
+    if named.get(kind, file.subject.spec) != file.subject.spec:
+        said_of_another = ("subject_root", "similarity", "truth", "arguments")
+        own = replace(own, **{name: getattr(Settings(), name) for name in said_of_another})
     other = {"loss": "step", "step": "loss"}[kind]
     return replace(own, **{name: value for name, value in named.items() if name != other})
 
@@ -80,7 +80,8 @@ def settings_for(file: CaseFile, given: Given) -> Settings:
 def _named(given: Given) -> Mapping[str, Any]:
     if not isinstance(given, Settings):
         return given
-    return {f.name: getattr(given, f.name) for f in fields(given) if getattr(given, f.name) != f.default}
+    named = {f.name: getattr(given, f.name) for f in fields(given)}
+    return {name: value for name, value in named.items() if value != getattr(Settings(), name)}
 
 
 def _answered(file: CaseFile, verdict: Verdict) -> Replayed:

@@ -14,7 +14,6 @@ from torch import Tensor
 from harness.cases.descriptors import LossCase, StepCase
 from harness.cases.loss_inputs import LossInputs
 from harness.cases.scenes import SceneCase, build_scene, picture_weights
-from harness.config import DEFAULT_TRUTH
 from harness.errors import SubjectError
 from harness.goldens.suite import GoldenKind, GoldenSpec, MaskedLossCase
 from harness.goldens.terms import Array, Numbers, Term, Terms, Tolerance, Words
@@ -74,18 +73,17 @@ def load_probe(spec: GoldenSpec, root: str | None) -> Probe:
     Raises:
         SubjectError: it can't be loaded or does not fit.
     """
+    subject = replace(spec.subject, root=root)
     if spec.kind is GoldenKind.LOSS:
         assert isinstance(spec.case, MaskedLossCase)
-        truth = DEFAULT_TRUTH if spec.truth is None else spec.truth
-        loss = load_loss(spec.subject, root, arguments=spec.arguments, try_out=False, truth=truth)
-        return _LossProbe(loss, spec.case, spec.truth)
+        return _LossProbe(load_loss(subject, try_out=False), spec.case, spec.truth)
     if spec.kind is GoldenKind.STEP:
         assert isinstance(spec.case, StepCase)
-        return _StepProbe(load_fed_step(spec.subject, root), spec.case, spec.truth)
+        return _StepProbe(load_fed_step(subject), spec.case, spec.truth)
     if spec.kind is GoldenKind.SCENE:
         assert isinstance(spec.case, SceneCase)
-        return _SceneProbe(load_renderer(spec.subject, root), spec.case, spec.truth)
-    return _MeasureProbe(load_object(spec.subject, root), spec)
+        return _SceneProbe(load_renderer(subject), spec.case, spec.truth)
+    return _MeasureProbe(load_object(subject.spec, subject.root), spec)
 
 
 def loss_probe(loss: AdaptedLoss, case: LossCase) -> Probe:
@@ -236,14 +234,14 @@ class _MeasureProbe(Probe):
     def __init__(self, function: Any, spec: GoldenSpec) -> None:
         super().__init__()
         if not callable(function):
-            raise SubjectError(f"{spec.subject} is a {type(function).__name__}, which can't be called.")
+            raise SubjectError(f"{spec.subject.spec} is a {type(function).__name__}, which can't be called.")
         self._function, self._spec = function, spec
 
     def observe(self, precision: Precision) -> Observed:
         with precision.context():
-            found = self._function(precision.device, **self._spec.arguments)
+            found = self._function(precision.device, **self._spec.subject.arguments)
         if not isinstance(found, Mapping):
-            raise SubjectError(f"{self._spec.subject} returned a {type(found).__name__}, not a mapping of terms.")
+            raise SubjectError(f"{self._spec.subject.spec} returned a {type(found).__name__}, not a mapping of terms.")
         return Observed({str(name): self._term(name, value) for name, value in found.items()}, {})
 
     def _term(self, name: str, value: Any) -> Term:
@@ -256,4 +254,4 @@ class _MeasureProbe(Probe):
             return Numbers(values)
         if all(v is None or isinstance(v, (int, str, bool)) for v in values):
             return Words(values)
-        raise SubjectError(f"{self._spec.subject}: the term {name!r} is neither tensor, numbers nor words.")
+        raise SubjectError(f"{self._spec.subject.spec}: the term {name!r} is neither tensor, numbers nor words.")

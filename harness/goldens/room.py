@@ -149,7 +149,7 @@ class GoldenRoom:
                         recorded[precision.name] = before.recorded[precision.name]
                     continue
                 raise SubjectError(
-                    f"{spec.name} can't be recorded under {precision.name}: {spec.subject} raises "
+                    f"{spec.name} can't be recorded under {precision.name}: {spec.subject.spec} raises "
                     f"{describe_exception(error)}."
                 ) from error
             entry = Entry(observed.terms, spec.tolerances, {**provenance, "device": device})
@@ -266,7 +266,7 @@ def _precisions(spec: GoldenSpec) -> list[Precision]:
 
 
 def _plain(spec: GoldenSpec) -> GoldenFile:
-    subject = {"spec": spec.subject, "arguments": dict(spec.arguments)}
+    subject = {"spec": spec.subject.spec, "arguments": dict(spec.subject.arguments)}
     return GoldenFile(spec.name, spec.kind.value, subject, descriptor_to_json(spec.case))
 
 

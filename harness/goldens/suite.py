@@ -20,6 +20,7 @@ from harness.files import one_line, read_toml, refuse_hostile, shown
 from harness.goldens.terms import Tolerance
 from harness.oracle.meanings import MEANINGS
 from harness.precision import PRECISIONS
+from harness.subject_spec import DEFAULT_TRUTH, SubjectSpec
 
 _LONGEST_NAME = 100
 
@@ -61,7 +62,7 @@ class GoldenSpec:
 
     Attributes:
         name: ``group.case``; its file's name.
-        subject: spec of the subject; ``arguments`` go to its constructor (loss) or to each call (measure).
+        subject: its ``arguments`` go to its constructor (loss) or to each call (measure).
         truth: the oracle's name for a loss, or whether the others are held to theirs.
         tolerances: of the recorded layer, by term.
         truth_tolerances: what replaces the precision's error budget, by term.
@@ -70,8 +71,7 @@ class GoldenSpec:
 
     name: str
     kind: GoldenKind
-    subject: str
-    arguments: Mapping[str, Any]
+    subject: SubjectSpec
     case: GoldenCase
     precisions: tuple[str, ...]
     truth: str | None
@@ -135,7 +135,8 @@ def selected(specs: tuple[GoldenSpec, ...], pattern: str | None) -> tuple[Golden
 
 
 _GROUP_KEYS = {
-    "kind", "subject", "arguments", "cases", "precisions", "truth", "tolerances", "truth_tolerances", "requires",
+    "kind", "subject", "similarity", "arguments", "cases", "precisions", "truth", "tolerances", "truth_tolerances",
+    "requires",
 }  # fmt: skip
 
 
@@ -145,13 +146,17 @@ def _group(name: str, group: Any, cases: Mapping[str, Any], by_kind: Mapping[str
         kind = GoldenKind(group.get("kind"))
     except ValueError:
         raise UsageError(f"{where}: kind must be one of {', '.join(k.value for k in GoldenKind)}.") from None
-    subject, truth = group.get("subject"), group.get("truth")
-    if not isinstance(subject, str):
+    spec, truth, similarity = group.get("subject"), group.get("truth"), group.get("similarity", False)
+    if not isinstance(spec, str):
         raise UsageError(f"{where}: subject must be package.module:name or path/to/file.py:name.")
     if truth is not None and not isinstance(truth, str):
         raise UsageError(f"{where}: truth must be text, not {shown(truth)}.")
     if kind is GoldenKind.LOSS and truth is not None and truth not in MEANINGS:
         raise UsageError(f"{where}: truth is {shown(truth)}, but must be one of {', '.join(MEANINGS)}.")
+    if not isinstance(similarity, bool):
+        raise UsageError(f"{where}: similarity must be true or false, not {shown(similarity)}.")
+    held_to = truth if kind is GoldenKind.LOSS and truth is not None else DEFAULT_TRUTH
+    subject = SubjectSpec(spec, None, similarity, held_to, _table(group, "arguments", where))
     precisions = _texts(group, "precisions", [], where)
     for precision in precisions:
         if precision not in {p.name for p in PRECISIONS}:
@@ -169,7 +174,6 @@ def _group(name: str, group: Any, cases: Mapping[str, Any], by_kind: Mapping[str
             f"{name}.{case}" if case else name,
             kind,
             subject,
-            _table(group, "arguments", where),
             MeasureCase() if kind is GoldenKind.MEASURE else _case(kind, case, cases, where),
             precisions,
             truth,

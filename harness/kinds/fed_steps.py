@@ -21,7 +21,7 @@ from harness.kinds.programs import (
 )
 from harness.precision import Precision
 from harness.properties import STEP_PROPERTIES, StepProperty
-from harness.protocols import SubjectKind, SubjectName
+from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.step import StepFactory, adapt_fed_step
 from harness.trials.fed_step import FedStepTrial
 from harness.trials.observation import observe_program
@@ -39,7 +39,7 @@ class FedSteps(Kind[StepFactory, StepProperty, StepCase]):
         own_shape = hasattr(found, "backward") and hasattr(found, "step")
         return isinstance(found, type) and (own_shape or hasattr(found, "optimizer_step"))
 
-    def adapt(self, found: Any, name: SubjectName, try_out: bool = True) -> StepFactory:
+    def adapt(self, found: Any, name: SubjectSpec, try_out: bool = True) -> StepFactory:
         return adapt_fed_step(found, name)
 
     def refusal(self, subject: Any) -> str:

@@ -13,7 +13,7 @@ from harness.cases.descriptors import Case
 from harness.cases.image_folder import ImageFolder
 from harness.precision import Precision
 from harness.properties.verdict import Verdict
-from harness.protocols import SubjectKind, SubjectName
+from harness.subject_spec import SubjectKind, SubjectSpec
 
 S = TypeVar("S")
 P = TypeVar("P")
@@ -136,7 +136,7 @@ class Kind(ABC, Generic[S, P, C]):
         """Whether what was imported has the shape of this kind."""
 
     @abstractmethod
-    def adapt(self, found: Any, name: SubjectName, try_out: bool = True) -> S:
+    def adapt(self, found: Any, name: SubjectSpec, try_out: bool = True) -> S:
         """What was imported, as the subject that the bench takes.
 
         Args:

@@ -21,7 +21,8 @@ from harness.oracle.meanings import meaning_named
 from harness.precision import Precision
 from harness.properties import LOSS_PROPERTIES, LossProperty
 from harness.properties.verdict import Verdict
-from harness.protocols import LossSubject, SubjectKind, SubjectName
+from harness.protocols import LossSubject
+from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.loss import adapt_loss
 from harness.trials.loss_trial import LossTrial
 from harness.trials.process_state import kept_state
@@ -44,7 +45,7 @@ class Losses(Kind[LossSubject, LossProperty, LossCase]):
     def recognises(self, found: Any) -> bool:
         return True
 
-    def adapt(self, found: Any, name: SubjectName, try_out: bool = True) -> LossSubject:
+    def adapt(self, found: Any, name: SubjectSpec, try_out: bool = True) -> LossSubject:
         return adapt_loss(found, name, try_out=try_out)
 
     def refusal(self, subject: Any) -> str:

@@ -18,7 +18,7 @@ from harness.precision import Precision
 from harness.properties import RANKS_AGREE
 from harness.properties.ranks import RanksProperty
 from harness.properties.verdict import holds_if
-from harness.protocols import SubjectKind, SubjectName
+from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.training import TrainingFactory, adapt_training
 from harness.trials.observation import RankState
 from harness.trials.rank_pair import PASS_SECONDS, START_SECONDS, DiedError, HangError, RankPair
@@ -42,7 +42,7 @@ class RankPairs(Kind[TrainingFactory, RanksProperty, TrainingCase]):
     def recognises(self, found: Any) -> bool:
         return False  # it comes in as a training
 
-    def adapt(self, found: Any, name: SubjectName, try_out: bool = True) -> TrainingFactory:
+    def adapt(self, found: Any, name: SubjectSpec, try_out: bool = True) -> TrainingFactory:
         return adapt_training(found, name)
 
     def refusal(self, subject: Any) -> str:
@@ -66,7 +66,7 @@ class RankBench(Bench[RanksProperty, TrainingCase]):
     """The two processes, started when first needed and kept from case to case."""
 
     def __init__(self, factory: TrainingFactory, pass_seconds: float = PASS_SECONDS) -> None:
-        self._pair = RankPair(factory.name.spec, factory.name.root, pass_seconds)
+        self._pair = RankPair(factory.name, pass_seconds)
         self._last: tuple[TrainingCase, _Ranks] | None = None
 
     def inapplicable(self, property_: RanksProperty) -> str | None:

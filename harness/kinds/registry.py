@@ -12,7 +12,7 @@ from harness.kinds.kind import Kind
 from harness.kinds.losses import Losses
 from harness.kinds.rank_pairs import RankPairs
 from harness.kinds.trainings import Trainings
-from harness.protocols import SubjectKind, SubjectName
+from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.door import load_object
 
 AnyKind = Kind[Any, Any, Any]
@@ -26,7 +26,7 @@ def kind_of_object(found: Any) -> AnyKind:
     return next(kind for kind in KINDS if kind.recognises(found))
 
 
-def load_subject(role: SubjectKind, name: SubjectName) -> Any:
+def load_subject(role: SubjectKind, name: SubjectSpec) -> Any:
     """Import and adapt a subject, as the kind does whose shape it has.
 
     Raises:

@@ -21,7 +21,7 @@ from harness.kinds.programs import (
 )
 from harness.precision import Precision
 from harness.properties import STEP_PROPERTIES, StepProperty
-from harness.protocols import SubjectKind, SubjectName
+from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.training import TrainingFactory, adapt_training, is_training
 from harness.trials.observation import observe_program
 from harness.trials.pristine_training import why_unpredictable
@@ -43,7 +43,7 @@ class Trainings(Kind[TrainingFactory, StepProperty, TrainingCase]):
     def recognises(self, found: Any) -> bool:
         return is_training(found)
 
-    def adapt(self, found: Any, name: SubjectName, try_out: bool = True) -> TrainingFactory:
+    def adapt(self, found: Any, name: SubjectSpec, try_out: bool = True) -> TrainingFactory:
         return adapt_training(found, name)
 
     def refusal(self, subject: Any) -> str:

@@ -9,9 +9,9 @@ from harness.cases.serialization import case_to_json
 from harness.comparison.agreement import Comparison, Settled, TermSummary
 from harness.files import json_value
 from harness.kinds.registry import describe
-from harness.protocols import SubjectKind
 from harness.reports.environment import environment
 from harness.reports.golden_text import deviation_line
+from harness.subject_spec import SubjectKind
 
 SCHEMA = "harness-comparison/1"
 # By the size of A's loss: a form that cancels agrees where the loss is large.

@@ -33,6 +33,7 @@ def report(
             "root": settings.subject_root,
             "similarity": settings.similarity,
             "truth": settings.truth,
+            **({"arguments": json_value(dict(settings.arguments))} if settings.arguments else {}),
         },
         "seed": settings.seed,
         "environment": environment(),

@@ -10,15 +10,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from harness.config import DEFAULT_TRUTH, Settings
+from harness.config import Settings
 from harness.engine import events
 from harness.engine.plan import Task
 from harness.engine.result import Outcome, Status, TaskResult, outcome
 from harness.findings.case_file import replay_command
 from harness.findings.recorder import case_path
 from harness.kinds.registry import describe
-from harness.protocols import SubjectKind
 from harness.reports.words import measure
+from harness.subject_spec import DEFAULT_TRUTH, SubjectKind
 
 _CELL = {
     Status.HELD: "[green]held[/]",

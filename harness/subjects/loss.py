@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from harness.config import DEFAULT_TRUTH
 from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
 from harness.oracle.meanings import MEANINGS, Counting, Meaning, meaning_named
-from harness.protocols import LossKind, SubjectName
+from harness.protocols import LossKind
+from harness.subject_spec import SubjectSpec
 from harness.subjects.door import load_object
 
 _ARGUMENTS = {
@@ -29,7 +29,7 @@ _ARGUMENTS = {
 class AdaptedLoss:
     """Any callable as a :class:`harness.protocols.LossSubject`."""
 
-    name: SubjectName
+    name: SubjectSpec
     kind: LossKind
     function: Callable[..., Any]
 
@@ -58,41 +58,31 @@ class AdaptedLoss:
         return 1.0 - value.double() if self.name.similarity else value
 
 
-def load_loss(
-    spec: str,
-    root: str | None = None,
-    similarity: bool = False,
-    arguments: Mapping[str, Any] | None = None,
-    try_out: bool = True,
-    truth: str = DEFAULT_TRUTH,
-) -> AdaptedLoss:
+def load_loss(subject: SubjectSpec, *, try_out: bool = True) -> AdaptedLoss:
     """Load and adapt the loss.
 
     Raises:
         SubjectError: it can't be loaded, or as :func:`adapt_loss`.
         UsageError: there is no such truth.
     """
-    name = SubjectName(spec, root, similarity, truth)
-    return adapt_loss(load_object(spec, root), name, arguments, try_out)
+    return adapt_loss(load_object(subject.spec, subject.root), subject, try_out=try_out)
 
 
-def adapt_loss(
-    found: Any, name: SubjectName, arguments: Mapping[str, Any] | None = None, try_out: bool = True
-) -> AdaptedLoss:
+def adapt_loss(found: Any, subject: SubjectSpec, *, try_out: bool = True) -> AdaptedLoss:
     """Adapt a class or function, and (``try_out``) call it once on plain input.
 
     A class is constructed without arguments, with ``data_range=1.0`` where it has such a parameter, and so is a
     function given it.  Two required arguments make a bare loss (x, y), three a masked one (rendering, target,
-    mask), four one on points (xyz, origin, direction, mask).  ``arguments`` are further ones for a class' constructor.
+    mask), four one on points (xyz, origin, direction, mask).
 
     Raises:
         SubjectError: it can't be constructed, or called so, or takes other input than what it is held to.
         UsageError: there is no such truth.
     """
-    function = _constructed(found, name.spec, dict(arguments or {}))
-    loss = AdaptedLoss(name, _kind(function, name.spec), function)
+    function = _constructed(found, subject.spec, dict(subject.arguments))
+    loss = AdaptedLoss(subject, _kind(function, subject.spec), function)
     if try_out:
-        meaning = meaning_named(name.truth)
+        meaning = meaning_named(subject.truth)
         check_kind(loss, meaning)
         meaning.needed(loss.convolutions)
         _try_out(loss)

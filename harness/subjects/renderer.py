@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from harness.errors import SubjectError
-from harness.protocols import SubjectName
+from harness.subject_spec import SubjectSpec
 from harness.subjects.door import load_object
 
 
@@ -19,7 +19,7 @@ class AdaptedRenderer:
     alpha and depth (v, 1, h, w).
     """
 
-    name: SubjectName
+    name: SubjectSpec
     function: Callable[..., Any]
 
     def __call__(self, fields: dict[str, Tensor], c2w: Tensor, intrinsics: Tensor, size: int) -> dict[str, Tensor]:
@@ -40,13 +40,13 @@ class AdaptedRenderer:
         return dict(zip(("image", "alpha", "depth"), pictures, strict=True))
 
 
-def load_renderer(spec: str, root: str | None = None) -> AdaptedRenderer:
+def load_renderer(subject: SubjectSpec) -> AdaptedRenderer:
     """Load the renderer.
 
     Raises:
         SubjectError: it can't be loaded or called.
     """
-    function = load_object(spec, root)
+    function = load_object(subject.spec, subject.root)
     if not callable(function):
-        raise SubjectError(f"{spec} is a {type(function).__name__}, which can't be called.")
-    return AdaptedRenderer(SubjectName(spec, root), function)
+        raise SubjectError(f"{subject.spec} is a {type(function).__name__}, which can't be called.")
+    return AdaptedRenderer(subject, function)

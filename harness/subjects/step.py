@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
-from harness.protocols import AmpStepLike, StepDriver, StepReport, SubjectName, report_of
+from harness.protocols import AmpStepLike, StepDriver, StepReport, report_of
+from harness.subject_spec import SubjectSpec
 from harness.subjects.door import load_object
 from harness.subjects.facelift import FaceLiftDriver, learn_calling_convention
 from harness.subjects.training import is_training
@@ -39,7 +40,7 @@ class StepFactory:
         reports: the subject says what each window's end did.
     """
 
-    name: SubjectName
+    name: SubjectSpec
     keeps_state: bool
     reports: bool
     build: Callable[[StepParts], StepDriver]
@@ -65,16 +66,16 @@ class AmpStepDriver:
         self._step.load_state_dict(state)
 
 
-def load_fed_step(spec: str, root: str | None = None) -> StepFactory:
+def load_fed_step(subject: SubjectSpec) -> StepFactory:
     """Load and adapt a step that is fed loss by loss.
 
     Raises:
         SubjectError: it can't be loaded, or as :func:`adapt_fed_step`.
     """
-    return adapt_fed_step(load_object(spec, root), SubjectName(spec, root))
+    return adapt_fed_step(load_object(subject.spec, subject.root), subject)
 
 
-def adapt_fed_step(cls: Any, name: SubjectName) -> StepFactory:
+def adapt_fed_step(cls: Any, name: SubjectSpec) -> StepFactory:
     """The factory of a class of our shape or FaceLift's.
 
     Raises:

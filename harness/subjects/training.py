@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
-from harness.protocols import SubjectName, TrainingLike
+from harness.protocols import TrainingLike
+from harness.subject_spec import SubjectSpec
 from harness.subjects.door import load_object
 
 _METHODS = ("batch_images", "train_on", "optimizer_step", "state_dict", "load_state_dict")
@@ -37,7 +38,7 @@ class TrainingSettings:
 class TrainingFactory:
     """Builds trainings of one class."""
 
-    name: SubjectName
+    name: SubjectSpec
     cls: Any
 
     def build(self, settings: TrainingSettings) -> TrainingLike:
@@ -72,16 +73,16 @@ def is_training(found: Any) -> bool:
     return isinstance(found, type) and callable(getattr(found, "train_on", None))
 
 
-def load_training(spec: str, root: str | None = None) -> TrainingFactory:
+def load_training(subject: SubjectSpec) -> TrainingFactory:
     """Load and adapt a whole training.
 
     Raises:
         SubjectError: it can't be loaded, or as :func:`adapt_training`.
     """
-    return adapt_training(load_object(spec, root), SubjectName(spec, root))
+    return adapt_training(load_object(subject.spec, subject.root), subject)
 
 
-def adapt_training(cls: Any, name: SubjectName) -> TrainingFactory:
+def adapt_training(cls: Any, name: SubjectSpec) -> TrainingFactory:
     """The factory of a whole training's class.
 
     Raises:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, PrecisionError, describe_exception, ending
+from harness.subject_spec import SubjectSpec
 from harness.trials.observation import RankState
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class DiedError(LostError):
 class RankPair:
     """The two processes, kept from program to program; they are started by the first and after a hang or a raise."""
 
-    def __init__(self, spec: str, root: str | None, pass_seconds: float = PASS_SECONDS) -> None:
-        self._spec, self._root, self._pass_seconds = spec, root, pass_seconds
+    def __init__(self, subject: SubjectSpec, pass_seconds: float = PASS_SECONDS) -> None:
+        self._subject, self._pass_seconds = subject, pass_seconds
         self._processes: list[Any] = []
         self._pipes: list[Connection] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -86,7 +87,7 @@ class RankPair:
         store = str(Path(self._folder.name) / "store")
         for rank in range(2):
             ours, theirs = context.Pipe()
-            arguments = (rank, theirs, store, self._spec, self._root)
+            arguments = (rank, theirs, store, self._subject)
             process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
             theirs.close()
@@ -145,7 +146,7 @@ def _end(processes: list[Any], pipes: list[Connection]) -> None:
     pipes.clear()
 
 
-def _serve(rank: int, pipe: Connection, store: str, spec: str, root: str | None) -> None:
+def _serve(rank: int, pipe: Connection, store: str, subject: SubjectSpec) -> None:
     """A process' whole life: join, load the subject, and run programs until the pipe closes."""
     import torch
     import torch.distributed
@@ -161,7 +162,7 @@ def _serve(rank: int, pipe: Connection, store: str, spec: str, root: str | None)
         )
         # As a session loads it: an autocast("cuda") made on import must not switch itself off.
         with import_guard():
-            factory = load_training(spec, root)
+            factory = load_training(subject)
         pipe.send(None)
         while True:
             precision, case, actions = pipe.recv()

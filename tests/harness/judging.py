@@ -8,7 +8,7 @@ from harness.cases.descriptors import Case
 from harness.kinds.registry import kind_for, kinds_of
 from harness.precision import Precision
 from harness.properties.verdict import Verdict
-from harness.protocols import SubjectKind
+from harness.subject_spec import SubjectKind
 
 
 def judged(role: SubjectKind, subject: Any, property_: Any, precision: Precision, case: Case) -> Verdict:

@@ -21,7 +21,7 @@ from harness.errors import ExitCode, UsageError
 from harness.files import LARGEST_TEXT, read_bytes, read_json, read_toml, shown
 from harness.findings.case_file import CaseFile
 from harness.goldens.suite import read_suite
-from harness.protocols import SubjectKind
+from harness.subject_spec import SubjectKind
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from harness.config import Settings
 from harness.engine.plan import Task
 from harness.findings.case_file import CaseFile, replay_command
 from harness.findings.replay import settings_for
-from harness.protocols import SubjectKind
+from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.known_bad import KNOWN_BAD
 
 RIGHT = "gslrm.model.utils_losses:MaskedSsimLoss"
@@ -85,7 +85,7 @@ def test_the_replay_line_is_for_a_shell(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_what_a_file_says_of_its_subject_is_said_of_no_other() -> None:
     task = Task(SubjectKind.LOSS, "range", "float32")
-    file = CaseFile("a:b", "/root", True, "/pictures", task, LossCase(), 3, truth="mse")
+    file = CaseFile(SubjectSpec("a:b", "/root", True, "mse"), "/pictures", task, LossCase(), 3)
     own = settings_for(file, {})
     assert (own.loss, own.subject_root, own.similarity, own.truth) == ("a:b", "/root", True, "mse")
     other = settings_for(file, {"loss": "c:d"})

@@ -28,7 +28,7 @@ from harness.findings.case_file import CaseFile
 from harness.findings.explain import explain
 from harness.precision import precisions_named
 from harness.properties import LOSS_PROPERTIES
-from harness.protocols import SubjectKind
+from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.known_bad import KNOWN_BAD
 from harness.subjects.loss import load_loss
 from harness.subjects.step import load_fed_step
@@ -48,7 +48,7 @@ def _holds(spec: str, case: LossCase, name: str, precision: str) -> bool:
     property_ = next(p for p in LOSS_PROPERTIES if p.name == name)
     (chosen,) = precisions_named([precision])
     with chosen.installed():
-        return judged_loss(load_loss(spec), property_, chosen, case).holds
+        return judged_loss(load_loss(SubjectSpec(spec)), property_, chosen, case).holds
 
 
 @pytest.mark.parametrize(("case", "name"), [(IDENTICAL, "accuracy"), (IDENTICAL, "range"), (NEARLY, "range")])
@@ -63,7 +63,7 @@ def test_a_constant_pair_is_convicted_under_the_cuda_policy_alone(case: LossCase
 def _write(path: Path, case: LossCase | StepCase, spec: str = BEFORE_FIX) -> Path:
     kind = SubjectKind.LOSS if isinstance(case, LossCase) else SubjectKind.STEP
     task = Task(kind, "identity", "cuda-policy-bfloat16")
-    CaseFile(spec, None, False, None, task, case, 0).write(path)
+    CaseFile(SubjectSpec(spec), None, task, case, 0).write(path)
     return path
 
 
@@ -139,8 +139,8 @@ _WIDE = replace(IDENTICAL, height=24, width=24, perturbation=Perturbation(Pertur
 def _explained(tmp_path: Path, name: str, **changes: Any) -> tuple[int, Path]:
     (tmp_path / "subjects.py").write_text(_SUBJECTS)
     task = Task(SubjectKind.LOSS, "identity", "float32")
-    file = CaseFile(f"{tmp_path / 'subjects.py'}:{name}", None, False, None, task, _WIDE, 0)
-    replace(file, **changes).write(tmp_path / "case.json")
+    subject = SubjectSpec(f"{tmp_path / 'subjects.py'}:{name}", **changes)
+    CaseFile(subject, None, task, _WIDE, 0).write(tmp_path / "case.json")
     return main(
         ["explain", str(tmp_path / "case.json"), "--json", str(tmp_path / "trace.json")]
     ), tmp_path / "trace.json"
@@ -205,7 +205,8 @@ def test_the_steps_world_runs_under_the_policy() -> None:
     """The scaled gradient passes through float16, so it overflows where the model says."""
     (precision,) = precisions_named(["cuda-policy-float16"])
     with precision.installed():
-        world = FedStepTrial(load_fed_step("gslrm.training.amp_step:AmpStep"), precision, StepCase(scale_exponent=16))
+        factory = load_fed_step(SubjectSpec("gslrm.training.amp_step:AmpStep"))
+        world = FedStepTrial(factory, precision, StepCase(scale_exponent=16))
         seen = world.act(Action.LARGE)
         with precision.context():
             assert torch.nn.functional.linear(torch.ones(1, 2), torch.ones(1, 2)).dtype == torch.float16

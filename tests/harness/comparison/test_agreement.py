@@ -17,11 +17,10 @@ from harness.cli.main import main
 from harness.comparison import side
 from harness.comparison.agreement import Comparer, Comparison, both_sides
 from harness.comparison.revisions import revision_root
-from harness.config import DEFAULT_TRUTH
 from harness.errors import ExitCode, SubjectError, UsageError
 from harness.oracle.meanings import meaning_named
 from harness.precision import precisions_named
-from harness.protocols import SubjectName
+from harness.subject_spec import DEFAULT_TRUTH, SubjectSpec
 
 ROOT = Path(__file__).resolve().parents[3]
 BEFORE_FIX = "harness.subjects.known_bad.losses:LossBeforeFix"
@@ -31,7 +30,7 @@ OURS = "gslrm.model.utils_losses:MaskedSsimLoss"
 def _compare(
     a: str, b: str, examples: int, precision: str = "float32", truth: str = DEFAULT_TRUTH, similarity: bool = False
 ) -> Comparison:
-    names = (SubjectName(spec, None, similarity, truth) for spec in (a, b))
+    names = (SubjectSpec(spec, None, similarity, truth) for spec in (a, b))
     with both_sides(*names, precision) as sides:
         return Comparer(*sides, precision, 1e-3, meaning_named(truth)).compare(examples, 0)
 
@@ -107,7 +106,7 @@ def test_where_only_one_raises_they_differ(tmp_path: Path) -> None:
 class _Here:
     """A side without a process of its own, which takes seconds to start."""
 
-    def __init__(self, name: SubjectName, precision: str) -> None:
+    def __init__(self, name: SubjectSpec, precision: str) -> None:
         (self._precision,) = precisions_named([precision])
         self.spec = name.spec
         self.kind, self._subject = side._loaded(name)

@@ -11,7 +11,7 @@ from harness.engine.confirmation import Ask, confirmed
 from harness.engine.plan import Task
 from harness.engine.result import Call, Status, TaskResult
 from harness.properties.verdict import VACUOUS, Verdict
-from harness.protocols import SubjectKind
+from harness.subject_spec import SubjectKind
 
 TASK = Task(SubjectKind.LOSS, "range", "float32")
 FAILED = Verdict(False, -1.0, 1.0, "below zero")

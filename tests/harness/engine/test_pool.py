@@ -17,7 +17,7 @@ from harness.errors import HarnessFailure, UsageError
 from harness.findings.recorder import CaseRecorder
 from harness.precision.registry import PRECISIONS
 from harness.properties import RANKS_AGREE
-from harness.protocols import SubjectKind
+from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.known_bad import KNOWN_BAD
 from harness.subjects.loss import load_loss
 from harness.trials.loss_trial import LossTrial
@@ -113,7 +113,7 @@ def test_what_a_precision_lacks_leaves_its_cell_not_run(tmp_path: Path) -> None:
 
 def test_a_loss_that_fails_the_harness_is_told_from_one_that_fails() -> None:
     """What the oracle raises is never the subject's."""
-    trial = LossTrial(load_loss("gslrm.training.loss_terms:l2", truth="mse"), PRECISIONS[0], LossCase())
+    trial = LossTrial(load_loss(SubjectSpec("gslrm.training.loss_terms:l2", truth="mse")), PRECISIONS[0], LossCase())
     trial.meaning = _BrokenMeaning()  # type: ignore[assignment]
     with pytest.raises(HarnessFailure, match="the oracle of broken raised ZeroDivisionError"):
         _ = trial.truth
@@ -127,7 +127,7 @@ class _BrokenMeaning:
 
 
 def test_a_case_beyond_any_memory_is_the_harness_own_limit() -> None:
-    loss = load_loss("gslrm.training.loss_terms:l2", truth="mse")
+    loss = load_loss(SubjectSpec("gslrm.training.loss_terms:l2", truth="mse"))
     with pytest.raises(UsageError, match="builds cases of at most"):
         LossTrial(loss, PRECISIONS[0], LossCase(height=4096, width=4096, batch=64, views=64))
 

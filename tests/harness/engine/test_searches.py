@@ -15,7 +15,7 @@ from harness.engine.plan import Task
 from harness.engine.result import Status, TaskResult
 from harness.engine.run import TaskRunner
 from harness.errors import SubjectError
-from harness.protocols import SubjectKind
+from harness.subject_spec import SubjectKind
 from harness.subjects.known_bad import KNOWN_BAD
 
 LOSS, STEP = "gslrm.model.utils_losses:MaskedSsimLoss", "gslrm.training.amp_step:AmpStep"

@@ -21,8 +21,8 @@ from harness.findings.case_file import CaseFile, read_case_file
 from harness.findings.explain import explain
 from harness.findings.recorder import CaseRecorder, case_path
 from harness.findings.replay import Answer, replay
-from harness.protocols import SubjectKind
 from harness.reports.explanation import draw_explanation
+from harness.subject_spec import SubjectKind
 from harness.subjects.known_bad import KNOWN_BAD
 
 BEFORE_FIX = KNOWN_BAD[0].spec
@@ -64,7 +64,7 @@ def test_what_a_loss_is_held_to_travels_with_the_case(tmp_path: Path) -> None:
     result = TaskRunner(settings).run(task, CaseRecorder(settings))
     assert result.case is not None
     path = case_path(settings, task, result.case)
-    assert read_case_file(path).truth == "pixel-alignment"
+    assert read_case_file(path).subject.truth == "pixel-alignment"
     assert replay(path, Settings()).answer is Answer.FAILED
     right = "gslrm.testing.single_terms:PixelAlignmentTerm"
     assert replay(path, {"loss": right, "truth": "pixel-alignment"}).answer is Answer.FIXED
@@ -80,7 +80,7 @@ def test_a_file_that_names_no_truth_is_of_a_masked_ssim(found: Path) -> None:
     data = json.loads(found.read_text())
     del data["subject"]["truth"]
     found.write_text(json.dumps(data))
-    assert read_case_file(found).truth == "masked-ssim"
+    assert read_case_file(found).subject.truth == "masked-ssim"
     assert replay(found, Settings()).answer is Answer.FAILED
 
 

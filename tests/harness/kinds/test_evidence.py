@@ -17,7 +17,7 @@ from harness.engine.result import Call
 from harness.engine.session import Session
 from harness.files import json_value
 from harness.findings.recorder import CaseRecorder
-from harness.protocols import SubjectKind
+from harness.subject_spec import SubjectKind
 
 BEFORE_FIX = "harness.subjects.known_bad.losses:LossBeforeFix"
 AFTER_REPORT = "harness.subjects.known_bad.steps:StepAfterReport"

@@ -14,7 +14,7 @@ from harness.config import Settings
 from harness.engine.plan import Task
 from harness.engine.run import TaskRunner
 from harness.oracle.masked_ssim import masked_ssim_truth
-from harness.protocols import SubjectKind
+from harness.subject_spec import SubjectKind
 
 
 def test_the_median_error_is_at_most_a_millionth() -> None:

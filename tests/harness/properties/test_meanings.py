@@ -16,7 +16,7 @@ from harness.engine.run import TaskRunner
 from harness.oracle.meanings import MEANINGS
 from harness.precision import precisions_named
 from harness.properties import LOSS_PROPERTIES
-from harness.protocols import SubjectKind
+from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.loss import AdaptedLoss, load_loss
 from harness.trials.loss_trial import LossTrial
 from tests.harness.judging import judged_loss
@@ -156,7 +156,7 @@ _SAME = replace(_NEAR, perturbation=Perturbation(PerturbationKind.NONE))
 
 @pytest.fixture(scope="module")
 def perceptual() -> AdaptedLoss:
-    return load_loss(f"{_TERMS}:PerceptualTerm", truth="perceptual")
+    return load_loss(SubjectSpec(f"{_TERMS}:PerceptualTerm", truth="perceptual"))
 
 
 @pytest.mark.parametrize("name", PRECISIONS)
@@ -183,7 +183,7 @@ def test_the_perceptual_term_is_acquitted_by_a_short_search(name: str) -> None:
 def _verdict(spec: str, truth: str, name: str, precision: str, case: LossCase) -> str:
     (chosen,) = precisions_named([precision])
     property_ = next(p for p in LOSS_PROPERTIES if p.name == name)
-    return judged_loss(load_loss(spec, truth=truth), property_, chosen, case).message
+    return judged_loss(load_loss(SubjectSpec(spec, truth=truth)), property_, chosen, case).message
 
 
 @pytest.mark.parametrize("name", ["accuracy", "gradient-accuracy"])

@@ -17,7 +17,8 @@ from harness.oracle.window import ScalerState
 from harness.precision import precisions_named
 from harness.properties import LOSS_PROPERTIES
 from harness.properties.step import scale, schedule_follows, truthful
-from harness.protocols import LossKind, StepReport, SubjectName
+from harness.protocols import LossKind, StepReport
+from harness.subject_spec import SubjectSpec
 from harness.subjects.loss import AdaptedLoss
 from harness.trials.observation import Observation, Snapshot
 from tests.harness.judging import judged_loss
@@ -37,7 +38,7 @@ _OFF = 1.00104
 def _message(name: str, function: Callable[..., Tensor]) -> str:
     (float32,) = precisions_named(["float32"])
     property_ = next(p for p in LOSS_PROPERTIES if p.name == name)
-    return judged_loss(AdaptedLoss(SubjectName(name), LossKind.MASKED, function), property_, float32, _CASE).message
+    return judged_loss(AdaptedLoss(SubjectSpec(name), LossKind.MASKED, function), property_, float32, _CASE).message
 
 
 def _slightly_off(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from harness.engine.result import Status, TaskResult
 from harness.engine.run import TaskRunner
 from harness.kinds.registry import describe
 from harness.properties import LOSS_PROPERTIES, STEP_PROPERTIES
-from harness.protocols import SubjectKind
+from harness.subject_spec import SubjectKind
 
 _MUTANTS = str(Path(__file__).with_name("mutants.py"))
 _RIGHT = {"loss": "gslrm.model.utils_losses:MaskedSsimLoss", "step": "gslrm.training.amp_step:AmpStep"}

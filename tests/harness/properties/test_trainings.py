@@ -23,7 +23,7 @@ from harness.kinds.registry import KINDS, describe
 from harness.kinds.trainings import TrainingBench
 from harness.precision import precisions_named
 from harness.properties import RANKS_AGREE, STEP_PROPERTIES
-from harness.protocols import SubjectKind
+from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.step import load_fed_step
 from harness.subjects.training import TrainingFactory, load_training
 from harness.trials.rank_pair import RankPair
@@ -92,7 +92,7 @@ def test_plain_sgd_is_acquitted_also_on_gradients_of_zero(name: str) -> None:
 
 
 def test_a_step_on_gradients_of_zero_happens_and_moves_nothing() -> None:
-    factory = load_training(f"{_SMALL}:SmallTraining")
+    factory = load_training(SubjectSpec(f"{_SMALL}:SmallTraining"))
     assert isinstance(factory, TrainingFactory)
     (float32,) = precisions_named(["float32"])
     seen = TrainingTrial(factory, float32, TrainingCase()).act(PassKind.ALL_BACKGROUND)
@@ -111,14 +111,14 @@ def test_of_an_optimizer_whose_step_can_not_be_taken_alone_no_update_is_claimed(
 def test_who_lets_the_other_process_wait_is_convicted() -> None:
     spec = f"{_BROKEN}:break_ranks_agree_hang"
     runner = TaskRunner(Settings(step=spec))
-    runner.session._benches[RankPairs.name] = RankBench(load_training(spec), pass_seconds=5.0)
+    runner.session._benches[RankPairs.name] = RankBench(load_training(SubjectSpec(spec)), pass_seconds=5.0)
     result = runner.run(Task(SubjectKind.STEP, RANKS_AGREE.name, "float32"), lambda _: None)
     assert result.status is Status.VIOLATED
     assert "had not finished a pass after 5 s: it waits for the other" in result.message
 
 
 def test_the_two_processes_end_with_the_pair() -> None:
-    pair = RankPair(OURS, None)
+    pair = RankPair(SubjectSpec(OURS))
     pair.run("float32", TrainingCase(actions=(PassKind.GOOD,), second_rank=(PassKind.GOOD,)))
     processes = list(pair._processes)
     assert all(process.is_alive() for process in processes)
@@ -156,7 +156,7 @@ def test_properties_share_their_runs() -> None:
 
 
 def test_what_happens_is_told_from_real_losses_and_gradients() -> None:
-    factory = load_training(OURS)
+    factory = load_training(SubjectSpec(OURS))
     assert isinstance(factory, TrainingFactory)
     (fp16,) = precisions_named([_FP16])
     seen = {}
@@ -218,8 +218,8 @@ def test_a_case_does_not_run_on_a_step_of_another_shape(tmp_path: Path) -> None:
 
 def test_what_is_no_training_is_named() -> None:
     with pytest.raises(SubjectError, match=r"lacks state_dict\(\)"):
-        load_training(f"{_BROKEN}:Forgetful")
+        load_training(SubjectSpec(f"{_BROKEN}:Forgetful"))
     with pytest.raises(SubjectError, match="can't be constructed as NotBuilt"):
-        load_training(f"{_BROKEN}:NotBuilt")
+        load_training(SubjectSpec(f"{_BROKEN}:NotBuilt"))
     with pytest.raises(SubjectError, match="is a whole training"):
-        load_fed_step(OURS)
+        load_fed_step(SubjectSpec(OURS))

@@ -11,6 +11,7 @@ from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, Pe
 from harness.errors import SubjectError, UsageError
 from harness.precision import precisions_named
 from harness.protocols import LossKind
+from harness.subject_spec import SubjectSpec
 from harness.subjects.facelift import CallingConvention, learn_calling_convention
 from harness.subjects.known_bad import KNOWN_BAD
 from harness.subjects.loss import load_loss
@@ -70,11 +71,11 @@ def module(tmp_path: Path) -> str:
     [("bare", LossKind.BARE), ("masked", LossKind.MASKED), ("optional", LossKind.MASKED), ("ranged", LossKind.BARE)],
 )
 def test_kinds_of_losses(module: str, name: str, kind: LossKind) -> None:
-    assert load_loss(f"{module}:{name}").kind is kind
+    assert load_loss(SubjectSpec(f"{module}:{name}")).kind is kind
 
 
 def test_four_arguments_make_a_loss_of_points(module: str) -> None:
-    loss = load_loss(f"{module}:points", truth="pixel-alignment")
+    loss = load_loss(SubjectSpec(f"{module}:points", truth="pixel-alignment"))
     assert loss.kind is LossKind.POINTS
     ones = torch.ones(1, 3, 2, 2)
     assert loss(ones, 0 * ones, ones, ones[:, :1]).item() == 1.0
@@ -93,31 +94,31 @@ def test_four_arguments_make_a_loss_of_points(module: str) -> None:
 )
 def test_losses_that_can_not_be_what_they_are_held_to_are_named(module: str, name: str, truth: str, words: str) -> None:
     with pytest.raises(SubjectError, match=words):
-        load_loss(f"{module}:{name}", truth=truth)
+        load_loss(SubjectSpec(f"{module}:{name}", truth=truth))
 
 
 def test_a_truth_that_there_is_not_is_a_wrong_setting(module: str) -> None:
     with pytest.raises(UsageError, match="did you mean 'mse'"):
-        load_loss(f"{module}:bare", truth="msee")
+        load_loss(SubjectSpec(f"{module}:bare", truth="msee"))
 
 
 def test_a_bare_loss_of_the_whole_image_is_given_it_uncomposited(module: str) -> None:
     (precision,) = precisions_named(["float32"])
     case = LossCase(mask=Mask(MaskKind.EMPTY), perturbation=Perturbation(PerturbationKind.OFFSET, 0.1))
-    trial = LossTrial(load_loss(f"{module}:bare", truth="mse"), precision, case)
+    trial = LossTrial(load_loss(SubjectSpec(f"{module}:bare", truth="mse")), precision, case)
     assert trial.measurement.value == pytest.approx(0.01, rel=1e-5)
     assert trial.truth.value == pytest.approx(0.01, rel=1e-5)
-    assert LossTrial(load_loss(f"{module}:bare"), precision, case).measurement.value == 0.0
+    assert LossTrial(load_loss(SubjectSpec(f"{module}:bare")), precision, case).measurement.value == 0.0
 
 
 def test_the_data_range_is_one(module: str) -> None:
-    loss = load_loss(f"{module}:ranged")
+    loss = load_loss(SubjectSpec(f"{module}:ranged"))
     ones, zeros = torch.ones(1, 3, 11, 11), torch.zeros(1, 3, 11, 11)
     assert loss(ones, zeros, ones[:, :1]).item() == 1.0
 
 
 def test_a_similarity_is_turned_round(module: str) -> None:
-    loss = load_loss(f"{module}:similar", similarity=True)
+    loss = load_loss(SubjectSpec(f"{module}:similar", similarity=True))
     assert loss(torch.ones(1, 3, 11, 11), torch.zeros(1, 3, 11, 11), torch.ones(1, 1, 11, 11)).item() == 1.0
 
 
@@ -136,7 +137,7 @@ def test_a_similarity_is_turned_round(module: str) -> None:
 )
 def test_losses_that_do_not_fit_are_named(module: str, name: str, words: str) -> None:
     with pytest.raises(SubjectError, match=words):
-        load_loss(f"{module}:{name}")
+        load_loss(SubjectSpec(f"{module}:{name}"))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ def test_losses_that_do_not_fit_are_named(module: str, name: str, words: str) ->
 )
 def test_steps_that_do_not_fit_are_named(module: str, name: str, words: str) -> None:
     with pytest.raises(SubjectError, match=words):
-        load_fed_step(f"{module}:{name}")
+        load_fed_step(SubjectSpec(f"{module}:{name}"))
 
 
 @pytest.mark.parametrize(
@@ -162,5 +163,5 @@ def test_the_calling_convention_is_learnt(module: str, name: str, convention: tu
 
 def test_every_known_bad_subject_loads() -> None:
     for known in KNOWN_BAD:
-        load_loss(known.spec) if known.kind == "loss" else load_fed_step(known.spec)
+        load_loss(SubjectSpec(known.spec)) if known.kind == "loss" else load_fed_step(SubjectSpec(known.spec))
     assert {known.kind for known in KNOWN_BAD} == {"loss", "step"}

@@ -18,7 +18,8 @@ from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
 from harness.precision.cuda_policy.errors import UnknownOpError
 from harness.precision.cuda_policy.proofs.cross_check import cross_check
 from harness.properties import LOSS_PROPERTIES, STEP_PROPERTIES
-from harness.protocols import LossKind, SubjectKind, SubjectName
+from harness.protocols import LossKind
+from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.loss import AdaptedLoss
 from harness.subjects.step import StepFactory
 from tests.harness.judging import judged, judged_loss
@@ -143,7 +144,7 @@ def _loss(x: Tensor, y: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", ["finite", "side-effects", "bad-input"])
 @pytest.mark.usefixtures("torch_with_unknown_ops")
 def test_a_loss_that_calls_one_gets_no_verdict_of_that_precision(name: str) -> None:
-    subject = AdaptedLoss(SubjectName("loss", "here:loss"), LossKind.BARE, _loss)
+    subject = AdaptedLoss(SubjectSpec("loss", "here:loss"), LossKind.BARE, _loss)
     property_ = next(p for p in LOSS_PROPERTIES if p.name == name)
     case = LossCase(flaw=Flaw.NAN if Flaw.NAN in property_.flaws else None)
 
@@ -178,7 +179,7 @@ class _Step:
 @pytest.mark.usefixtures("torch_with_unknown_ops")
 @pytest.mark.filterwarnings("ignore:CUDA is not available")
 def test_a_step_that_calls_one_gets_no_verdict_of_that_precision() -> None:
-    factory = StepFactory(SubjectName("step", "here:step"), keeps_state=False, reports=False, build=_Step)  # type: ignore[arg-type]
+    factory = StepFactory(SubjectSpec("step", "here:step"), keeps_state=False, reports=False, build=_Step)  # type: ignore[arg-type]
     property_ = next(p for p in STEP_PROPERTIES if p.name == "never-raises")
     for name in ("cuda-policy-float16", "float32"):
         precision = PRECISION[name]
