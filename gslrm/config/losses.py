@@ -32,8 +32,9 @@ class LossesConfig(Checked):
         name, a grey in [0, 1], or red, green, blue; null for the data's background.
     mask_iou_threshold: mean difference from the background past which a pixel counts as drawn.
 
-    Not of the public files are: ssim_variant, how the masked SSIM term is formed; ssim_neutral_value, what the
-    background is set to in it, in [0, 1]; perceptual_weights_file, VGG19's weights, needed when that term counts.
+    Not of the public files are: ssim_variant, which masked loss is the SSIM term, by its name in
+    `gslrm.model.tried_losses`; ssim_neutral_value, what the background is set to in it, in [0, 1];
+    perceptual_weights_file, VGG19's weights, needed when that term counts.
     """
 
     l2_loss_weight: float = setting(1.0, NOT_NEGATIVE)

@@ -12,14 +12,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gslrm.config.data import MouseConfig
+from gslrm.config.losses import SsimVariant
 from gslrm.config.model import ModelConfig
 from gslrm.config.sections import LEFT_ALONE, Checked, ConfigError
 from gslrm.config.training import TrainingConfig
 
-SSIM_SMALLEST_SIDE = 11
-"""SSIM's window, px."""
-MS_SSIM_SMALLEST_SIDE = 161
-"""The window must fit in the picture halved four times."""
+# SSIM's window is 11 px wide. For MS-SSIM it must fit in the picture halved four times.
+SSIM_SMALLEST_SIDES: dict[SsimVariant, int] = {
+    "stable": 11,
+    "clamp": 11,
+    "foreground": 11,
+    "ms_ssim": 161,
+    "l1": 1,
+    "l2": 1,
+}
+"""Pixels that each side of a picture must have at least, by how the SSIM term is formed."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class Config(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         losses, side = self.training.losses, self.model.image_tokenizer.image_size
-        smallest = {"ms_ssim": MS_SSIM_SMALLEST_SIDE, "l1": 1, "l2": 1}.get(losses.ssim_variant, SSIM_SMALLEST_SIDE)
+        smallest = SSIM_SMALLEST_SIDES[losses.ssim_variant]
         if losses.ssim_loss_weight and side < smallest:
             raise ConfigError(
                 f"model.image_tokenizer.image_size is {side}, but training.losses.ssim_variant "

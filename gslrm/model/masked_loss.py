@@ -1,8 +1,8 @@
-"""What every masked image loss has in common: its arguments are checked, and what the mask hides has no say."""
+"""What every masked loss of two images has in common: its checks, its precision, and what the mask hides."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from abc import ABC, abstractmethod
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -12,30 +12,29 @@ from gslrm.model.gaussian_window import WINDOW_SIZE
 from gslrm.model.image_checks import check_image_pair, check_mask, check_values
 
 
-class MaskedLoss(nn.Module):
-    """A loss of two images where a mask shows them.
+class MaskedLoss(nn.Module, ABC):
+    """A loss of two images over the foreground: where the mask exceeds 0.5.
+
+    A batch's loss is the mean of its images' losses. What the mask hides, NaN included, has no influence on value or
+    gradient. It is float32 (float64 for float64 images), with autocast off.
 
     Args:
-        neutral_value: what stands in for the background (mask ≤ 0.5) of both images, in their units, where the loss
-            needs something there.
         data_range: L, the images' range.
-        check_values: refuse NaN, infinity and images plainly of another range in what the mask lets through.  Costs
-            a synchronisation on a GPU; with ``False`` a NaN in the foreground makes the loss NaN.
+        check_values: refuse NaN, infinity and values plainly of another range in the foreground. Costs a
+            synchronisation on a GPU; with ``False`` a NaN in the foreground makes the loss NaN.
 
-    float32 (float64 for float64 images) with autocast off.  A batch's loss is the mean of its images' losses.  What
-    the mask hides, NaN included, has no influence on value or gradient.
+    Attributes:
+        smallest_side: pixels that each side of an image must have at least.
+
+    Raises:
+        ValueError: ``data_range`` is no positive number.
     """
 
-    smallest_side: ClassVar[int] = WINDOW_SIZE
+    smallest_side: int = WINDOW_SIZE
 
-    def __init__(self, neutral_value: float = 0.5, *, data_range: float = 1.0, check_values: bool = True) -> None:
+    def __init__(self, *, data_range: float = 1.0, check_values: bool = True) -> None:
         super().__init__()
         self.data_range = positive(data_range, "data_range")
-        if not abs(neutral_value) <= 2.0 * self.data_range:
-            raise ValueError(
-                f"neutral_value must be a number of the images' range, [0, {self.data_range:g}], not {neutral_value!r}."
-            )
-        self.neutral_value = float(neutral_value)
         self.check_values = check_values
 
     def forward(
@@ -44,7 +43,7 @@ class MaskedLoss(nn.Module):
         target: Float[Tensor, "n c h w"],
         mask: Shaped[Tensor, "n 1 h w"],
     ) -> Float[Tensor, ""]:
-        """The loss; the foreground is where ``mask`` exceeds 0.5.
+        """The loss, never negative.
 
         Raises:
             TypeError: an image is no floating-point tensor, or the mask no real one.
@@ -60,30 +59,62 @@ class MaskedLoss(nn.Module):
             return self._loss(rendering, target, foreground)
 
     def extra_repr(self) -> str:
-        return f"neutral_value={self.neutral_value:g}, data_range={self.data_range:g}"
+        return f"data_range={self.data_range:g}"
 
     def _foreground(self, rendering: Tensor, target: Tensor, mask: Tensor) -> Bool[Tensor, "n 1 h w"]:
+        """Where the loss looks, once shapes and dtypes are found to fit."""
         check_image_pair(rendering, target, ("rendering", "target"), self.smallest_side)
         check_mask(mask, rendering)
         return mask > 0.5
 
+    @abstractmethod
     def _loss(
-        self, rendering: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"], foreground: Bool[Tensor, "n 1 h w"]
+        self,
+        rendering: Float[Tensor, "n c h w"],
+        target: Float[Tensor, "n c h w"],
+        foreground: Bool[Tensor, "n 1 h w"],
     ) -> Float[Tensor, ""]:
-        raise NotImplementedError
+        """The loss of images that were checked and are in the dtype to calculate in."""
+
+
+class NeutralBackgroundLoss(MaskedLoss):
+    """A masked loss of two images whose background is first set to one neutral value.
+
+    Args:
+        neutral_value: what both backgrounds are set to, in the images' units.
+        data_range, check_values: as for :class:`MaskedLoss`.
+
+    Raises:
+        ValueError: ``neutral_value`` is far outside the images' range, or ``data_range`` no positive number.
+    """
+
+    def __init__(self, neutral_value: float = 0.5, *, data_range: float = 1.0, check_values: bool = True) -> None:
+        super().__init__(data_range=data_range, check_values=check_values)
+        if not abs(neutral_value) <= 2.0 * self.data_range:
+            raise ValueError(
+                f"neutral_value must be a number of the images' range, [0, {self.data_range:g}], not {neutral_value!r}."
+            )
+        self.neutral_value = float(neutral_value)
+
+    def extra_repr(self) -> str:
+        return f"neutral_value={self.neutral_value:g}, {super().extra_repr()}"
 
     def _composite(self, image: Tensor, foreground: Tensor) -> Tensor:
         return torch.where(foreground, image, torch.full_like(image, self.neutral_value))
 
 
 def widened(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in float64 if either is, else in float32."""
+    """Both images in float64 where one of them is, else in float32."""
     wide = torch.float64 if torch.float64 in (x.dtype, y.dtype) else torch.float32
     return x.to(wide), y.to(wide)
 
 
 def positive(value: float, name: str) -> float:
-    """The value, which must be a finite number above 0."""
+    """The value as a float.
+
+    Raises:
+        ValueError: it is not positive, or not finite.
+    """
     if not 0 < value < float("inf"):
         raise ValueError(f"{name} must be a positive number, not {value!r}.")
     return float(value)

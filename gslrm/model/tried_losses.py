@@ -1,30 +1,36 @@
-"""What else has been tried against a negative masked SSIM loss, kept to be compared.
+"""Masked losses that have been tried against a negative masked SSIM loss, kept to be compared.
 
-:func:`masked_loss` makes each by the name that the configuration has for it.
+:func:`masked_loss` makes each by the name that the configuration (``training.losses.ssim_variant``) has for it.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from gslrm.model.gaussian_window import window_mean
-from gslrm.model.masked_loss import MaskedLoss
-from gslrm.model.ssim_difference import ssim_loss_difference_form
+from gslrm.model.masked_loss import MaskedLoss, NeutralBackgroundLoss
 from gslrm.model.ssim_textbook import MS_SSIM_SMALLEST_SIDE, clamped_ssim_loss, ms_ssim_loss
 from gslrm.model.utils_losses import MaskedSsimLoss
 
-Variant = Literal["stable", "clamp", "foreground", "ms_ssim", "l1", "l2"]
 
+class ClampedSsimLoss(NeutralBackgroundLoss):
+    """1 − clamp(SSIM, 0, 1) of pytorch-msssim with a neutral background, as it was once applied; in [0, 1].
 
-class ClampedSsimLoss(MaskedLoss):
-    """1 − clamp(SSIM, 0, 1) of pytorch-msssim under whatever autocast surrounds it, as it was once applied.
+    Unlike the others it runs under whatever autocast surrounds it, in the images' dtype, and looks at no values: in
+    half precision it is in range but wrong, and it has no gradient wherever it clamps.
 
-    In range, but wrong in half precision and without gradient wherever it clamps.  No values are checked.
+    Args:
+        neutral_value: what both backgrounds are set to, in the images' units.
+        data_range: L, the images' range.
     """
+
+    def __init__(self, neutral_value: float = 0.5, *, data_range: float = 1.0) -> None:
+        super().__init__(neutral_value, data_range=data_range, check_values=False)
 
     def forward(
         self,
@@ -32,73 +38,132 @@ class ClampedSsimLoss(MaskedLoss):
         target: Float[Tensor, "n c h w"],
         mask: Shaped[Tensor, "n 1 h w"],
     ) -> Float[Tensor, ""]:
-        """The loss in [0, 1]; raises as :meth:`MaskedLoss.forward`."""
-        foreground = self._foreground(rendering, target, mask)
+        """The loss in [0, 1].
+
+        Raises:
+            TypeError: an image is no floating-point tensor, or the mask no real one.
+            ValueError: shapes that don't fit, a side under 11 pixels, NaN in the mask.
+        """
+        return self._loss(rendering, target, self._foreground(rendering, target, mask))
+
+    def _loss(
+        self,
+        rendering: Float[Tensor, "n c h w"],
+        target: Float[Tensor, "n c h w"],
+        foreground: Bool[Tensor, "n 1 h w"],
+    ) -> Float[Tensor, ""]:
         images = (self._composite(image, foreground) for image in (rendering, target))
         return clamped_ssim_loss(*images, data_range=self.data_range)
 
 
 class ForegroundSsimLoss(MaskedSsimLoss):
-    """1 − SSIM averaged over the windows with the window's share of foreground as weight, normalised per image.
+    """1 − SSIM averaged over windows by their share of foreground; in [0, 2].
 
-    The share is the Gaussian mean of the mask.  The background counts only where it shares a window with the
-    foreground; any non-empty mask, one pixel included, has a positive weight, and an empty one gives 0.
+    A window's weight is its Gaussian mean of the mask, normalised per image. The background then counts only where it
+    shares a window with the foreground. Any mask that is not empty, one pixel included, has a positive weight; an empty
+    one gives 0.
+
+    Args:
+        neutral_value, data_range, check_values: as for :class:`gslrm.model.utils_losses.MaskedSsimLoss`.
     """
 
-    def _loss(self, rendering: Tensor, target: Tensor, foreground: Tensor) -> Tensor:
-        difference, total, constants = self._parts(rendering, target, foreground)
-        weight = _foreground_weight(foreground, rendering.dtype)
-        return ssim_loss_difference_form(difference, total, constants, weight)
+    def _window_weight(self, foreground: Tensor, difference: Tensor) -> Tensor:
+        """Each window's share of foreground, normalised to sum to 1/n over an image's windows, 0 where it is empty."""
+        share = window_mean(foreground.squeeze(1).to(difference.dtype)).clamp(min=0.0).unsqueeze(1)
+        sums = share.sum(dim=(1, 2, 3), keepdim=True)
+        return share / torch.where(sums > 0, sums, torch.ones_like(sums)) / foreground.shape[0]
 
 
-class MaskedMsSsimLoss(MaskedLoss):
-    """1 − MS-SSIM of the composited images through pytorch-msssim, in float64; sides must exceed 160 pixels."""
+class MaskedMsSsimLoss(NeutralBackgroundLoss):
+    """1 − MS-SSIM (five scales) through pytorch-msssim with a neutral background, in float64; in [0, 1].
+
+    Sides must exceed 160 pixels.
+
+    Args:
+        neutral_value, data_range, check_values: as for :class:`gslrm.model.utils_losses.MaskedSsimLoss`.
+    """
 
     smallest_side = MS_SSIM_SMALLEST_SIDE
 
-    def _loss(self, rendering: Tensor, target: Tensor, foreground: Tensor) -> Tensor:
+    def _loss(
+        self,
+        rendering: Float[Tensor, "n c h w"],
+        target: Float[Tensor, "n c h w"],
+        foreground: Bool[Tensor, "n 1 h w"],
+    ) -> Float[Tensor, ""]:
         images = (self._composite(image, foreground) for image in (rendering, target))
         return ms_ssim_loss(*images, data_range=self.data_range)
 
 
 class MaskedL1Loss(MaskedLoss):
-    """Mean absolute error over the foreground's pixels and channels, per image; 0 for an empty mask."""
+    """Mean absolute error over the foreground's pixels and channels, per image; 0 for an empty mask.
+
+    Args:
+        data_range, check_values: as for :class:`gslrm.model.utils_losses.MaskedSsimLoss`.
+    """
 
     smallest_side = 1
 
-    def _loss(self, rendering: Tensor, target: Tensor, foreground: Tensor) -> Tensor:
+    def _loss(
+        self,
+        rendering: Float[Tensor, "n c h w"],
+        target: Float[Tensor, "n c h w"],
+        foreground: Bool[Tensor, "n 1 h w"],
+    ) -> Float[Tensor, ""]:
         return _foreground_mean((rendering - target).where(foreground, 0.0).abs(), foreground)
 
 
 class MaskedL2Loss(MaskedLoss):
-    """Mean squared error over the foreground's pixels and channels, per image; 0 for an empty mask."""
+    """Mean squared error over the foreground's pixels and channels, per image; 0 for an empty mask.
+
+    Unlike the l2 term of training, which is over the foreground of all images together.
+
+    Args:
+        data_range, check_values: as for :class:`gslrm.model.utils_losses.MaskedSsimLoss`.
+    """
 
     smallest_side = 1
 
-    def _loss(self, rendering: Tensor, target: Tensor, foreground: Tensor) -> Tensor:
+    def _loss(
+        self,
+        rendering: Float[Tensor, "n c h w"],
+        target: Float[Tensor, "n c h w"],
+        foreground: Bool[Tensor, "n 1 h w"],
+    ) -> Float[Tensor, ""]:
         return _foreground_mean((rendering - target).where(foreground, 0.0).square(), foreground)
 
 
-MASKED_LOSSES: dict[Variant, type[MaskedLoss]] = {
-    "stable": MaskedSsimLoss,
-    "clamp": ClampedSsimLoss,
-    "foreground": ForegroundSsimLoss,
-    "ms_ssim": MaskedMsSsimLoss,
-    "l1": MaskedL1Loss,
-    "l2": MaskedL2Loss,
-}
+MASKED_LOSSES: Mapping[str, type[MaskedLoss]] = MappingProxyType(
+    {
+        "stable": MaskedSsimLoss,
+        "clamp": ClampedSsimLoss,
+        "foreground": ForegroundSsimLoss,
+        "ms_ssim": MaskedMsSsimLoss,
+        "l1": MaskedL1Loss,
+        "l2": MaskedL2Loss,
+    }
+)
+"""What the configuration calls each."""
 
 
-def masked_loss(variant: Variant, neutral_value: float = 0.5, *, check_values: bool = True) -> MaskedLoss:
-    """The loss that ``ssim_variant`` names in the configuration; ``stable`` is :class:`MaskedSsimLoss`."""
-    return MASKED_LOSSES[variant](neutral_value, check_values=check_values)
+def masked_loss(name: str, neutral_value: float = 0.5) -> MaskedLoss:
+    """The masked loss of that name in :data:`MASKED_LOSSES`, for training: it doesn't look at the images' values.
 
+    Args:
+        neutral_value: what the background is set to, for images in [0, 1]; the errors ``l1`` and ``l2`` have no use for
+            it.
 
-def _foreground_weight(foreground: Shaped[Tensor, "n 1 h w"], dtype: torch.dtype) -> Tensor:
-    """Each window's share of foreground, normalised to sum to 1/n over an image's windows, 0 where it is empty."""
-    share = window_mean(foreground.squeeze(1).to(dtype)).clamp(min=0.0).unsqueeze(1)
-    sums = share.sum(dim=(1, 2, 3), keepdim=True)
-    return share / torch.where(sums > 0, sums, torch.ones_like(sums)) / foreground.shape[0]
+    Raises:
+        ValueError: no loss has that name, or ``neutral_value`` is far outside [0, 1].
+    """
+    if name not in MASKED_LOSSES:
+        raise ValueError(f"no masked loss is called {name!r}; there are {', '.join(MASKED_LOSSES)}.")
+    kind = MASKED_LOSSES[name]
+    if issubclass(kind, ClampedSsimLoss):
+        return kind(neutral_value)
+    if issubclass(kind, NeutralBackgroundLoss):
+        return kind(neutral_value, check_values=False)
+    return kind(check_values=False)
 
 
 def _foreground_mean(error: Tensor, foreground: Tensor) -> Tensor:

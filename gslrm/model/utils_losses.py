@@ -1,18 +1,18 @@
-"""SSIM losses of GS-LRM: plain, and masked with a neutral value in the background's place.
+"""SSIM losses of GS-LRM, by FaceLift's names: plain, and masked.
 
 Both are the difference form of :mod:`gslrm.model.ssim_difference`, in float32 with autocast off whatever surrounds
-them.  What else has been tried against a negative masked SSIM loss is in :mod:`gslrm.model.tried_losses`.
+them. What else has been tried against a negative masked SSIM loss is in :mod:`gslrm.model.tried_losses`.
 """
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gslrm.model.gaussian_window import WINDOW_SIZE
 from gslrm.model.image_checks import check_image_pair, check_values
-from gslrm.model.masked_loss import MaskedLoss, positive, widened
+from gslrm.model.masked_loss import NeutralBackgroundLoss, positive, widened
 from gslrm.model.ssim_difference import SsimConstants, ssim_loss_difference_form
 
 
@@ -50,15 +50,29 @@ class SsimLoss(nn.Module):
         return f"data_range={self.data_range:g}"
 
 
-class MaskedSsimLoss(MaskedLoss):
-    """1 − SSIM, in [0, 2], of two images whose background is first set to one neutral value, over all windows."""
+class MaskedSsimLoss(NeutralBackgroundLoss):
+    """1 − SSIM of two images whose background (mask ≤ 0.5) is first set to one neutral value; in [0, 2].
 
-    def _loss(self, rendering: Tensor, target: Tensor, foreground: Tensor) -> Tensor:
-        difference, total, constants = self._parts(rendering, target, foreground)
-        return ssim_loss_difference_form(difference, total, constants)
+    Args:
+        neutral_value: what both backgrounds are set to, in the images' units.
+        data_range: L, the images' range.
+        check_values: as for :class:`SsimLoss`; looks only at what the mask lets through.
 
-    def _parts(self, rendering: Tensor, target: Tensor, foreground: Tensor) -> tuple[Tensor, Tensor, SsimConstants]:
-        """Difference and sum of the composited images, the sum less its constant background, and the constants."""
-        constants = SsimConstants.of(self.data_range, offset=2.0 * self.neutral_value)
+    A batch's loss is the mean of its images' losses. What the mask hides, NaN included, has no influence on value or
+    gradient.
+    """
+
+    def _loss(
+        self,
+        rendering: Float[Tensor, "n c h w"],
+        target: Float[Tensor, "n c h w"],
+        foreground: Bool[Tensor, "n 1 h w"],
+    ) -> Float[Tensor, ""]:
         difference = (rendering - target).where(foreground, 0.0)
-        return difference, (rendering + target - constants.offset).where(foreground, 0.0), constants
+        constants = SsimConstants.of(self.data_range, offset=2.0 * self.neutral_value)
+        total = (rendering + target - constants.offset).where(foreground, 0.0)
+        return ssim_loss_difference_form(difference, total, constants, self._window_weight(foreground, difference))
+
+    def _window_weight(self, foreground: Tensor, difference: Tensor) -> Tensor | None:
+        """Each window's weight in the mean over windows, in the difference's dtype; ``None``: all alike."""
+        return None

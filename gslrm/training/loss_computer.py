@@ -81,7 +81,7 @@ class LossComputer(nn.Module):
         background = background if colour is None else background_rgb(colour)
         self.register_buffer("background", torch.tensor(background, dtype=torch.float64), persistent=False)
         self.ssim = SsimLoss(check_values=False)
-        self.masked_ssim = masked_loss(config.ssim_variant, config.ssim_neutral_value, check_values=False)
+        self.masked_ssim = masked_loss(config.ssim_variant, config.ssim_neutral_value)
         self.perceptual = perceptual or (_perceptual(config) if config.perceptual_loss_weight else None)
         self.lpips = lpips or (_lpips() if config.lpips_loss_weight else None)
 

@@ -23,34 +23,6 @@ def clamped(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return value.clamp(max=1.0)
 
 
-class Foreground(MaskedSsimLoss):
-    """No mutant either."""
-
-    def __init__(self) -> None:
-        super().__init__(variant="foreground")
-
-
-class L1(MaskedSsimLoss):
-    """Nor this."""
-
-    def __init__(self) -> None:
-        super().__init__(variant="l1")
-
-
-class L2(MaskedSsimLoss):
-    """Nor this."""
-
-    def __init__(self) -> None:
-        super().__init__(variant="l2")
-
-
-class MsSsim(MaskedSsimLoss):
-    """Nor this."""
-
-    def __init__(self) -> None:
-        super().__init__(variant="ms_ssim")
-
-
 def ms_ssim_of_four_scales(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     import pytorch_msssim
 

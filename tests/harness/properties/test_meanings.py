@@ -23,6 +23,7 @@ from tests.harness.judging import judged_loss
 
 _MUTANTS = str(Path(__file__).with_name("term_mutants.py"))
 _TERMS = "gslrm.testing.single_terms"
+_TRIED = "gslrm.model.tried_losses"
 _NAMES = [property_.name for property_ in LOSS_PROPERTIES]
 PRECISIONS = ("float32", "cpu-autocast-bfloat16", "cuda-policy-float16", "float16-inputs")
 SUBJECTS = {
@@ -35,7 +36,12 @@ SUBJECTS = {
     f"{_TERMS}:MaskedPixelAlignmentTerm": "masked-pixel-alignment",
     f"{_TERMS}:PointsDistanceTerm": "points-distance",
 }
-_OTHERS = {"Foreground": "foreground", "L1": "l1", "L2": "l2", "clamped": "clamped"}
+_OTHERS = {
+    f"{_TRIED}:ForegroundSsimLoss": "foreground",
+    f"{_TRIED}:MaskedL1Loss": "l1",
+    f"{_TRIED}:MaskedL2Loss": "l2",
+    f"{_MUTANTS}:clamped": "clamped",
+}
 
 
 def _run(spec: str, truth: str, name: str, precision: str, examples: int) -> TaskResult:
@@ -71,9 +77,9 @@ def test_a_term_is_acquitted_by_all_that_applies_to_it(spec: str, precision: str
     assert all(silent.values())
 
 
-@pytest.mark.parametrize("name", _OTHERS)
-def test_the_variants_are_what_they_are_held_to(name: str) -> None:
-    _acquitted(f"{_MUTANTS}:{name}", _OTHERS[name], "float32", 6)
+@pytest.mark.parametrize("spec", _OTHERS)
+def test_what_was_tried_is_what_it_is_held_to(spec: str) -> None:
+    _acquitted(spec, _OTHERS[spec], "float32", 6)
 
 
 _CONVICTIONS = [
@@ -200,5 +206,5 @@ def test_four_scales_are_not_ms_ssim() -> None:
     case = LossCase(
         161, 161, picture=Picture(PictureKind.TEXTURE), perturbation=Perturbation(PerturbationKind.NOISE, 0.1)
     )
-    assert not _verdict(f"{_MUTANTS}:MsSsim", "ms-ssim", "accuracy", "float32", case)
+    assert not _verdict(f"{_TRIED}:MaskedMsSsimLoss", "ms-ssim", "accuracy", "float32", case)
     assert _verdict(f"{_MUTANTS}:ms_ssim_of_four_scales", "ms-ssim", "accuracy", "float32", case)
