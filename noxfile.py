@@ -92,3 +92,12 @@ def golden(session: nox.Session) -> None:
     """python -m harness golden check"""
     _install(session, "test")
     session.run("python", "-m", "harness", "golden", "check", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """mkdocs build --strict"""
+    project = nox.project.load_toml("pyproject.toml")["project"]
+    # Not the project itself: the pages that its code tells are kept, and a test holds them to it.
+    session.install("-c", "constraints.txt", *project["optional-dependencies"]["docs"])
+    session.run("mkdocs", "build", "--strict", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})

@@ -15,8 +15,8 @@ from harness.cli.interruption import interruptible
 _COMMANDS = ("check", "replay", "explain", "golden", "compare", "subjects", "doctor", "cuda")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
+def command_line() -> argparse.ArgumentParser:
+    """The parser with all its subcommands."""
     parser = argparse.ArgumentParser(
         prog="harness",
         description="Property-based tests for masked SSIM losses and AMP training steps.",
@@ -28,11 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     subparsers = parser.add_subparsers(dest="command", required=True)
     for name in _COMMANDS:
         importlib.import_module(f"harness.cli.{name}").add_parser(subparsers)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
     for stream in (sys.stdout, sys.stderr):
         # What a terminal's or a pipe's encoding lacks comes out as a question mark, not as a traceback.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    options = parser.parse_args(arguments)
+    options = command_line().parse_args(arguments)
     try:
         with interruptible():
             code = int(options.run(options))
