@@ -11,9 +11,9 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / "reference"
 _PRECEDENCE = """\
-A setting is a flag, else an environment variable, else a key under `[tool.harness]` in the nearest `pyproject.toml`, else
-its default. A folder in `pyproject.toml` is told from there; one in a flag or variable, from the working directory. With a
-loss or step named by flag or variable, the file's default for the other, and what it says of its own, don't apply.
+A setting is a flag, else an environment variable, else a key under `[tool.harness]` in the nearest `pyproject.toml`,
+else its default. A folder in `pyproject.toml` is told from there; one in a flag or variable, from the working folder.
+With a loss or step named by flag or variable, the default for the other, and what is said of the default, don't apply.
 """
 
 

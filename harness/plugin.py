@@ -117,9 +117,8 @@ class _PropertyTest(pytest.Item):
 
     def runtest(self) -> None:
         from harness.engine.result import Status
-        from harness.findings.case_file import replay_command
-        from harness.findings.recorder import CaseRecorder, case_path
-        from harness.kinds.registry import describe
+        from harness.findings.recorder import CaseRecorder
+        from harness.reports.run_model import Cell, violation_lines
 
         parent = self.parent
         assert isinstance(parent, _Properties)
@@ -127,9 +126,7 @@ class _PropertyTest(pytest.Item):
         if result.status in (Status.NOT_APPLICABLE, Status.NOT_RUN):
             pytest.skip(result.message)
         if result.status is Status.VIOLATED:
-            assert result.case is not None
-            replay = replay_command(case_path(parent.settings, self.task, result.case))
-            raise PropertyViolated(f"{result.message}\n  smallest case: {describe(result.case)}\n  replay: {replay}")
+            raise PropertyViolated("\n  ".join(violation_lines(Cell(result, parent.settings))))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str:
         if isinstance(excinfo.value, (PropertyViolated, HarnessError)):

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.config import load_settings
 from harness.errors import Interrupted
-
-if TYPE_CHECKING:
-    from harness.engine.plan import Task
 
 
 def add_subject_options(parser: argparse.ArgumentParser, bare: bool = False) -> None:
@@ -92,48 +89,46 @@ def run(options: argparse.Namespace) -> int:
         }
     )
     from harness.cases.image_folder import ImageFolder
-    from harness.engine.events import Event, TaskFinished
+    from harness.engine.events import Event, RunStarted
     from harness.engine.plan import plan
     from harness.engine.pool import run_pooled
-    from harness.engine.result import TaskResult, outcome
     from harness.engine.session import subject_kinds
     from harness.findings.recorder import CaseRecorder
     from harness.precision import left_out
+    from harness.reports.environment import environment
     from harness.reports.json_report import write_report
-    from harness.reports.terminal import ReportConsole, TerminalReport
+    from harness.reports.run_model import RunModel
+    from harness.reports.terminal import Progress, ReportConsole, show_run
 
     json_file = Path(options.json).absolute() if options.json else None
     console = ReportConsole(width=None if ReportConsole().is_terminal else 110)
     if settings.images:
         ImageFolder(settings.images)
     tasks = plan(subject_kinds(settings), settings.properties, settings.precisions)
-    if not settings.precisions and (sentence := left_out()):
-        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-    finished: dict[Task, TaskResult] = {}
-    terminal = TerminalReport(settings, console)
+    spared = None if settings.precisions else left_out()
+    if spared:
+        console.print(spared, markup=False, highlight=False, soft_wrap=True)
+    run_model, progress = RunModel(), Progress(console)
 
     def listen(event: Event) -> None:
-        if isinstance(event, TaskFinished):
-            finished[event.task] = event.result
-        terminal(event)
+        run_model(event)
+        progress(event)
 
-    status = "finished"
+    unwritten = None
     try:
-        with terminal:
-            run_pooled(settings, tasks, listen, CaseRecorder(settings))
-    except BaseException as error:
-        status = "interrupted" if isinstance(error, (Interrupted, KeyboardInterrupt)) else "failed"
+        with progress:
+            run_pooled(RunStarted(tasks, settings, environment(), spared), listen, CaseRecorder(settings))
+    except (Interrupted, KeyboardInterrupt):
+        run_model.ended = "interrupted"
         raise
     finally:
         # Before anything is printed, so that no output that fails can cost it.
-        results = tuple(finished[task] for task in tasks if task in finished)
-        unwritten = None
         if json_file is not None:
             try:
-                write_report(json_file, settings, results, len(tasks), status)
+                write_report(json_file, run_model)
             except OSError as error:
                 unwritten = error
-    terminal.show(results)
+    show_run(run_model, console)
     if unwritten is not None:
         raise unwritten
-    return outcome(results, len(tasks)).exit_code
+    return run_model.outcome.exit_code

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.cases.descriptors import Case
+from harness.config import Settings
 from harness.engine.plan import Task
 from harness.engine.result import Call, TaskResult
 
 
 @dataclass(frozen=True)
 class RunStarted:
-    """The tasks that will be run."""
+    """The tasks that will be run, of which subjects, and where.
+
+    Attributes:
+        settings: of the run; they name the subjects, the seed and where cases are kept.
+        environment: versions, machine and so on, as plain values.
+        left_out: which precisions can't be had here though nobody asked for them, and why; ``None`` for none.
+    """
 
     tasks: tuple[Task, ...]
+    settings: Settings
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    left_out: str | None = None
 
 
 @dataclass(frozen=True)

@@ -59,14 +59,14 @@ class _Group:
 
 
 def run_pooled(
-    settings: Settings,
-    tasks: Sequence[Task],
+    started: RunStarted,
     emit: Listener,
     worker_listener: Callable[[Event], None],
 ) -> tuple[TaskResult, ...]:
     """Run all tasks and give their results in the plan's order, which workers they fell to making no difference.
 
     Args:
+        started: the plan and its settings; the first event.
         emit: told of every event but ``CaseStarted``, in this process.
         worker_listener: told of every event, in the worker, before ``emit``; must be picklable. Of a case that takes
             its worker down it is told in this process.
@@ -75,9 +75,10 @@ def run_pooled(
         HarnessError: what a worker raised: the subject can't be loaded, say.
         HarnessFailure: the harness failed in a worker.
     """
+    settings, tasks = started.settings, started.tasks
     deadline = None if settings.max_time is None else time.monotonic() + settings.max_time
     start = Start(settings, deadline, worker_listener)
-    emit(RunStarted(tuple(tasks)))
+    emit(started)
     with _workers(start, min(settings.workers or os.cpu_count() or 1, len(tasks))) as workers:
         results = _Run(start, tuple(dict.fromkeys(tasks)), emit, workers).results()
     ordered = tuple(results[task] for task in tasks)

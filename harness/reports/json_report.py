@@ -1,31 +1,21 @@
-"""The results as one JSON file."""
+"""A run as one JSON file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.cases.serialization import case_to_json
-from harness.config import Settings
-from harness.engine.result import TaskResult, outcome
 from harness.files import json_value, write_atomically
-from harness.kinds.registry import claim_of
-from harness.reports.environment import environment
+from harness.reports.run_model import Cell, RunModel
 
-SCHEMA = "harness-report/1"
+SCHEMA = "harness-report/2"
 
 
-def report(
-    settings: Settings, results: Sequence[TaskResult], planned: int | None = None, status: str = "finished"
-) -> dict[str, Any]:
-    """The report as plain values. A number that JSON can't hold (NaN, inf) is given as text.
-
-    Args:
-        planned: how many results were asked for, where it isn't as many as there are.
-        status: ``finished``, or ``interrupted`` or ``failed``: then the results are those that had come by then.
-    """
+def report(run: RunModel) -> dict[str, Any]:
+    """The run as plain values. A number that JSON can't hold (NaN, inf) is given as text."""
+    settings = run.settings
     return {
         "schema": SCHEMA,
         "subject": {
@@ -37,32 +27,37 @@ def report(
             **({"arguments": json_value(dict(settings.arguments))} if settings.arguments else {}),
         },
         "seed": settings.seed,
-        "environment": environment(),
-        "status": status,
-        "verdict": outcome(results, len(results) if planned is None else planned).value,
-        "results": [
-            {
-                "property": result.task.property,
-                "kind": result.task.kind.value,
-                "claim": claim_of(result.task.kind, result.task.property),
-                "precision": result.task.precision,
-                "status": result.status.value,
-                "examples": result.examples,
-                "seconds": round(result.seconds, 3),
-                "worst": json_value(result.worst),
-                "message": result.message,
-                "case": None if result.case is None else case_to_json(result.case),
-                "earlier_calls": len(result.earlier),
-                "cut_short": result.cut_short,
-            }
-            for result in results
-        ],
+        "environment": json_value(run.environment),
+        "left_out": run.left_out,
+        "status": run.ended,
+        "verdict": run.outcome.value,
+        "seconds": round(run.seconds, 3),
+        "results": [_cell(cell) for cell in run.cells],
     }
 
 
-def write_report(
-    path: Path, settings: Settings, results: Sequence[TaskResult], planned: int | None = None, status: str = "finished"
-) -> None:
+def write_report(path: Path, run: RunModel) -> None:
     """Write the :func:`report` atomically."""
-    text = json.dumps(report(settings, results, planned, status), indent=2, allow_nan=False)
-    write_atomically(path, text + "\n")
+    write_atomically(path, json.dumps(report(run), indent=2, allow_nan=False) + "\n")
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    result = cell.result
+    return {
+        "property": cell.task.property,
+        "kind": cell.task.kind.value,
+        "claim": cell.claim,
+        "precision": cell.task.precision,
+        "status": result.status.value,
+        "examples": result.examples,
+        "seconds": round(result.seconds, 3),
+        "worst": json_value(result.worst),
+        "message": result.message,
+        "case": None if result.case is None else case_to_json(result.case),
+        "case_words": cell.case_words,
+        "case_file": cell.case_file,
+        "replay": cell.replay,
+        "earlier_calls": len(result.earlier),
+        "cut_short": result.cut_short,
+        "evidence": json_value(cell.evidence),
+    }

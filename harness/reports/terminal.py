@@ -7,17 +7,13 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
 
-from harness.config import Settings
 from harness.engine import events
-from harness.engine.plan import Task
-from harness.engine.result import Outcome, Status, TaskResult, outcome
-from harness.findings.case_file import replay_command
-from harness.findings.recorder import case_path
-from harness.kinds.registry import claim_of, describe
-from harness.reports.words import measure
+from harness.engine.result import Outcome, Status, TaskResult
+from harness.reports.run_model import Cell, RunModel, violation_lines
 from harness.subject_spec import DEFAULT_TRUTH, SubjectKind
 
 _CELL = {
@@ -37,12 +33,12 @@ class ReportConsole(Console):
         raise
 
 
-class TerminalReport:
-    """Listens to the events; use as a context manager, which keeps the progress bar."""
+class Progress:
+    """Shows on the terminal how far a run is; a listener, and a context manager that keeps the bar."""
 
-    def __init__(self, settings: Settings, console: Console) -> None:
-        self.settings, self.console = settings, console
-        self._progress = Progress(
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._progress = Bars(
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.completed}/{task.total}"),
@@ -55,7 +51,7 @@ class TerminalReport:
         self._done = self._total = 0
         self._next_line = time.monotonic() + _LINE_SECONDS
 
-    def __enter__(self) -> TerminalReport:
+    def __enter__(self) -> Progress:
         self._progress.start()
         return self
 
@@ -76,43 +72,34 @@ class TerminalReport:
                 self._next_line = time.monotonic() + _LINE_SECONDS
                 self.console.print(f"{self._done} of {self._total} done ({event.task.property})", style="dim")
 
-    def show(self, results: Sequence[TaskResult]) -> None:
-        """Print tables, violations and one closing line."""
-        for kind in SubjectKind:
-            mine = [result for result in results if result.task.kind is kind]
-            if mine:
-                spec = self.settings.loss if kind is SubjectKind.LOSS else self.settings.step
-                held_to = (
-                    "" if kind is SubjectKind.STEP or self.settings.truth == DEFAULT_TRUTH else self.settings.truth
-                )
-                aside = f", held to {held_to}" if held_to else ""
-                self.console.print(f"[bold]{kind.value}[/] {escape(str(spec))}{aside}", soft_wrap=True, highlight=False)
-                self.console.print(_table(mine))
-        violated = [result for result in results if result.status is Status.VIOLATED]
-        for result in _one_for_each_property(violated):
-            self._show_violation(result)
-        for reason in dict.fromkeys(r.message for r in results if r.status is Status.NOT_RUN or r.cut_short):
-            self.console.print(f"[yellow]not run[/]: {escape(_which(reason, results))}: {escape(reason)}")
-        counts = {status: sum(result.status is status for result in results) for status in Status}
-        examples = sum(result.examples for result in results)
-        parts = [f"{count} {status.value}" for status, count in counts.items() if count]
-        together = outcome(results, len(results))
-        verdict = together.value.upper()
-        style = {Outcome.VIOLATED: "red", Outcome.HELD: "green", Outcome.INCOMPLETE: "yellow"}[together]
-        self.console.print(
-            f"[bold {style}]{verdict}[/]: {', '.join(parts)}; {examples} examples, seed {self.settings.seed}"
-        )
 
-    def _show_violation(self, result: TaskResult) -> None:
-        assert result.case is not None
-        task: Task = result.task
-        self.console.print(f"[bold red]{task.property}[/] under {task.precision}: {escape(result.message)}")
-        self.console.print(f"  claim: {escape(claim_of(task.kind, task.property))}", highlight=False)
-        self.console.print(f"  smallest case: {escape(describe(result.case))}")
-        if result.earlier:
-            self.console.print(f"  after {len(result.earlier)} other calls, which the case file holds")
-        replay = replay_command(case_path(self.settings, task, result.case))
-        self.console.print(f"  replay: {escape(replay)}", soft_wrap=True, highlight=False)
+def show_run(run: RunModel, console: Console) -> None:
+    """Print tables, violations and one closing line."""
+    results = [cell.result for cell in run.cells]
+    for kind in SubjectKind:
+        mine, subject = [result for result in results if result.task.kind is kind], run.subject(kind)
+        if mine and subject is not None:
+            aside = "" if subject.truth == DEFAULT_TRUTH else f", held to {subject.truth}"
+            console.print(f"[bold]{kind.value}[/] {escape(subject.spec)}{aside}", soft_wrap=True, highlight=False)
+            console.print(_table(mine))
+    for cell in _one_for_each_property(run.violated):
+        _show_violation(cell, console)
+    for reason in dict.fromkeys(r.message for r in results if r.status is Status.NOT_RUN or r.cut_short):
+        console.print(f"[yellow]not run[/]: {escape(_which(reason, results))}: {escape(reason)}")
+    parts = [f"{run.counts[status]} {status.value}" for status in Status if run.counts[status]]
+    style = {Outcome.VIOLATED: "red", Outcome.HELD: "green", Outcome.INCOMPLETE: "yellow"}[run.outcome]
+    console.print(
+        f"[bold {style}]{run.outcome.value.upper()}[/]: {', '.join(parts)}; {run.examples} examples, "
+        f"seed {run.settings.seed}"
+    )
+
+
+def _show_violation(cell: Cell, console: Console) -> None:
+    sentence, *further = violation_lines(cell)
+    console.print(f"[bold red]{cell.task.property}[/] under {cell.task.precision}: {escape(sentence)}")
+    for line in further:
+        # A command is copied: it must stay on one line.
+        console.print(f"  {escape(line)}", soft_wrap=line.startswith("replay: "), highlight=False)
 
 
 def _which(reason: str, results: Sequence[TaskResult]) -> str:
@@ -132,11 +119,16 @@ def _table(results: Sequence[TaskResult]) -> Table:
         cells = []
         for precision in precisions:
             found = by_task.get((name, precision))
-            cells.append("" if found is None else f"{_CELL[found.status]} {measure(found.worst)}".strip())
+            cells.append("" if found is None else f"{_CELL[found.status]} {_digits(found.worst)}".strip())
         table.add_row(name, *cells)
     return table
 
 
-def _one_for_each_property(violated: Sequence[TaskResult]) -> list[TaskResult]:
+def _one_for_each_property(violated: Sequence[Cell]) -> list[Cell]:
     """Each property's last violation: of the precisions, half ones come last and are what users train in."""
-    return list({(result.task.kind, result.task.property): result for result in violated}.values())
+    return list({(cell.task.kind, cell.task.property): cell for cell in violated}.values())
+
+
+def _digits(value: float | None) -> str:
+    """Three significant digits, or nothing."""
+    return "" if value is None else f"{value:.3g}"

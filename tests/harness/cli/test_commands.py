@@ -51,11 +51,12 @@ def test_the_defaults_are_acquitted_and_reported(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "HELD" in done.stdout
     data = json.loads(report.read_text())
-    assert set(data) == {"schema", "subject", "seed", "environment", "status", "verdict", "results"}
+    whole = {"schema", "subject", "seed", "environment", "left_out", "status", "verdict", "seconds", "results"}
+    assert set(data) == whole
     assert data["verdict"] == "held"
     assert {r["kind"] for r in data["results"]} == {"loss", "step"}
     fields = {"property", "kind", "precision", "status", "examples", "seconds", "worst", "message", "case"}
-    fields |= {"claim", "earlier_calls", "cut_short"}
+    fields |= {"claim", "case_words", "case_file", "replay", "earlier_calls", "cut_short", "evidence"}
     assert all(set(r) == fields for r in data["results"])
     assert not list((tmp_path / "cases").glob("*.json"))
 
@@ -79,6 +80,8 @@ def test_a_conviction_names_case_and_replay(tmp_path: Path) -> None:
     (result,) = json.loads((tmp_path / "report.json").read_text())["results"]
     assert result["status"] == "violated"
     assert result["case"]["kind"] == "loss"
+    assert result["replay"] == f"harness replay {path}"
+    assert result["evidence"]["value"] < 0 < result["evidence"]["true value"]
 
 
 def test_one_subject_named_is_the_only_one_checked(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from harness.cases.descriptors import LossCase, PassKind, TrainingCase
 from harness.config import Settings
+from harness.engine.events import RunStarted
 from harness.engine.judge import judge_calls
 from harness.engine.plan import Task, plan
 from harness.engine.pool import _groups, run_pooled
@@ -50,7 +51,7 @@ def test_results_come_in_the_plans_order(tmp_path: Path) -> None:
     step = "gslrm.testing.tiny_training:TinyTraining"
     settings = Settings(step=step, max_examples=2, workers=2, cases_dir=str(tmp_path))
     tasks = plan((SubjectKind.STEP,), ("counters", "scale"), ("cpu-autocast-float16", "float32"))
-    results = run_pooled(settings, tasks, lambda _: None, CaseRecorder(settings))
+    results = run_pooled(RunStarted(tuple(tasks), settings), lambda _: None, CaseRecorder(settings))
     assert tuple(result.task for result in results) == tasks
     assert {result.status for result in results} == {Status.HELD}
 
@@ -66,7 +67,9 @@ def test_any_number_of_workers_gives_the_same_results(tmp_path: Path) -> None:
         folder = tmp_path / str(workers)
         settings = Settings(loss=KNOWN_BAD[0].spec, max_examples=20, workers=workers, cases_dir=str(folder))
         tasks = plan((SubjectKind.LOSS,), names, precisions)
-        found.append(_in_the_plans_words(run_pooled(settings, tasks, lambda _: None, CaseRecorder(settings))))
+        found.append(
+            _in_the_plans_words(run_pooled(RunStarted(tuple(tasks), settings), lambda _: None, CaseRecorder(settings)))
+        )
         assert not list(folder.glob("in-flight*"))
     assert found[0] == found[1]
     assert {result.status for result in found[0]} == {Status.HELD, Status.VIOLATED}
@@ -78,7 +81,7 @@ def test_any_number_of_workers_gives_the_same_results(tmp_path: Path) -> None:
 def test_a_step_whose_runs_differ_is_a_verdict(tmp_path: Path) -> None:
     settings = Settings(step=f"{_HOSTILE}:FlakyStep", max_examples=30, workers=1, cases_dir=str(tmp_path))
     tasks = plan((SubjectKind.STEP,), ("never-raises", "counters"), ("float32",))
-    results = run_pooled(settings, tasks, lambda _: None, CaseRecorder(settings))
+    results = run_pooled(RunStarted(tuple(tasks), settings), lambda _: None, CaseRecorder(settings))
     raised, counted = results
     assert raised.status is Status.VIOLATED
     assert raised.message.startswith(("not repeatable: ", "only after other calls: "))

@@ -9,7 +9,7 @@ import pytest
 
 from harness.cases.descriptors import Action, PassKind, StepCase, TrainingCase
 from harness.config import Settings
-from harness.engine.events import CaseFailed, Event
+from harness.engine.events import CaseFailed, Event, RunStarted
 from harness.engine.judge import evidence_of
 from harness.engine.plan import Task
 from harness.engine.pool import run_pooled
@@ -25,7 +25,7 @@ AFTER_REPORT = "harness.subjects.known_bad.steps:StepAfterReport"
 
 def _evidence(settings: Settings, task: Task) -> object:
     heard: list[Event] = []
-    run_pooled(settings, [task], heard.append, CaseRecorder(settings))
+    run_pooled(RunStarted((task,), settings), heard.append, CaseRecorder(settings))
     first, last = (event for event in heard if isinstance(event, CaseFailed))
     assert (first.shrunk, last.shrunk, first.evidence) == (False, True, None)
     json.dumps(json_value(last.evidence), allow_nan=False)

@@ -1,0 +1,142 @@
+"""One run as reports need it, built from its events. Every report is a rendering of this."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.config import Settings
+from harness.engine import events
+from harness.engine.plan import Task
+from harness.engine.result import Outcome, Status, TaskResult, outcome
+from harness.findings.case_file import replay_command
+from harness.findings.recorder import case_path
+from harness.kinds.registry import claim_of, describe
+from harness.subject_spec import SubjectKind, SubjectSpec
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One property under one precision, with what a report says of it.
+
+    Attributes:
+        evidence: of the case that violates it, as plain values; ``None`` for none.
+    """
+
+    result: TaskResult
+    settings: Settings
+    evidence: Mapping[str, Any] | None = None
+
+    @property
+    def task(self) -> Task:
+        return self.result.task
+
+    @property
+    def claim(self) -> str:
+        """What the property claims."""
+        return claim_of(self.task.kind, self.task.property)
+
+    @property
+    def case_words(self) -> str:
+        """The case in one line, or empty."""
+        return "" if self.result.case is None else describe(self.result.case)
+
+    @property
+    def case_file(self) -> str | None:
+        """Where the violating case is kept, or ``None``."""
+        if self.result.status is not Status.VIOLATED or self.result.case is None:
+            return None
+        return str(case_path(self.settings, self.task, self.result.case))
+
+    @property
+    def replay(self) -> str | None:
+        """The command that runs it again, or ``None``."""
+        if self.result.status is not Status.VIOLATED or self.result.case is None:
+            return None
+        return replay_command(case_path(self.settings, self.task, self.result.case))
+
+
+class RunModel:
+    """A listener that keeps what it hears.
+
+    Attributes:
+        settings, tasks, environment, left_out: as the run began; without a task before it has.
+        ended: ``finished``, ``interrupted`` or ``failed``; until it is told, the run counts as failed.
+    """
+
+    def __init__(self) -> None:
+        self.settings = Settings()
+        self.tasks: tuple[Task, ...] = ()
+        self.environment: Mapping[str, Any] = {}
+        self.left_out: str | None = None
+        self.ended = "failed"
+        self._results: dict[Task, TaskResult] = {}
+        self._evidence: dict[Task, Mapping[str, Any]] = {}
+        self._began = self._last = time.monotonic()
+
+    def __call__(self, event: events.Event) -> None:
+        self._last = time.monotonic()
+        if isinstance(event, events.RunStarted):
+            self.settings, self.tasks = event.settings, event.tasks
+            self.environment, self.left_out = event.environment, event.left_out
+            self._began = self._last
+        elif isinstance(event, events.CaseFailed) and event.evidence is not None:
+            self._evidence[event.task] = event.evidence
+        elif isinstance(event, events.TaskFinished):
+            self._results[event.task] = event.result
+        elif isinstance(event, events.RunFinished):
+            self.ended = "finished"
+
+    @property
+    def seconds(self) -> float:
+        """From the first event to the last."""
+        return self._last - self._began
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """What has come so far, in the plan's order."""
+        return tuple(
+            Cell(self._results[task], self.settings, self._evidence.get(task))
+            for task in self.tasks
+            if task in self._results
+        )
+
+    @property
+    def violated(self) -> tuple[Cell, ...]:
+        """Those that are violated."""
+        return tuple(cell for cell in self.cells if cell.result.status is Status.VIOLATED)
+
+    @property
+    def outcome(self) -> Outcome:
+        """All results taken together."""
+        return outcome((cell.result for cell in self.cells), len(self.tasks))
+
+    @property
+    def counts(self) -> Counter[Status]:
+        """How many cells have each status."""
+        return Counter(cell.result.status for cell in self.cells)
+
+    @property
+    def examples(self) -> int:
+        """Cases run."""
+        return sum(cell.result.examples for cell in self.cells)
+
+    def subject(self, kind: SubjectKind) -> SubjectSpec | None:
+        """The subject of this kind, or ``None``."""
+        return self.settings.subject(kind)
+
+
+def violation_lines(cell: Cell) -> list[str]:
+    """A violation in words: the sentence, the claim, the smallest case, and how to run it again."""
+    earlier = len(cell.result.earlier)
+    after = [f"after {earlier} other calls, which the case file holds"] if earlier else []
+    return [
+        cell.result.message,
+        f"claim: {cell.claim}",
+        f"smallest case: {cell.case_words}",
+        *after,
+        f"replay: {cell.replay}",
+    ]

@@ -1,0 +1,110 @@
+"""The model of a run, from events, and what reports make of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+
+from harness.cases.descriptors import LossCase
+from harness.config import Settings
+from harness.engine.events import CaseFailed, Event, RunFinished, RunStarted, TaskFinished
+from harness.engine.plan import Task
+from harness.engine.pool import run_pooled
+from harness.engine.result import Call, Outcome, Status, TaskResult
+from harness.findings.recorder import CaseRecorder
+from harness.reports.json_report import report, write_report
+from harness.reports.run_model import RunModel, violation_lines
+from harness.reports.terminal import ReportConsole, show_run
+from harness.subject_spec import SubjectKind, SubjectSpec
+
+BEFORE_FIX = "harness.subjects.known_bad.losses:LossBeforeFix"
+RANGE, FINITE = (Task(SubjectKind.LOSS, name, "float32") for name in ("range", "finite"))
+CASE = LossCase(seed=7)
+
+
+def _model(*events: Event) -> RunModel:
+    model = RunModel()
+    for event in events:
+        model(event)
+    return model
+
+
+def _events(cases: str) -> list[Event]:
+    settings = Settings(loss="m:L", truth="mse", seed=3, cases_dir=cases)
+    violated = TaskResult(
+        RANGE, Status.VIOLATED, 5, 0.5, -math.inf, "the loss is [-inf]", CASE, earlier=(Call(FINITE, CASE),)
+    )
+    return [
+        RunStarted((RANGE, FINITE), settings, {"torch": "2"}, "all else left out: no reason."),
+        CaseFailed(RANGE, CASE, "the loss is [-inf]", shrunk=False),
+        TaskFinished(FINITE, TaskResult(FINITE, Status.HELD, 4, 0.1, 0.25)),
+        CaseFailed(RANGE, CASE, "the loss is [-inf]", shrunk=True, evidence={"value": -math.inf, "arrays": {}}),
+        TaskFinished(RANGE, violated),
+        RunFinished(()),
+    ]
+
+
+def test_everything_that_a_report_needs_is_kept(tmp_path: Path) -> None:
+    run = _model(*_events(str(tmp_path)))
+    assert run.subject(SubjectKind.LOSS) == SubjectSpec("m:L", truth="mse")
+    assert run.subject(SubjectKind.STEP) is None
+    assert (run.ended, run.outcome, run.examples) == ("finished", Outcome.VIOLATED, 9)
+    # In the plan's order, whichever came first.
+    range_, finite = run.cells
+    assert (range_.task, finite.task) == (RANGE, FINITE)
+    assert range_.evidence == {"value": -math.inf, "arrays": {}}
+    assert (finite.evidence, finite.replay, finite.case_file) == (None, None, None)
+    sentence, claim, smallest, after, replay = violation_lines(range_)
+    assert sentence == "the loss is [-inf]"
+    assert claim == "claim: The loss lies in its range: never negative, for 1 − SSIM at most 2."
+    assert smallest.endswith("seed 7")
+    assert after == "after 1 other calls, which the case file holds"
+    assert replay == f"replay: harness replay {range_.case_file}"
+
+
+def test_a_run_that_was_cut_off_is_no_finished_one(tmp_path: Path) -> None:
+    run = _model(*_events(str(tmp_path))[:3])
+    assert (run.ended, run.outcome, len(run.cells)) == ("failed", Outcome.INCOMPLETE, 1)
+    run.ended = "interrupted"
+    assert report(run)["status"] == "interrupted"
+
+
+def test_the_json_holds_what_json_can(tmp_path: Path) -> None:
+    run = _model(*_events(str(tmp_path)))
+    write_report(tmp_path / "report.json", run)
+    data = json.loads((tmp_path / "report.json").read_text())
+    assert data == report(run)
+    violated, held = data["results"]
+    assert (violated["worst"], violated["evidence"]["value"]) == ("-inf", "-inf")
+    assert (held["worst"], held["evidence"], held["case_words"]) == (0.25, None, "")
+    assert (data["schema"], data["left_out"]) == ("harness-report/2", "all else left out: no reason.")
+
+
+def test_the_terminal_prints_brackets_as_they_are(tmp_path: Path) -> None:
+    console = ReportConsole(file=io.StringIO(), width=110)
+    show_run(_model(*_events(str(tmp_path))), console)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "loss m:L, held to mse" in printed
+    assert "range under float32: the loss is [-inf]" in printed
+    assert "VIOLATED: 1 held, 1 violated; 9 examples, seed 3" in printed
+
+
+def test_the_events_of_a_real_run_tell_it_again(tmp_path: Path) -> None:
+    heard: list[Event] = []
+    live = RunModel()
+    settings = Settings(loss=BEFORE_FIX, max_examples=10, workers=2, cases_dir=str(tmp_path))
+
+    def listen(event: Event) -> None:
+        heard.append(event)
+        live(event)
+
+    results = run_pooled(RunStarted((RANGE, FINITE), settings), listen, CaseRecorder(settings))
+    again = _model(*heard)
+    timeless = [{**report(run), "seconds": 0} for run in (live, again)]
+    assert timeless[0] == timeless[1]
+    assert tuple(cell.result for cell in again.cells) == results
+    (violated,) = again.violated
+    assert violated.case_file is not None
+    assert Path(violated.case_file).is_file()
