@@ -104,15 +104,15 @@ def _properties() -> Iterator[str]:
 
 
 def _definitions() -> Iterator[str]:
-    from harness.oracle.meanings import MEANINGS
+    from harness.oracle.definitions import DEFINITIONS
 
     yield "# Definitions\n"
     yield "What a loss can be held to: `--truth NAME`. Each has a float64 truth of its own in `harness/oracle`.\n"
     yield "| name | the loss is | takes | range | smallest side |\n|---|---|---|---|---|"
-    for one in MEANINGS.values():
+    for one in DEFINITIONS.values():
         takes = "points" if one.on_points else "images"
         bound = "from 0 up" if one.upper == float("inf") else f"0 to {one.upper:g}"
-        yield f"| `{one.name}` | {_cell(one.definition)} | {takes} | {bound} | {one.smallest_side} |"
+        yield f"| `{one.name}` | {_cell(one.formula)} | {takes} | {bound} | {one.smallest_side} |"
     yield ""
 
 

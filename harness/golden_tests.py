@@ -10,7 +10,8 @@ import pytest
 
 from harness.config import load_settings
 from harness.errors import HarnessError, UsageError
-from harness.goldens.room import GoldenRoom, Outcome, Status
+from harness.goldens.checking import Goldens, Outcome, Status
+from harness.goldens.recording import update_goldens
 from harness.goldens.suite import GoldenSpec, selected
 from harness.reports.golden_text import outcome_lines
 
@@ -29,20 +30,20 @@ def golden_items(session: pytest.Session, config: pytest.Config) -> Iterator[pyt
         "subject_root": config.getoption("harness_subject_root"),
     }
     settings = load_settings(flags, directory=config.rootpath)
-    room = GoldenRoom(Path(settings.golden_dir), settings.subject_root)
-    collector = _Goldens.from_parent(session, name="harness-golden", room=room)
+    goldens = Goldens(Path(settings.golden_dir), settings.subject_root)
+    collector = _Goldens.from_parent(session, name="harness-golden", goldens=goldens)
     yield from collector.collect()
 
 
 class _Goldens(pytest.Collector):
     """Parent of the goldens' tests."""
 
-    def __init__(self, *, room: GoldenRoom, **kwargs: object) -> None:
+    def __init__(self, *, goldens: Goldens, **kwargs: object) -> None:
         super().__init__(**kwargs)  # type: ignore[arg-type]
-        self.room = room
+        self.goldens = goldens
 
     def collect(self) -> Iterator[pytest.Item]:
-        for spec in selected(self.room.specs, self.config.getoption("harness_golden") or None):
+        for spec in selected(self.goldens.specs, self.config.getoption("harness_golden") or None):
             if self.config.getoption("regen_all"):
                 # All of a golden's precisions are in one file, which is written once.
                 yield _GoldenTest.from_parent(self, name=f"golden-{spec.name}", spec=spec, precision=None)
@@ -61,22 +62,22 @@ class _GoldenTest(pytest.Item):
 
     def runtest(self) -> None:
         assert isinstance(self.parent, _Goldens)
-        room = self.parent.room
+        goldens = self.parent.goldens
         if self.precision is None:
-            self._record(room)
+            self._record(goldens)
             return
-        (outcome,) = room.check_one(self.spec, (self.precision,))
+        (outcome,) = goldens.check_one(self.spec, (self.precision,))
         if outcome.status is Status.SKIPPED:
             pytest.skip(outcome.reason)
         if outcome.status is not Status.PASSED:
             recorded = ""
             if self.config.getoption("force_regen"):
-                self._record(room)
+                self._record(goldens)
                 recorded = "\nrecorded anew; the next run compares with it"
             raise GoldenFailed("\n".join(outcome_lines(outcome)) + recorded)
 
-    def _record(self, room: GoldenRoom) -> None:
-        update = room.update(self.config.getoption("harness_golden_reason"), self.spec.name)
+    def _record(self, goldens: Goldens) -> None:
+        update = update_goldens(goldens, self.config.getoption("harness_golden_reason"), self.spec.name)
         if update.refused:
             raise GoldenFailed("\n".join(_lines(update.refused)))
 

@@ -70,13 +70,13 @@ def run(options: argparse.Namespace) -> int:
     from harness.engine.search import keep_hypothesis_in
     from harness.files import write_atomically
     from harness.oracle.budget import RELATIVE
-    from harness.oracle.meanings import meaning_named
+    from harness.oracle.definitions import definition_named
     from harness.precision import precisions_named
     from harness.reports.comparison_text import comparison_lines, comparison_report
     from harness.subject_spec import SubjectKind
 
     precisions_named([options.precision])
-    meaning = meaning_named(settings.truth)
+    definition = definition_named(settings.truth)
     keep_hypothesis_in(Path(settings.cases_dir))
     with ExitStack() as stack:
         sides, names = [], []
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
             print(f"{letter}: {names[-1]}")
         a, b = stack.enter_context(both_sides(sides[0], sides[1], options.precision))
         budget = RELATIVE if options.budget is None else options.budget
-        comparer = Comparer(a, b, options.precision, budget, meaning)
+        comparer = Comparer(a, b, options.precision, budget, definition)
         comparison = comparer.compare(settings.max_examples, settings.seed)
     print("\n".join(comparison_lines(comparison)))
     if options.json:

@@ -12,7 +12,7 @@ from harness.config import load_settings
 from harness.errors import ExitCode
 
 if TYPE_CHECKING:
-    from harness.goldens.room import GoldenRoom, Outcome
+    from harness.goldens.checking import Goldens, Outcome
 
 
 def add_parser(subparsers: Any) -> None:
@@ -71,9 +71,10 @@ def _drift(options: argparse.Namespace) -> int:
 
 
 def _update(options: argparse.Namespace) -> int:
+    from harness.goldens.recording import update_goldens
     from harness.reports.golden_text import outcome_lines
 
-    update = _room(options).update(options.reason, options.only)
+    update = update_goldens(_goldens(options), options.reason, options.only)
     for outcome in update.refused:
         print("\n".join(outcome_lines(outcome)), file=sys.stderr)
     if update.refused:
@@ -87,16 +88,16 @@ def _update(options: argparse.Namespace) -> int:
     return ExitCode.HELD
 
 
-def _room(options: argparse.Namespace) -> GoldenRoom:
+def _goldens(options: argparse.Namespace) -> Goldens:
     settings = load_settings({"golden_dir": options.golden_dir, "subject_root": options.subject_root})
-    from harness.goldens.room import GoldenRoom
+    from harness.goldens.checking import Goldens
 
-    return GoldenRoom(Path(settings.golden_dir), settings.subject_root)
+    return Goldens(Path(settings.golden_dir), settings.subject_root)
 
 
 def _outcomes(options: argparse.Namespace, show: Any = None) -> list[Outcome]:
     outcomes = []
-    for outcome in _room(options).check(options.only):
+    for outcome in _goldens(options).check(options.only):
         outcomes.append(outcome)
         if show is not None:
             show(outcome)

@@ -38,7 +38,7 @@ from harness.errors import UsageError
 from harness.goldens.deviation import RECORDED, Deviation, Place, deviations
 from harness.goldens.terms import Numbers, Term, Tolerance, Words
 from harness.oracle.budget import VALUE_FLOOR, ZERO
-from harness.oracle.meanings import Counting, Meaning
+from harness.oracle.definitions import Counting, LossDefinition
 from harness.properties import sampling
 from harness.properties.verdict import Verdict
 from harness.subject_spec import SubjectKind, SubjectSpec
@@ -60,7 +60,7 @@ _TIMED_STEP = StepCase(actions=MICRO_STEPS * 2)
 
 
 @dataclass(frozen=True)
-class Settled:
+class ComparedCase:
     """One case on both sides.
 
     Attributes:
@@ -104,22 +104,22 @@ class Comparison:
 
     kind: SubjectKind
     precision: str
-    cases: tuple[Settled, ...]
+    cases: tuple[ComparedCase, ...]
     speed: float | None
-    first: Settled | None
-    smallest: Settled | None
+    first: ComparedCase | None
+    smallest: ComparedCase | None
 
     @property
     def compared(self) -> int:
         """In how many cases there was something to compare."""
-        return sum(not settled.both_raise for settled in self.cases)
+        return sum(not one.both_raise for one in self.cases)
 
     def summaries(self, least: float = 0.0, below: float = math.inf) -> list[TermSummary]:
         """Each term over the cases with A's loss in [least, below), all for the defaults."""
         chosen = [c for c in self.cases if (least, below) == (0.0, math.inf) or least <= c.size < below]
         by_term: dict[str, list[Deviation]] = {}
-        for settled in chosen:
-            for found in settled.terms:
+        for one in chosen:
+            for found in one.terms:
                 by_term.setdefault(found.term.partition("[")[0], []).append(found)
         return [
             TermSummary(
@@ -136,47 +136,47 @@ class Comparison:
 class Comparer:
     """Runs cases on two sides and compares what they give, within a relative budget."""
 
-    def __init__(self, a: Side, b: Side, precision: str, budget: float, meaning: Meaning) -> None:
+    def __init__(self, a: Side, b: Side, precision: str, budget: float, definition: LossDefinition) -> None:
         if a.kind is not b.kind:
             raise UsageError(f"{a.spec} is a {a.kind.value} and {b.spec} a {b.kind.value}: only like can be compared.")
-        self._a, self._b, self._precision, self._budget, self._meaning = a, b, precision, budget, meaning
-        self._known: dict[Case, Settled] = {}
+        self._a, self._b, self._precision, self._budget, self._definition = a, b, precision, budget, definition
+        self._known: dict[Case, ComparedCase] = {}
 
     def compare(self, examples: int, seed_: int) -> Comparison:
         """All drawn cases on both, then the first that differs shrunk, then the time of each."""
         kind = self._a.kind
-        strategy: st.SearchStrategy[Any] = _loss_cases(self._meaning) if kind is SubjectKind.LOSS else _step_cases()
+        strategy: st.SearchStrategy[Any] = _loss_cases(self._definition) if kind is SubjectKind.LOSS else _step_cases()
         task = Task(kind, "agreement", self._precision)
-        drawn: list[Settled] = []
+        drawn: list[ComparedCase] = []
 
         @seed(task.seed(seed_))
         @hypothesis_settings(examples, (Phase.generate,))
         @given(strategy)
         def collect(case: Case) -> None:
-            drawn.append(self.settle(case))
+            drawn.append(self.compared_case(case))
 
         collect()
-        timed = self.settle(_timed_loss(self._meaning) if kind is SubjectKind.LOSS else _TIMED_STEP)
-        searched = next((settled for settled in drawn if not settled.agrees), None)
+        timed = self.compared_case(_timed_loss(self._definition) if kind is SubjectKind.LOSS else _TIMED_STEP)
+        searched = next((one for one in drawn if not one.agrees), None)
         if timed.raised:
             drawn.append(timed)
-        first = next((settled for settled in drawn if not settled.agrees), None)
+        first = next((one for one in drawn if not one.agrees), None)
         smallest = self._shrunk(task, strategy, examples, seed_) if searched is not None else None
         return Comparison(kind, self._precision, tuple(drawn), self._speed(timed.case), first, smallest or first)
 
-    def settle(self, case: Case) -> Settled:
+    def compared_case(self, case: Case) -> ComparedCase:
         """One case on both sides, run once."""
         if case not in self._known:
-            self._known[case] = self._settled(case)
+            self._known[case] = self._compared(case)
         return self._known[case]
 
-    def _settled(self, case: Case) -> Settled:
+    def _compared(self, case: Case) -> ComparedCase:
         a, b = self._a.measure(case), self._b.measure(case)
         if isinstance(a, Raised) or isinstance(b, Raised):
             left, right = (x if isinstance(x, Raised) else _NOTHING for x in (a, b))
             if left.type == right.type:
-                return Settled(case, math.nan, (), both_raise=left.description)
-            return Settled(case, math.nan, (), raised=f"A raises {left.description}, B raises {right.description}")
+                return ComparedCase(case, math.nan, (), both_raise=left.description)
+            return ComparedCase(case, math.nan, (), raised=f"A raises {left.description}, B raises {right.description}")
         names = [n for n in a.terms if n not in _SAID or not (_silent(a.terms[n]) or _silent(b.terms.get(n)))]
         then, now = ({n: x.terms[n] for n in names if n in x.terms} for x in (a, b))
         value = a.terms.get("value")
@@ -190,9 +190,9 @@ class Comparer:
             relative = max(self._budget, *(t.relative - 1e-3 for t in (own, other)))
             tolerances[name] = Tolerance(relative, absolute)
         place = Place("", self._precision, RECORDED)
-        return Settled(case, size, tuple(deviations(place, then, now, tolerances)))
+        return ComparedCase(case, size, tuple(deviations(place, then, now, tolerances)))
 
-    def _shrunk(self, task: Task, strategy: st.SearchStrategy[Any], examples: int, seed_: int) -> Settled | None:
+    def _shrunk(self, task: Task, strategy: st.SearchStrategy[Any], examples: int, seed_: int) -> ComparedCase | None:
         search = Search(task, lambda _: None, None)
 
         @seed(task.seed(seed_))
@@ -201,11 +201,11 @@ class Comparer:
         def shrink(case: Case) -> None:
             search.fail_again(case)
             if search.may_run():
-                settled = self.settle(case)
-                search.ran(case, case, Verdict(settled.agrees, None, 0.0 if settled.agrees else math.inf, "differs"))
+                one = self.compared_case(case)
+                search.ran(case, case, Verdict(one.agrees, None, 0.0 if one.agrees else math.inf, "differs"))
 
         run_quietly(shrink)
-        return None if search.smallest is None else self.settle(search.smallest)
+        return None if search.smallest is None else self.compared_case(search.smallest)
 
     def _speed(self, case: Case) -> float | None:
         ratios = []
@@ -221,11 +221,11 @@ class Comparer:
         if self._a.kind is not SubjectKind.LOSS:
             return False
         assert isinstance(case, LossCase)
-        counting = self._meaning.counting
+        counting = self._definition.counting
         nothing = MaskKind.FULL if counting is Counting.BACKGROUND else MaskKind.EMPTY
         if case.mask.kind is nothing and counting is not Counting.ALL:
             return True
-        return self._meaning.zero_at_identity and case.perturbation.kind is PerturbationKind.NONE
+        return self._definition.zero_at_identity and case.perturbation.kind is PerturbationKind.NONE
 
 
 @contextmanager
@@ -248,20 +248,20 @@ def _silent(term: Term | None) -> bool:
     return isinstance(term, Words) and all(value is None for value in term.values)
 
 
-def _loss_cases(meaning: Meaning) -> st.SearchStrategy[LossCase]:
-    smallest, largest = sampling.sides(meaning)
+def _loss_cases(definition: LossDefinition) -> st.SearchStrategy[LossCase]:
+    smallest, largest = sampling.sides(definition)
     return loss_cases(
-        masks=sampling.masks(meaning, DRAWN_MASKS),
-        magnitudes=sampling.magnitudes(meaning),
+        masks=sampling.masks(definition, DRAWN_MASKS),
+        magnitudes=sampling.magnitudes(definition),
         smallest_side=smallest,
         largest_side=largest,
     )
 
 
-def _timed_loss(meaning: Meaning) -> LossCase:
-    smallest, largest = sampling.sides(meaning)
+def _timed_loss(definition: LossDefinition) -> LossCase:
+    smallest, largest = sampling.sides(definition)
     # What looks through a network is slow enough on the images that are drawn.
-    side = largest if meaning.needs_convolutions else max(_TIMED_LOSS.height, smallest)
+    side = largest if definition.needs_convolutions else max(_TIMED_LOSS.height, smallest)
     return replace(_TIMED_LOSS, height=side, width=side)
 
 

@@ -15,7 +15,7 @@ from harness.cases.descriptors import Case
 from harness.errors import HarnessError, SubjectError, describe_exception, reraise_unless_subjects
 from harness.goldens.probes import Observed, Probe, loss_probe, step_probe
 from harness.kinds.registry import kind_of_object
-from harness.oracle.meanings import meaning_named
+from harness.oracle.definitions import definition_named
 from harness.precision import Precision, import_guard, precisions_named
 from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.door import load_object
@@ -118,7 +118,7 @@ def _loaded(name: SubjectSpec) -> tuple[SubjectKind, Any]:
     if role is SubjectKind.STEP:
         return role, adapt_fed_step(found, name)
     loss = adapt_loss(found, name, try_out=False)
-    check_kind(loss, meaning_named(name.truth))
+    check_kind(loss, definition_named(name.truth))
     return role, loss
 
 

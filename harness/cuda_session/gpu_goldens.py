@@ -19,8 +19,9 @@ import torch
 
 from harness.errors import ExitCode, HarnessError, describe_exception
 from harness.files import write_atomically
+from harness.goldens.checking import Goldens
 from harness.goldens.golden_file import Entry, GoldenFile
-from harness.goldens.room import GoldenRoom
+from harness.goldens.recording import record_golden
 from harness.goldens.suite import GoldenSpec
 from harness.precision.registry import PRECISIONS, Precision, unavailable_reason
 from harness.reports.environment import tf32_allowed
@@ -44,24 +45,24 @@ class Recording:
 
 def record_all(folder: Path, reason: str, device: str = "cuda") -> list[Recording]:
     """Record the suite's entries of this kind of device in ``folder``; the others stay as they are."""
-    room, rows, changed = GoldenRoom(folder), [], {}
+    goldens, rows, changed = Goldens(folder), [], {}
     wanted = {precision.name: precision for precision in PRECISIONS if precision.device == device}
-    for spec in room.specs:
-        before = room.store.read(spec.name)
+    for spec in goldens.specs:
+        before = goldens.store.read(spec.name)
         golden = before
         for name in spec.precisions:
             if name in wanted:
-                golden, row = _recorded(room, spec, wanted[name], golden, reason)
+                golden, row = _recorded(goldens, spec, wanted[name], golden, reason)
                 rows.append(row)
         if golden is not None and golden is not before:
             changed[spec.name] = golden
     if changed:
-        room.store.replace(changed)
+        goldens.store.replace(changed)
     return rows
 
 
 def _recorded(
-    room: GoldenRoom, spec: GoldenSpec, precision: Precision, before: GoldenFile | None, reason: str
+    goldens: Goldens, spec: GoldenSpec, precision: Precision, before: GoldenFile | None, reason: str
 ) -> tuple[GoldenFile | None, Recording]:
     """The golden with this precision's entry, or as before; and what became of it."""
 
@@ -71,7 +72,7 @@ def _recorded(
     if why := unavailable_reason(precision) or spec.lacking:
         return before, row("skipped", why)
     try:
-        golden, refused = room.record(replace(spec, precisions=(precision.name,)), reason)
+        golden, refused = record_golden(goldens, replace(spec, precisions=(precision.name,)), reason)
     except Exception as error:
         return before, row("raised", describe_exception(error))
     if refused:

@@ -32,7 +32,7 @@ class TaskResult:
 
     Attributes:
         examples: cases run, those of the shrinking not counted.
-        worst: the worst measure met, which need not be the shrunk case's, or ``None``.
+        worst: the worst quantity met, which need not be the shrunk case's, or ``None``.
         message: why violated, not applicable or not run; empty where held.
         case: the shrunk case where violated, the worst where held, or ``None``.
         earlier: calls without which the case doesn't violate the property; empty where it does so by itself.

@@ -60,7 +60,7 @@ class Search:
         self._failing: dict[Case, tuple[Case, Verdict]] = {}
         self._smallest: Case | None = None
         self._worst_held: tuple[Case, Verdict] | None = None
-        self._worst_measure: Verdict | None = None
+        self._worst_quantity: Verdict | None = None
         self._shrinks_left = SHRINKS
         self._cut_short = False
         self._emit, self._deadline = emit, deadline
@@ -127,8 +127,8 @@ class Search:
         if now >= self._next_progress:
             self._next_progress = now + _PROGRESS_SECONDS
             self._emit(Progress(self.task, self.examples, self.has_failed))
-        if self._worst_measure is None or verdict.badness > self._worst_measure.badness:
-            self._worst_measure = verdict
+        if self._worst_quantity is None or verdict.badness > self._worst_quantity.badness:
+            self._worst_quantity = verdict
         if verdict.holds:
             if self._worst_held is None or verdict.badness > self._worst_held[1].badness:
                 self._worst_held = (case, verdict)
@@ -155,7 +155,7 @@ class Search:
                 Status.VIOLATED,
                 self.examples,
                 seconds,
-                self._measure(),
+                self._quantity(),
                 verdict.message,
                 self._smallest,
             )
@@ -168,16 +168,16 @@ class Search:
             Status.HELD,
             self.examples,
             seconds,
-            self._measure(),
+            self._quantity(),
             message,
             self._worst_held[0],
             cut_short=self._cut_short,
         )
 
-    def _measure(self) -> float | None:
-        """The worst measure met anywhere; a violated claim's smallest case need not be its worst."""
-        assert self._worst_measure is not None
-        return self._worst_measure.measure
+    def _quantity(self) -> float | None:
+        """The worst quantity met anywhere; a violated claim's smallest case need not be its worst."""
+        assert self._worst_quantity is not None
+        return self._worst_quantity.quantity
 
 
 def climbing_score(verdict: Verdict) -> float:

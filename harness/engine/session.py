@@ -10,7 +10,7 @@ from harness.engine.plan import Task
 from harness.errors import UsageError
 from harness.kinds.kind import Bench
 from harness.kinds.registry import AnyKind, kind_for, kinds_of, load_subject
-from harness.oracle.meanings import meaning_named
+from harness.oracle.definitions import definition_named
 from harness.precision import import_guard
 from harness.subject_spec import SubjectKind
 
@@ -21,7 +21,7 @@ def subject_kinds(settings: Settings) -> tuple[SubjectKind, ...]:
     Raises:
         UsageError: none, or a truth that there isn't.
     """
-    meaning_named(settings.truth)
+    definition_named(settings.truth)
     named = tuple(kind for kind in SubjectKind if settings.subject(kind) is not None)
     if not named:
         raise UsageError(

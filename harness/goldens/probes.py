@@ -83,7 +83,7 @@ def load_probe(spec: GoldenSpec, root: str | None) -> Probe:
     if spec.kind is GoldenKind.SCENE:
         assert isinstance(spec.case, SceneCase)
         return _SceneProbe(load_renderer(subject), spec.case, spec.truth)
-    return _MeasureProbe(load_object(subject.spec, subject.root), spec)
+    return _FunctionProbe(load_object(subject.spec, subject.root), spec)
 
 
 def loss_probe(loss: AdaptedLoss, case: LossCase) -> Probe:
@@ -105,7 +105,7 @@ class _LossProbe(Probe):
 
     def observe(self, precision: Precision) -> Observed:
         trial, inputs = self._inputs(precision)
-        measured = trial.measure(inputs)
+        measured = trial.evaluate(inputs)
         allowed = budget(precision, measured.loss_scale)
         floor = allowed.gradient_floor * math.sqrt(measured.gradient.numel())
         return Observed(
@@ -228,7 +228,7 @@ class _SceneProbe(Probe):
         return terms
 
 
-class _MeasureProbe(Probe):
+class _FunctionProbe(Probe):
     """``function(device, **arguments)`` returns terms by name: tensors, numbers or words, or lists of one kind."""
 
     def __init__(self, function: Any, spec: GoldenSpec) -> None:

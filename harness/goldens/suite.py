@@ -18,7 +18,7 @@ from harness.cases.serialization import descriptor_from_json
 from harness.errors import UsageError
 from harness.files import one_line, read_toml, refuse_hostile, shown
 from harness.goldens.terms import Tolerance
-from harness.oracle.meanings import MEANINGS
+from harness.oracle.definitions import DEFINITIONS
 from harness.precision import PRECISIONS
 from harness.subject_spec import DEFAULT_TRUTH, SubjectSpec
 
@@ -31,7 +31,7 @@ class GoldenKind(str, enum.Enum):
     LOSS = "loss"  # value and gradient of a masked loss on one case
     STEP = "step"  # an AMP step's trajectory through a fault program
     SCENE = "scene"  # a renderer's pictures of a scene and the gradients by its fields
-    MEASURE = "measure"  # whatever a function of one's own returns by name
+    FUNCTION = "function"  # whatever a function of one's own returns by name
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,16 @@ class MaskedLossCase:
 
 
 @dataclass(frozen=True)
-class MeasureCase:
+class FunctionCase:
     """The subject's arguments are the whole case."""
 
 
-GoldenCase = MaskedLossCase | StepCase | SceneCase | MeasureCase
+GoldenCase = MaskedLossCase | StepCase | SceneCase | FunctionCase
 _CASES: dict[GoldenKind, type] = {
     GoldenKind.LOSS: MaskedLossCase,
     GoldenKind.STEP: StepCase,
     GoldenKind.SCENE: SceneCase,
-    GoldenKind.MEASURE: MeasureCase,
+    GoldenKind.FUNCTION: FunctionCase,
 }
 
 
@@ -62,7 +62,7 @@ class GoldenSpec:
 
     Attributes:
         name: ``group.case``; its file's name.
-        subject: its ``arguments`` go to its constructor (loss) or to each call (measure).
+        subject: its ``arguments`` go to its constructor (loss) or to each call (function).
         truth: the oracle's name for a loss, or whether the others are held to theirs.
         tolerances: of the recorded layer, by term.
         truth_tolerances: what replaces the precision's error budget, by term.
@@ -151,8 +151,8 @@ def _group(name: str, group: Any, cases: Mapping[str, Any], by_kind: Mapping[str
         raise UsageError(f"{where}: subject must be package.module:name or path/to/file.py:name.")
     if truth is not None and not isinstance(truth, str):
         raise UsageError(f"{where}: truth must be text, not {shown(truth)}.")
-    if kind is GoldenKind.LOSS and truth is not None and truth not in MEANINGS:
-        raise UsageError(f"{where}: truth is {shown(truth)}, but must be one of {', '.join(MEANINGS)}.")
+    if kind is GoldenKind.LOSS and truth is not None and truth not in DEFINITIONS:
+        raise UsageError(f"{where}: truth is {shown(truth)}, but must be one of {', '.join(DEFINITIONS)}.")
     if not isinstance(similarity, bool):
         raise UsageError(f"{where}: similarity must be true or false, not {shown(similarity)}.")
     held_to = truth if kind is GoldenKind.LOSS and truth is not None else DEFAULT_TRUTH
@@ -163,7 +163,7 @@ def _group(name: str, group: Any, cases: Mapping[str, Any], by_kind: Mapping[str
             raise UsageError(f"{where}: there is no precision {shown(precision)}.")
     if not precisions:
         raise UsageError(f"{where} needs precisions.")
-    names = _texts(group, "cases", [""] if kind is GoldenKind.MEASURE else [], where)
+    names = _texts(group, "cases", [""] if kind is GoldenKind.FUNCTION else [], where)
     if not names:
         raise UsageError(f"{where} needs cases.")
     for part in (name, *names):
@@ -174,7 +174,7 @@ def _group(name: str, group: Any, cases: Mapping[str, Any], by_kind: Mapping[str
             f"{name}.{case}" if case else name,
             kind,
             subject,
-            MeasureCase() if kind is GoldenKind.MEASURE else _case(kind, case, cases, where),
+            FunctionCase() if kind is GoldenKind.FUNCTION else _case(kind, case, cases, where),
             precisions,
             truth,
             _tolerances({**defaults, **_table(group, "tolerances", where)}, where),

@@ -17,7 +17,7 @@ from harness.cases.loss_inputs import MaskedPair
 from harness.cases.strategies import NEAR_IDENTICAL, loss_cases
 from harness.errors import UsageError, describe_exception, reraise_unless_subjects
 from harness.kinds.kind import Bench, Judged, Kind, SearchPlan, Starting
-from harness.oracle.meanings import meaning_named
+from harness.oracle.definitions import definition_named
 from harness.precision import Precision
 from harness.properties import LOSS_PROPERTIES, LossProperty
 from harness.properties.verdict import Verdict
@@ -78,14 +78,14 @@ class LossBench(Bench[LossProperty, LossCase]):
 
     def __init__(self, subject: LossSubject, folder: ImageFolder | None = None) -> None:
         self.subject, self.folder = subject, folder
-        self._meaning = meaning_named(subject.name.truth)
+        self._definition = definition_named(subject.name.truth)
 
     def inapplicable(self, property_: LossProperty) -> str | None:
-        return property_.inapplicable(self.subject.kind, self._meaning)
+        return property_.inapplicable(self.subject.kind, self._definition)
 
     def plan(self, property_: LossProperty, examples: int) -> SearchPlan[LossCase]:
-        cases = property_.cases(self._meaning)
-        small_side = max(_SMALL_SIDE, self._meaning.smallest_side)
+        cases = property_.cases(self._definition)
+        small_side = max(_SMALL_SIDE, self._definition.smallest_side)
         names = self.folder.names if self.folder else ()
 
         def strategy(**narrower: int) -> SearchStrategy[LossCase]:
@@ -115,7 +115,7 @@ class LossBench(Bench[LossProperty, LossCase]):
             return Judged(Verdict(False, math.nan, math.inf, f"raises {describe_exception(error)}"), case)
 
     def refuse(self, property_: LossProperty, case: LossCase) -> None:
-        cases = property_.cases(self._meaning)
+        cases = property_.cases(self._definition)
         masks = {*cases["masks"], *((MaskKind.OWN,) if len(cases["masks"]) > 1 else ())}
         changed = case.perturbation
         near = changed.kind in NEAR_IDENTICAL  # no other kind uses its magnitude
@@ -144,7 +144,7 @@ class LossBench(Bench[LossProperty, LossCase]):
         found: dict[str, Any] = {"true value": truth.value, "true gradient norm": float(truth.gradient.norm())}
         try:
             with kept_state():
-                measured = trial.measurement
+                measured = trial.evaluation
         except BaseException as error:
             reraise_unless_subjects(error)
             found["raised"] = describe_exception(error)
@@ -153,7 +153,9 @@ class LossBench(Bench[LossProperty, LossCase]):
             allowed = trial.budget
             found |= {
                 "value": measured.value,
-                "value bound": allowed.value_relative * abs(truth.value) + allowed.value_floor + truth.value_doubt,
+                "value bound": allowed.value_relative * abs(truth.value)
+                + allowed.value_floor
+                + truth.value_uncertainty,
                 "gradient norm": norm,
                 "gradient cosine": _cosine(measured.gradient, truth.gradient),
                 "gradient largest": float(measured.gradient.abs().max()),

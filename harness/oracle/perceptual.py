@@ -34,14 +34,14 @@ def perceptual_truth(pair: MaskedPair, convolutions: Convolutions) -> Truth:
         convolutions: kernel and bias of VGG19's first 14 convolutions, in order.
 
     The gradient jumps where a feature, or the difference of two, changes its sign. Those that lie within float32's
-    rounding of that are found, and the gradient's doubt is how far it moves when they change sides: an estimate, which
-    takes them to change together. In the value, roundings of the differences that are settled average out.
+    rounding of that are found, and the gradient's uncertainty is how far it moves when they change sides: an estimate,
+    which takes them to change together. In the value, roundings of the differences that are settled average out.
     """
     rendering, target, _ = exact(pair)
     mean = torch.tensor(_MEAN_RGB, dtype=torch.float64).view(1, 3, 1, 1)
     x, y = (255.0 * picture - mean for picture in (rendering, target))
     loss = (x - y).abs().mean()
-    doubtful, value_doubt, activations = torch.zeros((), dtype=torch.float64), 0.0, []
+    doubtful, value_uncertainty, activations = torch.zeros((), dtype=torch.float64), 0.0, []
     layer = iter(convolutions)
     for block, count in enumerate(_BLOCKS, start=1):
         if block > 1:
@@ -58,7 +58,7 @@ def perceptual_truth(pair: MaskedPair, convolutions: Convolutions) -> Truth:
                 loss = loss + distance.mean()
                 unsettled = ((x - y).detach().abs() < rounding) & ((before > 0) | (after > 0))
                 share = float(unsettled.double().mean()) + unsettled.numel() ** -0.5
-                value_doubt += weight * _TYPICAL_ROUNDING * size * share / 255.0
+                value_uncertainty += weight * _TYPICAL_ROUNDING * size * share / 255.0
                 # From one side of the kink to the other, a slope changes by twice itself.
                 doubtful = doubtful + 2.0 * weight * torch.where(unsettled, x, 0.0).sum() / x.numel()
     loss = loss / 255.0
@@ -67,4 +67,4 @@ def perceptual_truth(pair: MaskedPair, convolutions: Convolutions) -> Truth:
     for (before, _, unsettled), slope in zip(activations, slopes, strict=True):
         doubtful = doubtful + (torch.where(unsettled, slope, 0.0) * before).sum()
     (moved,) = torch.autograd.grad(doubtful, rendering)
-    return Truth(loss.item(), gradient, value_doubt=value_doubt, gradient_doubt=float(moved.norm()))
+    return Truth(loss.item(), gradient, value_uncertainty=value_uncertainty, gradient_uncertainty=float(moved.norm()))

@@ -24,7 +24,7 @@ def pixel_alignment_truth(points: PointMap) -> Truth:
     orthogonal to d: the gradient is the unit vector from ray to point, over the number of pixels.
 
     On the ray that vector has no direction, and float32 knows it only where the distance is well above its rounding:
-    the truth's doubts say by how much.
+    the truth's uncertainties say by how much.
     """
     return _alignment(points, masked=False)
 
@@ -66,8 +66,8 @@ def _alignment(points: PointMap, masked: bool) -> Truth:
     return Truth(
         truth.value,
         truth.gradient.nan_to_num(0.0),
-        value_doubt=float((weight * rounding).sum()),
-        gradient_doubt=float((weight * turned).norm()),
+        value_uncertainty=float((weight * rounding).sum()),
+        gradient_uncertainty=float((weight * turned).norm()),
     )
 
 

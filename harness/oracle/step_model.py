@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from harness.cases.descriptors import Action, StepCase
-from harness.oracle.window import CLIP_NORM, Fault, ScalerState, Settlement, settle
+from harness.oracle.window import CLIP_NORM, Fault, ScalerState, WindowOutcome, window_outcome
 
 # The setting that every fault program runs in.
 ELEMENTS = 8  # a 2×3 matrix and its bias
@@ -99,12 +99,12 @@ class StepModel:
     def after(self, action: Action) -> Expected:
         """Feed one action and say what a right step has done."""
         if action is Action.RESTORE:
-            return self._expected(False, Settlement(False, "saved and restored", None, (self._scaler,)))
+            return self._expected(False, WindowOutcome(False, "saved and restored", None, (self._scaler,)))
         self._accumulate(action)
         self._window.append(action)
         self.passes += 1
         if len(self._window) < self.case.accumulation:
-            return self._expected(False, Settlement(False, "the window is still open", None, (self._scaler,)))
+            return self._expected(False, WindowOutcome(False, "the window is still open", None, (self._scaler,)))
         window, gradient = self._window, self._gradient
         self._window, self._gradient = [], None
         return self._end(window, gradient)
@@ -130,7 +130,7 @@ class StepModel:
     def _end(self, window: list[Action], gradient: float | None) -> Expected:
         finite = not any(action in (Action.NAN_LOSS, Action.INF_LOSS) for action in window)
         norm = None if gradient is None else abs(gradient) * math.sqrt(ELEMENTS)
-        settled = settle(finite, norm, self._scaler, self.case.growth_interval if self.scaled else None)
+        settled = window_outcome(finite, norm, self._scaler, self.case.growth_interval if self.scaled else None)
         self._scaler = settled.scaler[0]
         before = self.matrix, self.bias
         if settled.stepped:
@@ -149,7 +149,7 @@ class StepModel:
         self.matrix, self.bias = self.matrix - rate * matrix, self.bias - rate * bias
         self.updates += 1
 
-    def _expected(self, ended: bool, settled: Settlement, *, moved: bool = False) -> Expected:
+    def _expected(self, ended: bool, settled: WindowOutcome, *, moved: bool = False) -> Expected:
         return Expected(
             window_ended=ended,
             stepped=settled.stepped,

@@ -21,14 +21,14 @@ class Truth:
     that a right loss may differ by as much as these say.
 
     Attributes:
-        value_doubt: how far float32's rounding may take the value.
-        gradient_doubt: how far it may take the gradient, as an L2 norm.
+        value_uncertainty: how far float32's rounding may take the value.
+        gradient_uncertainty: how far it may take the gradient, as an L2 norm.
     """
 
     value: float
     gradient: Float[Tensor, "n 3 h w"]
-    value_doubt: float = 0.0
-    gradient_doubt: float = 0.0
+    value_uncertainty: float = 0.0
+    gradient_uncertainty: float = 0.0
 
 
 def exact(inputs: LossInputs) -> tuple[Tensor, ...]:

@@ -29,7 +29,7 @@ class ScalerState:
 
 
 @dataclass(frozen=True)
-class Settlement:
+class WindowOutcome:
     """What a right step does with a window.
 
     Attributes:
@@ -47,8 +47,10 @@ class Settlement:
     fault: Fault | None = None
 
 
-def settle(losses_are_finite: bool, norm: float | None, scaler: ScalerState, growth_interval: int | None) -> Settlement:
-    """Settle a window.
+def window_outcome(
+    losses_are_finite: bool, norm: float | None, scaler: ScalerState, growth_interval: int | None
+) -> WindowOutcome:
+    """What the rule makes of an accumulation window.
 
     Args:
         losses_are_finite: of all its micro-steps.
@@ -66,8 +68,10 @@ def settle(losses_are_finite: bool, norm: float | None, scaler: ScalerState, gro
             return ScalerState(scaler.scale, scaler.growth_tracker + 1)
         return ScalerState(scaler.scale * GROWTH, 0)
 
-    def dropped(fault: Fault, *permitted: ScalerState, finite_norm: float | None = None, why: str = "") -> Settlement:
-        return Settlement(False, why or fault.value, finite_norm, tuple(dict.fromkeys(permitted)), fault)
+    def dropped(
+        fault: Fault, *permitted: ScalerState, finite_norm: float | None = None, why: str = ""
+    ) -> WindowOutcome:
+        return WindowOutcome(False, why or fault.value, finite_norm, tuple(dict.fromkeys(permitted)), fault)
 
     if not losses_are_finite:
         also = () if norm is None else (updated(found_inf=not math.isfinite(norm)),)
@@ -79,4 +83,4 @@ def settle(losses_are_finite: bool, norm: float | None, scaler: ScalerState, gro
     after, limit = updated(found_inf=False), CLIP_NORM * NORM_FACTOR
     if norm > limit:
         return dropped(Fault.LARGE_NORM, after, finite_norm=norm, why=f"the norm {norm:.4g} exceeds {limit:g}")
-    return Settlement(True, "all was finite and in bounds", norm, (after,))
+    return WindowOutcome(True, "all was finite and in bounds", norm, (after,))

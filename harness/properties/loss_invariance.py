@@ -14,17 +14,17 @@ from harness.cases.strategies import DIFFERENT
 from harness.cases.tensors import with_other_values
 from harness.numerals import largest, told_apart
 from harness.oracle.budget import RELATIVE, ZERO
-from harness.oracle.meanings import Counting
+from harness.oracle.definitions import Counting
 from harness.properties.loss_property import NO_MASK, loss_property
 from harness.properties.verdict import Verdict, at_most, holds_if, relative_to
-from harness.trials.loss_trial import LossTrial, Measurement, differs
+from harness.trials.loss_trial import Evaluation, LossTrial, differs
 
 # Where values and gradients are themselves near zero, differences of a billionth don't count.
 _NEAR_ZERO = RELATIVE * ZERO
 _NO_DIFFERENCE = Verdict(True, 0.0, 0.0)
 
 
-@loss_property(unless=lambda meaning: meaning.asymmetry, compares=True)
+@loss_property(unless=lambda definition: definition.asymmetry, compares=True)
 def symmetry(trial: LossTrial) -> Verdict:
     """Swapping the images leaves the loss, to 1e-3."""
     pair = trial.inputs
@@ -37,9 +37,9 @@ def symmetry(trial: LossTrial) -> Verdict:
 @loss_property(masked_only=NO_MASK, compares=True)
 def hidden_pixels(trial: LossTrial) -> Verdict:
     """Value and gradient don't depend on the pixels that the mask leaves out, and no gradient reaches them."""
-    measured = trial.measurement
-    uncounted = ~trial.meaning.counted(trial.inputs.mask)
-    other = trial.measure(with_other_values(trial.case, trial.inputs, uncounted))
+    measured = trial.evaluation
+    uncounted = ~trial.definition.counted(trial.inputs.mask)
+    other = trial.evaluate(with_other_values(trial.case, trial.inputs, uncounted))
     hidden = uncounted.cpu().expand_as(measured.gradient)
     leaked = float(other.gradient[hidden].abs().max()) if bool(hidden.any()) else 0.0
     if leaked != 0.0:
@@ -52,10 +52,10 @@ def full_mask(trial: LossTrial) -> Verdict:
     """Where the mask leaves out nothing, the loss is that of all pixels, to 1e-3."""
     value, truth = trial.value(trial.inputs), trial.truth.value
     error = abs(value - truth)
-    mask = f"with {'an empty' if trial.meaning.counting is Counting.BACKGROUND else 'a full'} mask"
+    mask = f"with {'an empty' if trial.definition.counting is Counting.BACKGROUND else 'a full'} mask"
     measured, right = told_apart(value, truth, 6)
     return relative_to(
-        RELATIVE * truth + _NEAR_ZERO + trial.value_doubt,
+        RELATIVE * truth + _NEAR_ZERO + trial.value_uncertainty,
         error,
         truth,
         f"{mask} the loss is {measured}, but that of all pixels is {right}",
@@ -65,9 +65,9 @@ def full_mask(trial: LossTrial) -> Verdict:
 @loss_property(masked_only=NO_MASK, masks=(MaskKind.EMPTY,))
 def empty_mask(trial: LossTrial) -> Verdict:
     """Where the mask leaves out everything, the loss and its gradient are zero, to 1e-6."""
-    measured = trial.measurement
+    measured = trial.evaluation
     steepest = float(measured.gradient.abs().max())
-    mask = f"with {'a full' if trial.meaning.counting is Counting.BACKGROUND else 'an empty'} mask"
+    mask = f"with {'a full' if trial.definition.counting is Counting.BACKGROUND else 'an empty'} mask"
     return at_most(
         largest(abs(measured.value), steepest),
         ZERO,
@@ -75,7 +75,7 @@ def empty_mask(trial: LossTrial) -> Verdict:
     )
 
 
-@loss_property(unless=lambda meaning: meaning.pooling, compares=True, fewest_images=2)
+@loss_property(unless=lambda definition: definition.pooling, compares=True, fewest_images=2)
 def batch(trial: LossTrial) -> Verdict:
     """A batch's loss is the mean of its images' losses in any order, to 1e-3."""
     whole = trial.value(trial.inputs)
@@ -94,8 +94,8 @@ def batch(trial: LossTrial) -> Verdict:
 def strides(trial: LossTrial) -> Verdict:
     """Channels-last and non-contiguous images give the same loss and gradient, to 1e-3."""
     for layout, name in ((_channels_last, "channels-last images"), (_every_other, "non-contiguous images")):
-        other = trial.measure(trial.inputs.mapped(layout))
-        verdict = _same_measurement(trial, trial.measurement, other, f"{name} change")
+        other = trial.evaluate(trial.inputs.mapped(layout))
+        verdict = _same_measurement(trial, trial.evaluation, other, f"{name} change")
         if not verdict.holds:
             return verdict
     return verdict
@@ -117,14 +117,14 @@ def _same(trial: LossTrial, first: float, second: float, message: str) -> Verdic
     larger = max(abs(first), abs(second))
     one, other = told_apart(first, second, 6)
     return relative_to(
-        RELATIVE * larger + _NEAR_ZERO + 2.0 * trial.value_doubt,
+        RELATIVE * larger + _NEAR_ZERO + 2.0 * trial.value_uncertainty,
         abs(first - second),
         larger,
         f"{message}: {one} against {other}",
     )
 
 
-def _same_measurement(trial: LossTrial, first: Measurement, second: Measurement, what: str) -> Verdict:
+def _same_measurement(trial: LossTrial, first: Evaluation, second: Evaluation, what: str) -> Verdict:
     verdict = _same(trial, first.value, second.value, f"{what} the loss")
     if not verdict.holds:
         return verdict
@@ -133,7 +133,7 @@ def _same_measurement(trial: LossTrial, first: Measurement, second: Measurement,
     difference = float(apart.norm())
     if difference == 0.0:
         return _NO_DIFFERENCE
-    bound = RELATIVE * length + _NEAR_ZERO + 2.0 * trial.gradient_doubt
+    bound = RELATIVE * length + _NEAR_ZERO + 2.0 * trial.gradient_uncertainty
     off, allowed = told_apart(difference, bound)
     return relative_to(
         bound,

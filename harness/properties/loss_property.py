@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.cases.descriptors import Flaw, MaskKind, PerturbationKind
 from harness.cases.strategies import ALL_PERTURBATIONS, DRAWN_MASKS
-from harness.oracle.meanings import Meaning
+from harness.oracle.definitions import LossDefinition
 from harness.properties import sampling
 from harness.properties.claim import claim_of, name_of
 from harness.properties.verdict import Verdict
@@ -30,7 +30,7 @@ class LossProperty:
         claim: the sentence, bound included; of a loss that is meant to be what it is held to.
         check: the verdict on one trial; so does a call of the property itself.
         masked_only: why the claim says nothing of a bare loss, or empty; nor does it of one that ignores its mask.
-        unless: what of a meaning stands against the claim, as a reason, or empty.
+        unless: what of a definition stands against the claim, as a reason, or empty.
         perturbations, flaws, fewest_images: the cases that it speaks of.
         masks: likewise, of a loss of the foreground; of one of the background, what is left to it as well.
         compares: it compares two runs, or run and truth, so that its cases must be above float32's rounding.
@@ -42,7 +42,7 @@ class LossProperty:
     claim: str
     check: Callable[[LossTrial], Verdict]
     masked_only: str = ""
-    unless: Callable[[Meaning], str] = lambda meaning: ""
+    unless: Callable[[LossDefinition], str] = lambda definition: ""
     perturbations: tuple[PerturbationKind, ...] = ALL_PERTURBATIONS
     masks: tuple[MaskKind, ...] = DRAWN_MASKS
     flaws: tuple[Flaw | None, ...] = (None,)
@@ -51,23 +51,23 @@ class LossProperty:
     searched: bool = False
     effort: int = 1
 
-    def inapplicable(self, kind: LossKind, meaning: Meaning) -> str | None:
+    def inapplicable(self, kind: LossKind, definition: LossDefinition) -> str | None:
         """Why the property doesn't apply to a loss of this kind that is meant to be this, or ``None``."""
         if self.masked_only:
-            return (self.masked_only if kind is LossKind.BARE else meaning.why_mask_says_nothing) or None
-        return self.unless(meaning) or None
+            return (self.masked_only if kind is LossKind.BARE else definition.why_mask_says_nothing) or None
+        return self.unless(definition) or None
 
-    def cases(self, meaning: Meaning) -> dict[str, Any]:
+    def cases(self, definition: LossDefinition) -> dict[str, Any]:
         """What :func:`harness.cases.strategies.loss_cases` is to draw from for a loss that is meant to be this."""
-        smallest, largest = sampling.sides(meaning)
+        smallest, largest = sampling.sides(definition)
         return {
             "perturbations": self.perturbations,
-            "masks": sampling.masks(meaning, self.masks),
-            "flaws": sampling.flaws(meaning, self.flaws),
+            "masks": sampling.masks(definition, self.masks),
+            "flaws": sampling.flaws(definition, self.flaws),
             "fewest_images": self.fewest_images,
             "smallest_side": smallest,
             "largest_side": largest,
-            **({"magnitudes": sampling.magnitudes(meaning)} if self.compares else {}),
+            **({"magnitudes": sampling.magnitudes(definition)} if self.compares else {}),
         }
 
     def __call__(self, trial: LossTrial) -> Verdict:

@@ -26,7 +26,7 @@ def side_effects(trial: LossTrial) -> Verdict:
     tensors = trial.inputs.named()
     before = {name: tensor.clone() for name, tensor in tensors.items()}
     random_state = torch.random.get_rng_state()
-    trial.measure(trial.inputs)
+    trial.evaluate(trial.inputs)
     changed = [name for name, tensor in tensors.items() if not torch.equal(tensor, before[name])]
     if changed:
         return holds_if(False, f"the call changed its {', '.join(changed)}")
@@ -42,7 +42,7 @@ def side_effects(trial: LossTrial) -> Verdict:
 @loss_property()
 def repeatable(trial: LossTrial) -> Verdict:
     """The same call gives the same bits."""
-    first, second = trial.measure(trial.inputs), trial.measure(trial.inputs)
+    first, second = trial.evaluate(trial.inputs), trial.evaluate(trial.inputs)
     if first.value != second.value and not (math.isnan(first.value) and math.isnan(second.value)):
         return holds_if(False, f"the same call gave {first.value!r}, then {second.value!r}")
     changed = int(differs(first.gradient, second.gradient).sum())
@@ -73,7 +73,7 @@ def bad_input(trial: LossTrial) -> Verdict:
     except BaseException as error:
         reraise_unless_subjects(error)
         return holds_if(False, f"{flaw.value}: raises {describe_exception(error)}")
-    if flaw is Flaw.NAN and not trial.meaning.refuses_nan:
+    if flaw is Flaw.NAN and not trial.definition.refuses_nan:
         return holds_if(
             bool(value.isnan()), f"{flaw.value}: comes out as a loss of {float(value.detach()):.4g}, not NaN"
         )
@@ -95,7 +95,7 @@ def _spoilt(trial: LossTrial, flaw: Flaw) -> LossInputs:
         return inputs.with_first((inputs.xyz * 255).to(torch.int32))
     if flaw is Flaw.NAN:
         first = inputs.tensors()[0]
-        return inputs.with_first(first.masked_fill(trial.meaning.counted(inputs.mask), float("nan")))
+        return inputs.with_first(first.masked_fill(trial.definition.counted(inputs.mask), float("nan")))
     if flaw is Flaw.SMALL:
         return inputs.mapped(lambda tensor: tensor[..., :10, :])
     return replace(inputs, mask=inputs.mask[..., :-1])

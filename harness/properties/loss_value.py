@@ -16,15 +16,15 @@ from harness.properties.loss_property import FOREGROUND, NO_MASK, loss_property
 from harness.properties.verdict import VACUOUS, Verdict, at_least_zero, at_most, holds_if, relative_to, within
 from harness.trials.loss_trial import LossTrial
 
-# Where a gradient is in doubt by more than this share of its length, nothing is claimed of it.
-_MOST_DOUBT = 0.1
+# Where a gradient is uncertain by more than this share of its length, nothing is claimed of it.
+_MOST_UNCERTAIN = 0.1
 _NO_GRAPH = "the loss has no graph: backward() would raise"
 
 
 @loss_property(searched=True, effort=3)
 def range_(trial: LossTrial) -> Verdict:
     """The loss lies in its range: never negative, for 1 − SSIM at most 2."""
-    value, upper, similarity = trial.value(trial.inputs), trial.meaning.upper, trial.meaning.one_minus
+    value, upper, similarity = trial.value(trial.inputs), trial.definition.upper, trial.definition.one_minus
     edge = upper if value > 0.0 else 0.0
     similar, _ = told_apart(1.0 - value, 1.0 - edge, 6)
     aside = f" (an {similarity} of {similar})" if similarity else ""
@@ -37,7 +37,7 @@ def range_(trial: LossTrial) -> Verdict:
 @loss_property()
 def finite(trial: LossTrial) -> Verdict:
     """The loss and its gradient are finite, and it has a graph: backward() can be called, whatever the mask."""
-    measured = trial.measurement
+    measured = trial.evaluation
     if not measured.has_graph:
         # Also where the true gradient is zero, as under an empty mask: a training step would end there all the same.
         return holds_if(False, f"{_NO_GRAPH}; a zero that depends on the inputs has one")
@@ -51,8 +51,8 @@ def finite(trial: LossTrial) -> Verdict:
 @loss_property(perturbations=(PerturbationKind.NONE,), searched=True)
 def identity(trial: LossTrial) -> Verdict:
     """For equal images the loss and its gradient are zero, to 1e-6, or what they are known to be, to 1e-3."""
-    measured = trial.measurement
-    if not trial.meaning.zero_at_identity:
+    measured = trial.evaluation
+    if not trial.definition.zero_at_identity:
         verdict = _value_against(trial, measured.value, trial.truth)
         return gradient_accuracy(trial) if verdict.holds else verdict
     steepest = float(measured.gradient.abs().max())
@@ -80,15 +80,15 @@ def soft_mask(trial: LossTrial) -> Verdict:
 @loss_property(perturbations=DIFFERENT, masks=FOREGROUND, compares=True, searched=True)
 def gradient_accuracy(trial: LossTrial) -> Verdict:
     """The gradient is within 1e-3, relatively, of its float64 value (and of its dtype's rounding)."""
-    gradient, truth = trial.measurement.gradient, trial.truth.gradient
+    gradient, truth = trial.evaluation.gradient, trial.truth.gradient
     length = float(truth.norm())
-    doubt = trial.truth.gradient_doubt
-    if length == 0.0 or doubt > _MOST_DOUBT * length:
+    uncertainty = trial.truth.gradient_uncertainty
+    if length == 0.0 or uncertainty > _MOST_UNCERTAIN * length:
         return VACUOUS
-    if not trial.measurement.has_graph:
+    if not trial.evaluation.has_graph:
         return holds_if(False, _NO_GRAPH)
     error = float((gradient - truth).norm())
-    bound = trial.budget.gradient_relative * length + trial.budget.gradient_floor * truth.numel() ** 0.5 + doubt
+    bound = trial.budget.gradient_relative * length + trial.budget.gradient_floor * truth.numel() ** 0.5 + uncertainty
     cosine = float((gradient * truth).sum() / (gradient.norm() * length)) if float(gradient.norm()) > 0 else 0.0
     off, allowed = told_apart(error / length, bound / length)
     return relative_to(
@@ -106,13 +106,13 @@ def gradient_alive(trial: LossTrial) -> Verdict:
     length = float(trial.truth.gradient.norm())
     if length == 0.0:
         return VACUOUS
-    measured = float(trial.measurement.gradient.norm())
+    measured = float(trial.evaluation.gradient.norm())
     # What the dtype of the gradient cannot hold is no fault of the loss.
     needed = 0.1 * length - trial.budget.gradient_floor * trial.truth.gradient.numel() ** 0.5
-    needed -= trial.truth.gradient_doubt
+    needed -= trial.truth.gradient_uncertainty
     if needed <= 0.0:
         return VACUOUS
-    if not trial.measurement.has_graph:
+    if not trial.evaluation.has_graph:
         return holds_if(False, f"the inputs differ where they count, but {_NO_GRAPH}", 0.0)
     share = measured / length
     holds = measured >= needed
@@ -127,7 +127,7 @@ def _value_against(trial: LossTrial, value: float, truth: Truth) -> Verdict:
     allowed = budget(trial.precision)
     if truth.value == 0.0:
         return at_most(abs(value), ZERO, f"the loss is {value:.6g} where the float64 value is zero")
-    bound = allowed.value_relative * truth.value + allowed.value_floor + truth.value_doubt
+    bound = allowed.value_relative * truth.value + allowed.value_floor + truth.value_uncertainty
     error = abs(value - truth.value)
     measured, right = told_apart(value, truth.value, 6)
     off, most = shares_told_apart(error / truth.value, bound / truth.value)

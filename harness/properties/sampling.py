@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.cases.descriptors import Flaw, MaskKind
 from harness.cases.strategies import LARGEST_SIDE, MAGNITUDES, SMALLEST_SIDE
-from harness.oracle.meanings import Counting, Meaning
+from harness.oracle.definitions import Counting, LossDefinition
 
 # A network in float64 is what takes the time: VGG19 0.2 s for 16×16 pixels, forward and backward.
 _LARGEST_FOR_NETWORKS = 20
@@ -14,28 +14,28 @@ _LARGEST_FOR_NETWORKS = 20
 _LEAST_ACROSS_KINKS = 1e-3
 
 
-def sides(meaning: Meaning) -> tuple[int, int]:
+def sides(definition: LossDefinition) -> tuple[int, int]:
     """The least and the largest side that is drawn, pixels."""
-    largest = _LARGEST_FOR_NETWORKS if meaning.needs_convolutions else LARGEST_SIDE
-    return max(SMALLEST_SIDE, meaning.smallest_side), max(largest, meaning.smallest_side)
+    largest = _LARGEST_FOR_NETWORKS if definition.needs_convolutions else LARGEST_SIDE
+    return max(SMALLEST_SIDE, definition.smallest_side), max(largest, definition.smallest_side)
 
 
-def masks(meaning: Meaning, kinds: Sequence[MaskKind]) -> tuple[MaskKind, ...]:
+def masks(definition: LossDefinition, kinds: Sequence[MaskKind]) -> tuple[MaskKind, ...]:
     """Masks that leave as much to count as these leave of a foreground."""
-    if meaning.counting is not Counting.BACKGROUND:
+    if definition.counting is not Counting.BACKGROUND:
         return tuple(kinds)
     swapped = {MaskKind.EMPTY: MaskKind.FULL, MaskKind.FULL: MaskKind.EMPTY}
     return tuple(swapped.get(kind, kind) for kind in kinds)
 
 
-def flaws(meaning: Meaning, kinds: Sequence[Flaw | None]) -> tuple[Flaw | None, ...]:
+def flaws(definition: LossDefinition, kinds: Sequence[Flaw | None]) -> tuple[Flaw | None, ...]:
     """Those of the flaws that are one to this loss."""
-    none = {Flaw.SMALL} if meaning.smallest_side < SMALLEST_SIDE else set()
-    none |= {Flaw.MASK_SHAPE} if meaning.counting is Counting.ALL else set()
+    none = {Flaw.SMALL} if definition.smallest_side < SMALLEST_SIDE else set()
+    none |= {Flaw.MASK_SHAPE} if definition.counting is Counting.ALL else set()
     return tuple(flaw for flaw in kinds if flaw not in none)
 
 
-def magnitudes(meaning: Meaning) -> tuple[float, ...]:
+def magnitudes(definition: LossDefinition) -> tuple[float, ...]:
     """The perturbations' magnitudes where runs and truth are compared."""
-    least = _LEAST_ACROSS_KINKS if meaning.kinks else 0.0
+    least = _LEAST_ACROSS_KINKS if definition.kinks else 0.0
     return tuple(magnitude for magnitude in MAGNITUDES if magnitude >= least)

@@ -12,52 +12,52 @@ class Verdict:
 
     Attributes:
         holds: the claim is true of this case.
-        measure: the quantity that the claim bounds, as it was measured; what reports show as the worst value. ``None``
+        quantity: what the claim bounds, as it was measured; what reports show as the worst value. ``None``
             where the claim is a plain yes or no.
         badness: 0 far inside the bound, 1 at it, more outside; what the search climbs and "worst" is ranked by.
         message: the sentence for people; empty where it holds.
     """
 
     holds: bool
-    measure: float | None
+    quantity: float | None
     badness: float
     message: str = ""
 
 
-def at_most(measure: float, bound: float, message: str) -> Verdict:
-    """Holds where ``measure <= bound``; NaN doesn't. A bound of zero allows nothing but zero."""
-    if math.isnan(measure):
-        return Verdict(False, measure, math.inf, message)
-    holds = measure <= bound
-    badness = measure / bound if bound > 0 else (0.0 if measure <= 0 else math.inf)
-    return Verdict(holds, measure, max(0.0, badness), "" if holds else message)
+def at_most(quantity: float, bound: float, message: str) -> Verdict:
+    """Holds where ``quantity <= bound``; NaN doesn't. A bound of zero allows nothing but zero."""
+    if math.isnan(quantity):
+        return Verdict(False, quantity, math.inf, message)
+    holds = quantity <= bound
+    badness = quantity / bound if bound > 0 else (0.0 if quantity <= 0 else math.inf)
+    return Verdict(holds, quantity, max(0.0, badness), "" if holds else message)
 
 
-def within(measure: float, low: float, high: float, message: str) -> Verdict:
-    """Holds where ``low <= measure <= high``; NaN doesn't."""
+def within(quantity: float, low: float, high: float, message: str) -> Verdict:
+    """Holds where ``low <= quantity <= high``; NaN doesn't."""
     middle, half = (low + high) / 2.0, (high - low) / 2.0
-    badness = math.inf if math.isnan(measure) else abs(measure - middle) / half
-    holds = low <= measure <= high
-    return Verdict(holds, measure, badness, "" if holds else message)
+    badness = math.inf if math.isnan(quantity) else abs(quantity - middle) / half
+    holds = low <= quantity <= high
+    return Verdict(holds, quantity, badness, "" if holds else message)
 
 
-def at_least_zero(measure: float, message: str) -> Verdict:
-    """Holds where ``0 <= measure < inf``; NaN doesn't. Worse the nearer to zero, and below it."""
-    holds = 0.0 <= measure < math.inf
-    badness = 1.0 / (1.0 + measure) if measure >= 0 else 1.0 - measure
-    return Verdict(holds, measure, badness if holds or measure < 0 else math.inf, "" if holds else message)
+def at_least_zero(quantity: float, message: str) -> Verdict:
+    """Holds where ``0 <= quantity < inf``; NaN doesn't. Worse the nearer to zero, and below it."""
+    holds = 0.0 <= quantity < math.inf
+    badness = 1.0 / (1.0 + quantity) if quantity >= 0 else 1.0 - quantity
+    return Verdict(holds, quantity, badness if holds or quantity < 0 else math.inf, "" if holds else message)
 
 
 def relative_to(bound: float, error: float, scale: float, message: str) -> Verdict:
-    """Holds where ``error <= bound``, both absolute; the measure is the error as a share of ``scale``."""
+    """Holds where ``error <= bound``, both absolute; the quantity is the error as a share of ``scale``."""
     verdict = at_most(error / bound, 1.0, message)
     share = error / scale if scale > 0 else error
     return Verdict(verdict.holds, share, verdict.badness, verdict.message)
 
 
-def holds_if(condition: bool, message: str, measure: float | None = None) -> Verdict:
+def holds_if(condition: bool, message: str, quantity: float | None = None) -> Verdict:
     """A yes-or-no claim."""
-    return Verdict(condition, measure, 0.0 if condition else math.inf, "" if condition else message)
+    return Verdict(condition, quantity, 0.0 if condition else math.inf, "" if condition else message)
 
 
 VACUOUS = Verdict(True, None, 0.0)

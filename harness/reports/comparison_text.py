@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from harness.cases.serialization import case_to_json
-from harness.comparison.agreement import Comparison, Settled, TermSummary
+from harness.comparison.agreement import ComparedCase, Comparison, TermSummary
 from harness.files import json_value
 from harness.kinds.registry import describe
 from harness.reports.environment import environment
@@ -35,7 +35,7 @@ def comparison_lines(comparison: Comparison) -> list[str]:
         return [*lines, "NOT COMPARED: both sides raise in every case"]
     if comparison.first is None or comparison.smallest is None:
         return [*lines, "AGREE: no case differs beyond the budget"]
-    beyond = _cases(sum(not settled.agrees for settled in comparison.cases))
+    beyond = _cases(sum(not one.agrees for one in comparison.cases))
     lines.append(f"DIFFER: in {beyond}; the first is {describe(comparison.first.case)}")
     return [*lines, f"  shrunk: {describe(comparison.smallest.case)}", *_differences(comparison.smallest)]
 
@@ -75,8 +75,8 @@ def comparison_report(comparison: Comparison, a: str, b: str) -> dict[str, Any]:
 
 def _raising(comparison: Comparison) -> list[str]:
     lines = []
-    one = [settled.raised for settled in comparison.cases if settled.raised]
-    both = [settled.both_raise for settled in comparison.cases if settled.both_raise]
+    one = [one.raised for one in comparison.cases if one.raised]
+    both = [one.both_raise for one in comparison.cases if one.both_raise]
     if one:
         lines.append(f"  one side raises in {_cases(len(one))}, first: {one[0]}")
     if both:
@@ -97,8 +97,8 @@ def _summary(summary: TermSummary) -> str:
     return f"{summary.term}: {most}, typically {summary.typical:.2g}{beyond}"
 
 
-def _differences(settled: Settled) -> list[str]:
-    if settled.raised:
-        return [f"  {settled.raised}"]
-    lines = [deviation_line(d) for d in settled.terms if not d.within]
+def _differences(one: ComparedCase) -> list[str]:
+    if one.raised:
+        return [f"  {one.raised}"]
+    lines = [deviation_line(d) for d in one.terms if not d.within]
     return [f"  {line.removeprefix(' ').replace('what is recorded', 'A')}" for line in lines]

@@ -28,7 +28,7 @@ def explanation_text(explanation: Explanation, *, brief: bool = False) -> str:
     else:
         value, truth = told_apart(explanation.value, trial.truth.value, 6)
         head = f"{under} is {value}; its own ops in float64 give {explanation.own_float64:.6g}"
-    head += f"\nby its definition, {trial.meaning.definition} ({trial.meaning.name}), it is {truth}"
+    head += f"\nby its definition, {trial.definition.formula} ({trial.definition.name}), it is {truth}"
     body = "\n".join(what_stands_out(trace)) if brief else format_trace(trace)
     return f"{head}\n\n{body}"
 
@@ -43,7 +43,7 @@ def explanation_report(explanation: Explanation) -> dict[str, Any]:
         "case": case_to_json(explanation.file.case),
         "loss": json_value(explanation.value),
         "own_float64": json_value(explanation.own_float64),
-        "truth": {"name": trial.meaning.name, "value": json_value(trial.truth.value)},
+        "truth": {"name": trial.definition.name, "value": json_value(trial.truth.value)},
         "trace": trace_to_dict(explanation.trace),
     }
 

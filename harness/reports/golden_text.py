@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from harness.goldens.checking import Outcome, Status
 from harness.goldens.deviation import TRUTH, Deviation
-from harness.goldens.room import Outcome, Status
 from harness.numerals import shares_told_apart, told_apart
 from harness.reports.environment import environment
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
-from harness.oracle.meanings import MEANINGS, Counting, Meaning, meaning_named
+from harness.oracle.definitions import DEFINITIONS, Counting, LossDefinition, definition_named
 from harness.protocols import LossKind
 from harness.subject_spec import SubjectSpec
 from harness.subjects.door import load_object
@@ -82,9 +82,9 @@ def adapt_loss(found: Any, subject: SubjectSpec, *, try_out: bool = True) -> Ada
     function = _constructed(found, subject.spec, dict(subject.arguments))
     loss = AdaptedLoss(subject, _kind(function, subject.spec), function)
     if try_out:
-        meaning = meaning_named(subject.truth)
-        check_kind(loss, meaning)
-        meaning.needed(loss.convolutions)
+        definition = definition_named(subject.truth)
+        check_kind(loss, definition)
+        definition.needed(loss.convolutions)
         _try_out(loss)
     return loss
 
@@ -132,21 +132,22 @@ def _kind(function: Callable[..., Any], spec: str) -> LossKind:
     )
 
 
-def check_kind(loss: AdaptedLoss, meaning: Meaning) -> None:
+def check_kind(loss: AdaptedLoss, definition: LossDefinition) -> None:
     """A loss that can't be what it is held to is no wrong loss, but another.
 
     Raises:
-        SubjectError: it takes other arguments than the meaning has.
+        SubjectError: it takes other arguments than the definition has.
     """
     spec, takes = loss.name.spec, ", ".join(_ARGUMENTS[loss.kind])
-    if (loss.kind is LossKind.POINTS) != meaning.on_points:
-        others = ", ".join(m.name for m in MEANINGS.values() if m.on_points == (loss.kind is LossKind.POINTS))
+    if (loss.kind is LossKind.POINTS) != definition.on_points:
+        others = ", ".join(m.name for m in DEFINITIONS.values() if m.on_points == (loss.kind is LossKind.POINTS))
         raise SubjectError(
-            f"{spec} takes ({takes}), but {meaning.name} is a loss of {'points' if meaning.on_points else 'images'}: "
+            f"{spec} takes ({takes}), but {definition.name} is a loss of "
+            f"{'points' if definition.on_points else 'images'}: "
             f"name what it is meant to be with --truth, one of {others}."
         )
-    if loss.kind is LossKind.BARE and meaning.counting not in (Counting.ALL, Counting.COMPOSITED):
-        raise SubjectError(f"{spec} takes ({takes}), but {meaning.name} can't be told without a mask.")
+    if loss.kind is LossKind.BARE and definition.counting not in (Counting.ALL, Counting.COMPOSITED):
+        raise SubjectError(f"{spec} takes ({takes}), but {definition.name} can't be told without a mask.")
 
 
 def _parameters(function: Callable[..., Any], spec: str) -> dict[str, inspect.Parameter]:
@@ -166,7 +167,7 @@ def _is_required(parameter: inspect.Parameter) -> bool:
 
 def _try_out(loss: AdaptedLoss) -> None:
     """One call on plain input tells a subject that doesn't fit from one that is wrong."""
-    side = max(16, meaning_named(loss.name.truth).smallest_side)
+    side = max(16, definition_named(loss.name.truth).smallest_side)
     ramp = torch.linspace(0.0, 1.0, 3 * side * side).reshape(1, 3, side, side)
     mask = torch.zeros(1, 1, side, side)
     mask[..., 4:12, 4:12] = 1.0

@@ -17,7 +17,7 @@ from harness.cases.points import build_points
 from harness.cases.tensors import build_pair
 from harness.errors import HarnessError, HarnessFailure, UsageError, describe_exception
 from harness.oracle.budget import ErrorBudget, budget
-from harness.oracle.meanings import Counting, meaning_named
+from harness.oracle.definitions import Counting, definition_named
 from harness.oracle.truth import Truth
 from harness.precision import Precision, refusing_unknown_ops
 from harness.protocols import LossKind, LossSubject
@@ -31,7 +31,7 @@ _LOSS_SCALES = (2.0**16, 2.0**12, 2.0**8, 2.0**4, 1.0)
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Evaluation:
     """A value, and its gradient by the rendering or the points, loss scale divided out, on the CPU in float64.
 
     Attributes:
@@ -62,7 +62,7 @@ class LossTrial:
         self.subject = subject
         self.precision = precision
         self.case = case
-        self.meaning = meaning_named(subject.name.truth)
+        self.definition = definition_named(subject.name.truth)
         build = build_points if subject.kind is LossKind.POINTS else build_pair
         elements = 3 * case.images * case.height * case.width
         if elements > _MOST_ELEMENTS:
@@ -76,9 +76,9 @@ class LossTrial:
         self.inputs: LossInputs = self.built.cast(precision.device, precision.input_dtype)
 
     @functools.cached_property
-    def measurement(self) -> Measurement:
+    def evaluation(self) -> Evaluation:
         """The subject on the case itself."""
-        return self.measure(self.inputs)
+        return self.evaluate(self.inputs)
 
     @functools.cached_property
     def truth(self) -> Truth:
@@ -89,51 +89,51 @@ class LossTrial:
         """The oracle on other inputs."""
         convolutions = self.subject.convolutions
         try:
-            return self.meaning.truth(inputs, convolutions)
+            return self.definition.truth(inputs, convolutions)
         except HarnessError:
             raise
         except Exception as error:
-            raise HarnessFailure(f"the oracle of {self.meaning.name} raised {describe_exception(error)}") from error
+            raise HarnessFailure(f"the oracle of {self.definition.name} raised {describe_exception(error)}") from error
 
     @property
-    def gradient_doubt(self) -> float:
+    def gradient_uncertainty(self) -> float:
         """How far float32's rounding may take the gradient; looked up only where the loss has kinks."""
-        return self.truth.gradient_doubt if self.meaning.kinks else 0.0
+        return self.truth.gradient_uncertainty if self.definition.kinks else 0.0
 
     @property
-    def value_doubt(self) -> float:
+    def value_uncertainty(self) -> float:
         """Likewise the value."""
-        return self.truth.value_doubt if self.meaning.kinks else 0.0
+        return self.truth.value_uncertainty if self.definition.kinks else 0.0
 
     @property
     def budget(self) -> ErrorBudget:
-        return budget(self.precision, self.measurement.loss_scale)
+        return budget(self.precision, self.evaluation.loss_scale)
 
     def value(self, inputs: LossInputs) -> float:
         """The subject's value alone, without a graph."""
         with torch.no_grad(), self.precision.context():
             return float(self.forward(inputs))
 
-    def measure(self, inputs: LossInputs) -> Measurement:
+    def evaluate(self, inputs: LossInputs) -> Evaluation:
         """The subject's value and gradient."""
         first = inputs.tensors()[0].detach().clone(memory_format=torch.preserve_format).requires_grad_()
         with self.precision.context():
             loss = self.forward(inputs.with_first(first))
         if not loss.requires_grad:
             nothing = torch.zeros_like(first, dtype=torch.float64).cpu()
-            return Measurement(float(loss.detach()), nothing, 1.0, has_graph=False)
+            return Evaluation(float(loss.detach()), nothing, 1.0, has_graph=False)
         for scale in _LOSS_SCALES if self.precision.needs_scaler else (1.0,):
             # The scale multiplies in float32, as GradScaler's does.
             scaled = loss.float() * scale if loss.dtype != torch.float64 else loss * scale
             (gradient,) = torch.autograd.grad(scaled, first, retain_graph=True, materialize_grads=True)
             if bool(torch.isfinite(gradient).all()):
                 break
-        return Measurement(float(loss.detach()), gradient.detach().double().cpu() / scale, scale)
+        return Evaluation(float(loss.detach()), gradient.detach().double().cpu() / scale, scale)
 
     @refusing_unknown_ops()
     def forward(self, inputs: LossInputs) -> Tensor:
         """The subject called in whatever context is current."""
-        composited = self.subject.kind is LossKind.BARE and self.meaning.counting is Counting.COMPOSITED
+        composited = self.subject.kind is LossKind.BARE and self.definition.counting is Counting.COMPOSITED
         if composited and isinstance(inputs, MaskedPair):
             # What a caller of a bare loss does himself.
             inputs = inputs.composited()

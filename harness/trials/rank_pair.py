@@ -181,9 +181,9 @@ def _run(factory: Any, precision: str, case: TrainingCase, actions: tuple[PassKi
 
     (chosen,) = precisions_named([precision])
     with chosen.installed():
-        world = TrainingTrial(factory, chosen, case)
+        trial = TrainingTrial(factory, chosen, case)
         for action in actions:
-            state = _state(world.act(action))
+            state = _state(trial.act(action))
             yield state
             if state.raised is not None:
                 return

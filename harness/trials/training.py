@@ -14,7 +14,7 @@ from harness.cases.batch_faults import spoil
 from harness.cases.descriptors import PassKind, TrainingCase
 from harness.errors import reraise_unless_subjects
 from harness.oracle.step_model import Expected
-from harness.oracle.window import BACKOFF, CLIP_NORM, GROWTH, NORM_FACTOR, Settlement, settle
+from harness.oracle.window import BACKOFF, CLIP_NORM, GROWTH, NORM_FACTOR, WindowOutcome, window_outcome
 from harness.precision import Precision, refusing_unknown_ops
 from harness.protocols import report_of
 from harness.subjects.training import TrainingFactory, TrainingSettings
@@ -121,30 +121,30 @@ class TrainingTrial:
         norm = None
         if gradients:
             norm = float(torch.stack([torch.linalg.vector_norm(g) for g in gradients.values()]).norm())
-        settled = settle(finite, norm, before.scaler, self._growth_interval)
-        if not settled.stepped:
-            return self._say(True, settled, unmoved(before.parameters))
+        outcome = window_outcome(finite, norm, before.scaler, self._growth_interval)
+        if not outcome.stepped:
+            return self._say(True, outcome, unmoved(before.parameters))
         assert norm is not None
         self._updates += 1
         clip = min(1.0, CLIP_NORM / norm) if norm > 0 else 1.0
         clipped = {name: clip * gradient for name, gradient in gradients.items()}
-        return self._say(True, settled, self._pristine.step(before.parameters, clipped))
+        return self._say(True, outcome, self._pristine.step(before.parameters, clipped))
 
     def _open(self, before: Snapshot, why: str) -> Expected:
-        return self._say(False, Settlement(False, why, None, (before.scaler,)), unmoved(before.parameters))
+        return self._say(False, WindowOutcome(False, why, None, (before.scaler,)), unmoved(before.parameters))
 
-    def _say(self, ended: bool, settled: Settlement, prediction: Prediction) -> Expected:
+    def _say(self, ended: bool, outcome: WindowOutcome, prediction: Prediction) -> Expected:
         return Expected(
             window_ended=ended,
-            stepped=settled.stepped,
+            stepped=outcome.stepped,
             moved=prediction.moved,
-            why=settled.why,
-            fault=settled.fault,
-            grad_norm=settled.grad_norm,
+            why=outcome.why,
+            fault=outcome.fault,
+            grad_norm=outcome.grad_norm,
             passes=self._passes,
             updates=self._updates,
             learning_rate=self._pristine.learning_rate,
-            scaler=settled.scaler,
+            scaler=outcome.scaler,
             parameters=prediction.parameters,
             parameter_error=prediction.error,
         )

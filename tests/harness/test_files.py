@@ -113,7 +113,7 @@ def test_a_case_outside_its_propertys_claim_convicts_nobody(tmp_path: Path, caps
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/b", ".hidden", "a\\\\b", "x" * 101, " "])
 def test_goldens_names_stay_in_their_folder(tmp_path: Path, name: str) -> None:
-    group = f'[group."{name}"]\nkind = "measure"\nsubject = "a:b"\nprecisions = ["float32"]\n'
+    group = f'[group."{name}"]\nkind = "function"\nsubject = "a:b"\nprecisions = ["float32"]\n'
     (tmp_path / "suite.toml").write_text(group)
     with pytest.raises(UsageError, match="can't be part of a file's name"):
         read_suite(tmp_path)

@@ -31,8 +31,9 @@ from harness.config import Settings
 from harness.engine.plan import Task
 from harness.errors import UsageError
 from harness.findings.case_file import CaseFile, read_case_file
+from harness.goldens.checking import Goldens
 from harness.goldens.golden_file import read_golden
-from harness.goldens.room import GoldenRoom
+from harness.goldens.recording import update_goldens
 from harness.goldens.suite import read_suite
 from harness.subject_spec import SubjectKind, SubjectSpec
 from tests.harness.goldens.suites import make_suite
@@ -143,13 +144,13 @@ actions = ["good", "large", "nan loss", "good"]
 
 
 def _write_goldens(folder: Path) -> None:
-    GoldenRoom(make_suite(folder)).update("the first")
+    update_goldens(Goldens(make_suite(folder)), "the first")
 
 
 def _write_suite(folder: Path) -> None:
     suite = make_suite(folder, names=("a",)) / "suite.toml"
     suite.write_text(suite.read_text() + _OTHER_KINDS)
-    GoldenRoom(folder / "golden").update("the first")
+    update_goldens(Goldens(folder / "golden"), "the first")
 
 
 def _spoil_golden(folder: Path, rng: random.Random) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.cases.descriptors import Action, Flaw, MaskKind, PassKind, PerturbationKind, PictureKind
-from harness.oracle.meanings import MEANINGS
+from harness.oracle.definitions import DEFINITIONS
 from harness.precision import PRECISIONS
 from harness.properties import LOSS_PROPERTIES, STEP_PROPERTIES
 
@@ -41,7 +41,7 @@ YAML = (
 )  # fmt: skip
 # What the harness has names for, so that a changed name may be another's.
 WORDS = (
-    *(p.name for p in (*LOSS_PROPERTIES, *STEP_PROPERTIES, *PRECISIONS)), "ranks-agree", *MEANINGS,
+    *(p.name for p in (*LOSS_PROPERTIES, *STEP_PROPERTIES, *PRECISIONS)), "ranks-agree", *DEFINITIONS,
     *(word.value for words in (Action, Flaw, MaskKind, PassKind, PerturbationKind, PictureKind) for word in words),
     "a.png", "a.jpg", "coffee.png", "0.png", "images/1.png", "loss", "step", "training",
     "gslrm.model.utils_losses:MaskedSsimLoss", "gslrm.training.amp_step:AmpStep", "gslrm.model.utils_losses:nothing",

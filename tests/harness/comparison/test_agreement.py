@@ -18,7 +18,7 @@ from harness.comparison import side
 from harness.comparison.agreement import Comparer, Comparison, both_sides
 from harness.comparison.revisions import revision_root
 from harness.errors import ExitCode, SubjectError, UsageError
-from harness.oracle.meanings import meaning_named
+from harness.oracle.definitions import definition_named
 from harness.precision import precisions_named
 from harness.subject_spec import DEFAULT_TRUTH, SubjectSpec
 
@@ -32,7 +32,7 @@ def _compare(
 ) -> Comparison:
     names = (SubjectSpec(spec, None, similarity, truth) for spec in (a, b))
     with both_sides(*names, precision) as sides:
-        return Comparer(*sides, precision, 1e-3, meaning_named(truth)).compare(examples, 0)
+        return Comparer(*sides, precision, 1e-3, definition_named(truth)).compare(examples, 0)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_the_first_case_that_differs_is_shrunk(before_fix: Comparison) -> None:
     assert isinstance(first.case, LossCase)
     assert isinstance(smallest.case, LossCase)
     assert (smallest.case.height, smallest.case.width) == (11, 11)
-    assert next(settled for settled in before_fix.cases if not settled.agrees) == first
+    assert next(one for one in before_fix.cases if not one.agrees) == first
 
 
 def test_the_time_of_both_is_told(before_fix: Comparison) -> None:
@@ -185,8 +185,8 @@ def test_similarities_are_compared_as_what_one_minus_them_is(subjects: str) -> N
     comparison = _compare(*names, 40, truth="mse", similarity=True)
     # Nearly equal images tell the two apart, which one minus a small number hides.
     assert comparison.summaries(1e-2)[0].largest < 1e-3
-    settled = next(s for s in comparison.cases if s.case.perturbation.kind.value == "unrelated")  # type: ignore[union-attr]
-    assert 0.0 < settled.size < 0.6
+    one = next(s for s in comparison.cases if s.case.perturbation.kind.value == "unrelated")  # type: ignore[union-attr]
+    assert 0.0 < one.size < 0.6
 
 
 @pytest.mark.usefixtures("here")

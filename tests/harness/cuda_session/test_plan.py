@@ -36,7 +36,7 @@ def test_only_the_modules_with_tests_of_a_gpu_are_imported(monkeypatch: pytest.M
     monkeypatch.chdir(root)
     named = {word for word in _plan()["tests"].command if word.startswith("tests/")}
     assert "tests/gslrm/rendering/test_on_cuda.py" in named
-    assert "tests/harness/precision/cuda_policy/test_gpu_comparison.py" in named
+    assert "tests/harness/precision/cuda_policy/proofs/test_gpu_comparison.py" in named
     assert len(named) < 10
 
 

@@ -117,7 +117,7 @@ def test_what_a_precision_lacks_leaves_its_cell_not_run(tmp_path: Path) -> None:
 def test_a_loss_that_fails_the_harness_is_told_from_one_that_fails() -> None:
     """What the oracle raises is never the subject's."""
     trial = LossTrial(load_loss(SubjectSpec("gslrm.training.loss_terms:l2", truth="mse")), PRECISIONS[0], LossCase())
-    trial.meaning = _BrokenMeaning()  # type: ignore[assignment]
+    trial.definition = _BrokenMeaning()  # type: ignore[assignment]
     with pytest.raises(HarnessFailure, match="the oracle of broken raised ZeroDivisionError"):
         _ = trial.truth
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.goldens.room import GoldenRoom
+from harness.goldens.checking import Goldens
+from harness.goldens.recording import update_goldens
 
 # Reads what it returns from a file beside it, so that a test can move it.
 SUBJECT = """
@@ -27,7 +28,7 @@ def measured(device, name):
 
 GROUP = """
 [group.{name}]
-kind = "measure"
+kind = "function"
 subject = "{subject}:measured"
 arguments = {{ name = "{name}" }}
 precisions = {precisions}
@@ -54,8 +55,8 @@ def move(folder: Path, shift: float) -> None:
     (folder / "shift.txt").write_text(repr(shift))
 
 
-def recorded_room(folder: Path, **suite: object) -> GoldenRoom:
+def recorded_room(folder: Path, **suite: object) -> Goldens:
     """A suite at shift 0, recorded."""
-    room = GoldenRoom(make_suite(folder, **suite))  # type: ignore[arg-type]
-    room.update("the first")
+    room = Goldens(make_suite(folder, **suite))  # type: ignore[arg-type]
+    update_goldens(room, "the first")
     return room

@@ -16,8 +16,9 @@ import torch
 
 from harness.cli.main import main
 from harness.errors import ExitCode, UsageError
+from harness.goldens.checking import Goldens
 from harness.goldens.golden_file import arrays_path
-from harness.goldens.room import GoldenRoom
+from harness.goldens.recording import update_goldens
 from harness.goldens.store import GoldenStore
 from tests.harness.goldens.suites import make_suite, move, recorded_room
 
@@ -104,7 +105,7 @@ def test_damage_is_one_sentence_and_exit_code_2(
 def test_an_update_writes_over_damage(tmp_path: Path) -> None:
     room = recorded_room(tmp_path)
     _flip_a_byte(room.store.path("a"))
-    assert room.update("the file was damaged").written == ("a",)
+    assert update_goldens(room, "the file was damaged").written == ("a",)
     assert {outcome.status.value for outcome in room.check()} == {"passed"}
 
 
@@ -117,11 +118,11 @@ def _values(store: GoldenStore) -> list[float]:
 def generations(tmp_path: Path) -> tuple[Path, Path]:
     """A folder recorded at shift 0, and the recorded folder at shift 1."""
     folder = make_suite(tmp_path)
-    room = GoldenRoom(folder)
-    room.update("old")
+    room = Goldens(folder)
+    update_goldens(room, "old")
     old = shutil.copytree(folder / "recorded", tmp_path / "old")
     move(tmp_path, 1.0)
-    room.update("new")
+    update_goldens(room, "new")
     new = (folder / "recorded").rename(tmp_path / "new")
     shutil.move(old, folder / "recorded")
     return folder, new
@@ -159,28 +160,29 @@ def test_an_update_that_raises_leaves_all_old(generations: tuple[Path, Path], mo
 
     monkeypatch.setattr("harness.goldens.store._flush", full)
     with pytest.raises(OSError, match="No space"):
-        GoldenRoom(folder).update("new")
+        update_goldens(Goldens(folder), "new")
     assert _values(GoldenStore(folder)) == [1.0, 1.0]
 
 
 KILLER = """
 import os, random, signal, sys, time
 from pathlib import Path
-from harness.goldens.room import GoldenRoom
+from harness.goldens.checking import Goldens
+from harness.goldens.recording import update_goldens
 from harness.goldens.store import GoldenStore
 
 folder, names = Path(sys.argv[1]), set(sys.argv[2].split(","))
 random.seed(0)
 generation, states = 0, {}
-GoldenRoom(folder).update("first")
+update_goldens(Goldens(folder), "first")
 for trial in range(50):
     child = os.fork()
     if child == 0:
-        room = GoldenRoom(folder)
+        room = Goldens(folder)
         while True:
             generation += 1
             (folder.parent / "shift.txt").write_text(str(generation))
-            room.update(f"generation {generation}")
+            update_goldens(room, f"generation {generation}")
     # Half of the kills at any moment, half once an update has begun to write, however busy the machine is.
     time.sleep(0.01 + 0.08 * random.random())
     deadline = time.monotonic() + 5.0

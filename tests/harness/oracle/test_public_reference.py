@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.cases.loss_inputs import LossInputs, MaskedPair, PointMap
-from harness.oracle.meanings import MEANINGS
+from harness.oracle.definitions import DEFINITIONS
 from tests.gslrm import public_reference
 from tests.gslrm.public_reference import Reference
 
@@ -37,7 +37,7 @@ def _case(reference: Reference, name: str) -> LossInputs:
     """The reference's batch, its views folded: an oracle knows no clamp, so the rendering is clamped before it."""
     given = {key: tensor.flatten(0, 1) for key, tensor in reference.loss_inputs().items()}
     target, mask = given["target"].split([3, 1], dim=1)
-    if MEANINGS[_MEANINGS[name]].on_points:
+    if DEFINITIONS[_MEANINGS[name]].on_points:
         return PointMap(given["xyz"], given["ray_o"], given["ray_d"], mask)
     rendering = given["rendering"] if name == "l2_unclamped" else given["rendering"].clamp(0, 1)
     return MaskedPair(rendering, target, mask)
@@ -46,7 +46,7 @@ def _case(reference: Reference, name: str) -> LossInputs:
 @pytest.mark.parametrize("name", _MEANINGS)
 def test_an_oracle_is_the_public_term(reference: Reference, name: str) -> None:
     case = _case(reference, name)
-    truth = MEANINGS[_MEANINGS[name]].oracle(case)
+    truth = DEFINITIONS[_MEANINGS[name]].oracle(case)
     theirs = reference.cases[name]["loss"]
     assert abs(truth.value - theirs) <= 1e-6 * theirs + (_WINDOW if "ssim" in name else 0.0)
     gradient = truth.gradient

@@ -14,7 +14,7 @@ from torch import Tensor
 from gslrm.model.vgg_weights import random_weights
 from harness.cases.loss_inputs import LossInputs, MaskedPair, PointMap
 from harness.errors import SubjectError, UsageError
-from harness.oracle.meanings import MEANINGS, meaning_named
+from harness.oracle.definitions import DEFINITIONS, definition_named
 from harness.oracle.truth import Truth
 
 # Two images of 1×2 pixels; the second has no pixel above 0.5 but one at it.
@@ -32,7 +32,7 @@ def _pair() -> MaskedPair:
 
 
 def _truth(name: str, inputs: LossInputs) -> Truth:
-    return MEANINGS[name].truth(inputs)
+    return DEFINITIONS[name].truth(inputs)
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ def test_pixel_alignment_by_hand() -> None:
     assert truth.gradient[0, :, 0, 1].tolist() == pytest.approx([3.2 / beside / 2, 1 / beside / 2, -2.4 / beside / 2])
     assert truth.gradient[0, :, 0, 0].tolist() == [0.0, 0.0, 0.0]
     # Nothing is known of the first point's direction: up to twice its share of the mean.
-    assert truth.gradient_doubt == pytest.approx(2 / 2, rel=1e-6)
-    assert 0 < truth.value_doubt < 1e-5
+    assert truth.gradient_uncertainty == pytest.approx(2 / 2, rel=1e-6)
+    assert 0 < truth.value_uncertainty < 1e-5
     masked = _truth("masked-pixel-alignment", _points())
     assert masked.value == pytest.approx(beside / 4, rel=1e-12)
     assert masked.gradient[0, 1, 0, 1].item() == pytest.approx(1 / beside / 4)
@@ -161,23 +161,23 @@ def _convolutions() -> list[tuple[Tensor, Tensor]]:
 
 def test_perceptual_is_what_numpy_says() -> None:
     pair, convolutions = _random_pair(16), _convolutions()
-    truth = MEANINGS["perceptual"].truth(pair, convolutions)
+    truth = DEFINITIONS["perceptual"].truth(pair, convolutions)
     assert truth.value == pytest.approx(_vgg_by_numpy(pair, convolutions), rel=1e-10)
-    assert truth.gradient_doubt < 0.01 * float(truth.gradient.norm())
-    assert truth.value_doubt < 1e-5 * truth.value
+    assert truth.gradient_uncertainty < 0.01 * float(truth.gradient.norm())
+    assert truth.value_uncertainty < 1e-5 * truth.value
 
 
 def test_of_equal_images_nothing_is_known_of_the_perceptual_gradient() -> None:
     pair = _random_pair(16)
-    truth = MEANINGS["perceptual"].truth(replace(pair, rendering=pair.target), _convolutions())
+    truth = DEFINITIONS["perceptual"].truth(replace(pair, rendering=pair.target), _convolutions())
     assert truth.value == 0.0
     assert not truth.gradient.any()
-    assert truth.gradient_doubt > 0.01
+    assert truth.gradient_uncertainty > 0.01
 
 
 def test_perceptual_needs_the_subjects_convolutions() -> None:
     with pytest.raises(SubjectError, match="an attribute 'convolutions'"):
-        MEANINGS["perceptual"].truth(_random_pair(16))
+        DEFINITIONS["perceptual"].truth(_random_pair(16))
 
 
 def _slope(value: Callable[[LossInputs], float], inputs: LossInputs, way: Tensor, step: float) -> float:
@@ -186,27 +186,27 @@ def _slope(value: Callable[[LossInputs], float], inputs: LossInputs, way: Tensor
     return (there - back) / (2 * step)
 
 
-@pytest.mark.parametrize("name", [name for name in MEANINGS if name != "ms-ssim"])
+@pytest.mark.parametrize("name", [name for name in DEFINITIONS if name != "ms-ssim"])
 def test_the_gradient_is_the_values(name: str) -> None:
-    meaning = MEANINGS[name]
+    definition = DEFINITIONS[name]
     generator = torch.Generator().manual_seed(4)
     inputs: LossInputs = _random_pair(16)
     # Similar images, so that the clamped loss is not at its clamp.
     inputs = inputs.with_first(0.7 * inputs.tensors()[1] + 0.2 * inputs.tensors()[0])
-    if meaning.on_points:
+    if definition.on_points:
         # A map is one view, which has one camera: what is held fixed in the gradients then makes no difference.
         origin = torch.randn(1, 3, 1, 1, dtype=torch.float64, generator=generator).expand(1, 3, 16, 16)
         direction, aside = (torch.randn(1, 3, 16, 16, dtype=torch.float64, generator=generator) for _ in range(2))
         direction = direction / direction.norm(dim=1, keepdim=True)
         inputs = PointMap(origin + aside, origin, direction, inputs.mask)
-    convolutions = _convolutions() if meaning.needs_convolutions else None
+    convolutions = _convolutions() if definition.needs_convolutions else None
     way = torch.randn(1, 3, 16, 16, dtype=torch.float64, generator=generator)
-    if meaning.name == "background":
+    if definition.name == "background":
         inputs = replace(inputs, mask=1.0 - inputs.mask)
-    step = 1e-9 if meaning.needs_convolutions else 1e-6
-    slope = _slope(lambda changed: meaning.truth(changed, convolutions).value, inputs, way, step)
+    step = 1e-9 if definition.needs_convolutions else 1e-6
+    slope = _slope(lambda changed: definition.truth(changed, convolutions).value, inputs, way, step)
     assert slope != 0.0
-    gradient = meaning.truth(inputs, convolutions).gradient
+    gradient = definition.truth(inputs, convolutions).gradient
     assert float((gradient * way).sum()) == pytest.approx(slope, rel=1e-4)
 
 
@@ -214,11 +214,11 @@ def test_an_unknown_truth_is_named_with_its_neighbour() -> None:
     with pytest.raises(
         UsageError, match=r"no truth 'masked-sim'; did you mean 'masked-ssim'\? known are masked-ssim, "
     ):
-        meaning_named("masked-sim")
+        definition_named("masked-sim")
 
 
 def test_every_meaning_says_what_it_is() -> None:
-    for name, meaning in MEANINGS.items():
-        assert meaning.name == name
-        assert meaning.definition
-        assert meaning.upper > 0
+    for name, definition in DEFINITIONS.items():
+        assert definition.name == name
+        assert definition.formula
+        assert definition.upper > 0

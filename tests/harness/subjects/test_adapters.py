@@ -106,9 +106,9 @@ def test_a_bare_loss_of_the_whole_image_is_given_it_uncomposited(module: str) ->
     (precision,) = precisions_named(["float32"])
     case = LossCase(mask=Mask(MaskKind.EMPTY), perturbation=Perturbation(PerturbationKind.OFFSET, 0.1))
     trial = LossTrial(load_loss(SubjectSpec(f"{module}:bare", truth="mse")), precision, case)
-    assert trial.measurement.value == pytest.approx(0.01, rel=1e-5)
+    assert trial.evaluation.value == pytest.approx(0.01, rel=1e-5)
     assert trial.truth.value == pytest.approx(0.01, rel=1e-5)
-    assert LossTrial(load_loss(SubjectSpec(f"{module}:bare")), precision, case).measurement.value == 0.0
+    assert LossTrial(load_loss(SubjectSpec(f"{module}:bare")), precision, case).evaluation.value == 0.0
 
 
 def test_the_data_range_is_one(module: str) -> None:

@@ -32,12 +32,12 @@ _WHOLE = "every pixel counts, whatever the mask"
 
 
 @dataclass(frozen=True)
-class Meaning:
+class LossDefinition:
     """What a loss is meant to be. No loss is ever negative.
 
     Attributes:
         name: as ``--truth`` takes it.
-        definition: the formula in a few words.
+        formula: in a few words.
         oracle: the truth of inputs, and of the subject's convolutions where ``needs_convolutions``.
         upper: the largest value it can take on images in [0, 1]; inf for none.
         counting: which pixels count.
@@ -47,12 +47,12 @@ class Meaning:
         asymmetry: why swapping the images changes it, or empty.
         pooling: why a batch's loss isn't the mean of its images', or empty.
         smallest_side: pixels; smaller images must be refused.
-        kinks: its gradient jumps, so that its truths come with doubts.
+        kinks: its gradient jumps, so that its truths come with uncertainties.
         refuses_nan: NaN in an image is an error; else it may be, or come out as NaN, but never as a number.
     """
 
     name: str
-    definition: str
+    formula: str
     oracle: Callable[..., Truth]
     upper: float = math.inf
     counting: Counting = Counting.ALL
@@ -103,7 +103,7 @@ class Meaning:
         return _WHOLE if self.counting is Counting.ALL else ""
 
 
-_MASKED_SSIM = Meaning(
+_MASKED_SSIM = LossDefinition(
     "masked-ssim",
     "1 − SSIM after neutral grey (0.5) where mask ≤ 0.5",
     masked_ssim.masked_ssim_truth,
@@ -122,7 +122,7 @@ _ALL = (
     replace(
         _MASKED_SSIM,
         name="clamped",
-        definition="1 − clamp(SSIM, 0, 1), composited like masked-ssim",
+        formula="1 − clamp(SSIM, 0, 1), composited like masked-ssim",
         oracle=loss_variants.clamped_truth,
         upper=1.0,
         pooling="the mean is clamped, not each image's SSIM",
@@ -130,13 +130,13 @@ _ALL = (
     replace(
         _FOREGROUND,
         name="foreground",
-        definition="1 − SSIM averaged over windows by their share of foreground",
+        formula="1 − SSIM averaged over windows by their share of foreground",
         oracle=loss_variants.foreground_truth,
     ),
     replace(
         _MASKED_SSIM,
         name="ms-ssim",
-        definition="1 − MS-SSIM over five scales, composited like masked-ssim",
+        formula="1 − MS-SSIM over five scales, composited like masked-ssim",
         oracle=loss_variants.ms_ssim_truth,
         upper=1.0,
         one_minus="MS-SSIM",
@@ -145,22 +145,22 @@ _ALL = (
     replace(
         _ERROR,
         name="l1",
-        definition="mean absolute error over the foreground, image by image",
+        formula="mean absolute error over the foreground, image by image",
         oracle=loss_variants.l1_truth,
     ),
     replace(
         _ERROR,
         name="l2",
-        definition="mean squared error over the foreground, image by image",
+        formula="mean squared error over the foreground, image by image",
         oracle=loss_variants.l2_truth,
     ),
     replace(
         _MASKED_SSIM,
         name="masked-ssim-term",
-        definition="masked-ssim as a term of a training step: NaN may come out as NaN",
+        formula="masked-ssim as a term of a training step: NaN may come out as NaN",
         refuses_nan=False,
     ),
-    Meaning(
+    LossDefinition(
         "ssim",
         "1 − SSIM of the whole images",
         squared_errors.ssim_truth,
@@ -168,8 +168,8 @@ _ALL = (
         one_minus="SSIM",
         smallest_side=11,
     ),
-    Meaning("mse", "mean squared error of the whole images", squared_errors.mse_truth, upper=1.0),
-    Meaning(
+    LossDefinition("mse", "mean squared error of the whole images", squared_errors.mse_truth, upper=1.0),
+    LossDefinition(
         "masked-mse",
         "squared error summed over the foreground of all images, over 3·max(1, its pixels)",
         squared_errors.masked_mse_truth,
@@ -177,7 +177,7 @@ _ALL = (
         counting=Counting.FOREGROUND,
         pooling=_POOLED,
     ),
-    Meaning(
+    LossDefinition(
         "background",
         "squared distance to white summed where mask < 0.5, over 3·max(1, its pixels)",
         squared_errors.background_truth,
@@ -187,7 +187,7 @@ _ALL = (
         asymmetry="only the rendering is looked at",
         pooling=_POOLED,
     ),
-    Meaning(
+    LossDefinition(
         "perceptual",
         "VGG19 feature distances, average pooling, of the whole images",
         perceptual.perceptual_truth,
@@ -196,7 +196,7 @@ _ALL = (
         needs_convolutions=True,
     ),
 )  # fmt: skip
-_ON_POINTS = Meaning(
+_ON_POINTS = LossDefinition(
     "pixel-alignment",
     "mean distance of points from their rays",
     point_terms.pixel_alignment_truth,
@@ -206,22 +206,22 @@ _ON_POINTS = Meaning(
     kinks=True,
 )
 
-MEANINGS: Mapping[str, Meaning] = {
-    meaning.name: meaning
-    for meaning in (
+DEFINITIONS: Mapping[str, LossDefinition] = {
+    definition.name: definition
+    for definition in (
         *_ALL,
         _ON_POINTS,
         replace(
             _ON_POINTS,
             name="masked-pixel-alignment",
-            definition="pixel-alignment with each distance times its mask; the mean is over all pixels",
+            formula="pixel-alignment with each distance times its mask; the mean is over all pixels",
             oracle=point_terms.masked_pixel_alignment_truth,
             counting=Counting.WEIGHTED,
         ),
         replace(
             _ON_POINTS,
             name="points-distance",
-            definition="mean squared difference of distances from the camera to themselves normalised",
+            formula="mean squared difference of distances from the camera to themselves normalised",
             oracle=point_terms.points_distance_truth,
             kinks=False,
         ),
@@ -230,12 +230,12 @@ MEANINGS: Mapping[str, Meaning] = {
 """All of them by name."""
 
 
-def meaning_named(name: str) -> Meaning:
-    """The meaning of this name.
+def definition_named(name: str) -> LossDefinition:
+    """The definition of this name.
 
     Raises:
         UsageError: there is none.
     """
-    if name not in MEANINGS:
-        raise unknown_name("truth", name, MEANINGS)
-    return MEANINGS[name]
+    if name not in DEFINITIONS:
+        raise unknown_name("truth", name, DEFINITIONS)
+    return DEFINITIONS[name]

@@ -11,14 +11,15 @@ import pytest
 import torch
 
 from harness.errors import SubjectError, UsageError
+from harness.goldens.checking import Goldens, Outcome, Status
 from harness.goldens.deviation import RECORDED, Deviation, Place, deviations
-from harness.goldens.room import GoldenRoom, Outcome, Status
+from harness.goldens.recording import update_goldens
 from harness.goldens.terms import Array, Tolerance, sketch
 from harness.reports.golden_text import deviation_line, drift_lines, moved_lines, report, summary
 from tests.harness.goldens.suites import make_suite, move, recorded_room
 
 
-def _statuses(room: GoldenRoom, only: str | None = None) -> list[Status]:
+def _statuses(room: Goldens, only: str | None = None) -> list[Status]:
     return [outcome.status for outcome in room.check(only)]
 
 
@@ -27,9 +28,9 @@ def _terms(outcome: Outcome) -> dict[str, Deviation]:
 
 
 def test_nothing_recorded_is_missing_and_recorded_passes(tmp_path: Path) -> None:
-    room = GoldenRoom(make_suite(tmp_path))
+    room = Goldens(make_suite(tmp_path))
     assert _statuses(room) == [Status.MISSING] * 2
-    assert room.update("the first").written == ("a", "b")
+    assert update_goldens(room, "the first").written == ("a", "b")
     outcomes = list(room.check())
     assert [outcome.status for outcome in outcomes] == [Status.PASSED] * 2
     assert all(d.error == 0 for outcome in outcomes for d in outcome.deviations)
@@ -115,17 +116,17 @@ def test_a_term_of_another_form_fails(tmp_path: Path, old: str, new: str, messag
 
 
 def test_an_update_needs_a_reason(tmp_path: Path) -> None:
-    room = GoldenRoom(make_suite(tmp_path))
+    room = Goldens(make_suite(tmp_path))
     with pytest.raises(UsageError, match="needs a reason"):
-        room.update("  ")
+        update_goldens(room, "  ")
     assert room.store.names() == ()
 
 
 def test_an_update_touches_only_what_moved_and_what_is_named(tmp_path: Path) -> None:
     room = recorded_room(tmp_path)
-    assert room.update("again").written == (), "the same numbers keep their files and their reason"
+    assert update_goldens(room, "again").written == (), "the same numbers keep their files and their reason"
     move(tmp_path, 0.25)
-    assert room.update("shifted", only="b").written == ("b",)
+    assert update_goldens(room, "shifted", only="b").written == ("b",)
     reasons = [room.store.read(name).recorded["float32"].provenance["reason"] for name in ("a", "b")]  # type: ignore[union-attr]
     assert reasons == ["the first", "shifted"]
     assert _statuses(room) == [Status.FAILED, Status.PASSED]
@@ -133,18 +134,18 @@ def test_an_update_touches_only_what_moved_and_what_is_named(tmp_path: Path) -> 
 
 def test_unused_goldens_and_stray_files_are_reported_and_a_full_update_removes_them(tmp_path: Path) -> None:
     recorded_room(tmp_path, names=("a", "b", "c"))
-    room = GoldenRoom(make_suite(tmp_path, ("a", "b")))
+    room = Goldens(make_suite(tmp_path, ("a", "b")))
     room.store.path("b").with_name("left.safetensors").write_bytes(b"")
     unused = [outcome.golden for outcome in room.check() if outcome.status is Status.UNUSED]
     assert unused == ["c", "left.safetensors"]
     assert "2 unused" in summary(list(room.check()))
-    assert room.update("tidied").removed == ("c",)
+    assert update_goldens(room, "tidied").removed == ("c",)
     assert room.store.names() == ("a", "b")
 
 
 def test_a_precision_that_the_suite_no_longer_names_is_unused(tmp_path: Path) -> None:
     recorded_room(tmp_path, precisions='["float32", "cpu-autocast-bfloat16"]')
-    room = GoldenRoom(make_suite(tmp_path))
+    room = Goldens(make_suite(tmp_path))
     unused = [outcome for outcome in room.check() if outcome.status is Status.UNUSED]
     assert [(o.golden, o.precision) for o in unused] == [(n, "cpu-autocast-bfloat16") for n in ("a", "b")]
 
@@ -161,7 +162,7 @@ def test_cuda_entries_are_skipped_with_the_reason_and_kept(tmp_path: Path, monke
     golden.recorded["cuda-float32"] = golden.recorded["float32"]  # type: ignore[index]
     room.store.replace({"a": golden})
     move(tmp_path, 0.25)
-    room.update("shifted")
+    update_goldens(room, "shifted")
     kept = room.store.read("a")
     assert kept is not None
     assert kept.recorded["cuda-float32"].provenance["reason"] == "the first"
@@ -172,9 +173,9 @@ def test_what_needs_a_package_is_skipped_without_it_and_kept(tmp_path: Path) -> 
     room = recorded_room(tmp_path, names=("a",))
     suite = tmp_path / "golden" / "suite.toml"
     plain = suite.read_text()
-    suite.write_text(plain.replace('kind = "measure"', 'kind = "measure"\nrequires = ["json", "no_such_package"]'))
+    suite.write_text(plain.replace('kind = "function"', 'kind = "function"\nrequires = ["json", "no_such_package"]'))
     (tmp_path / "golden_subject.py").write_text("import no_such_package\n")
-    without = GoldenRoom(tmp_path / "golden")
+    without = Goldens(tmp_path / "golden")
     (outcome,) = without.check()
     assert (outcome.status, outcome.reason) == (
         Status.SKIPPED,
@@ -182,7 +183,7 @@ def test_what_needs_a_package_is_skipped_without_it_and_kept(tmp_path: Path) -> 
     )
     before = room.store.read("a")
     assert before is not None
-    assert without.update("elsewhere").written == ()
+    assert update_goldens(without, "elsewhere").written == ()
     after = room.store.read("a")
     assert after is not None
     assert after.encode() == before.encode()
@@ -190,8 +191,8 @@ def test_what_needs_a_package_is_skipped_without_it_and_kept(tmp_path: Path) -> 
 
 def test_what_needs_a_package_may_never_have_been_recorded(tmp_path: Path) -> None:
     suite = make_suite(tmp_path, ("a",)) / "suite.toml"
-    suite.write_text(suite.read_text().replace('kind = "measure"', 'kind = "measure"\nrequires = ["json"]'))
-    (outcome,) = GoldenRoom(tmp_path / "golden").check()
+    suite.write_text(suite.read_text().replace('kind = "function"', 'kind = "function"\nrequires = ["json"]'))
+    (outcome,) = Goldens(tmp_path / "golden").check()
     assert outcome.status is Status.SKIPPED
     assert "never recorded where json is installed" in outcome.reason
 
@@ -200,7 +201,7 @@ def test_another_case_than_the_recorded_is_no_match(tmp_path: Path) -> None:
     recorded_room(tmp_path, names=("a",))
     suite = tmp_path / "golden" / "suite.toml"
     suite.write_text(suite.read_text().replace('name = "a"', 'name = "other"'))
-    (outcome,) = GoldenRoom(tmp_path / "golden").check()
+    (outcome,) = Goldens(tmp_path / "golden").check()
     assert outcome.status is Status.FAILED
     assert "another case" in outcome.reason
 
@@ -220,8 +221,8 @@ def test_a_value_outside_the_truth_is_never_recorded(tmp_path: Path) -> None:
         precisions = ["float32"]
     """
     (folder / "suite.toml").write_text(text)
-    room = GoldenRoom(folder)
-    update = room.update("wrong")
+    room = Goldens(folder)
+    update = update_goldens(room, "wrong")
     assert update.written == ()
     assert "outside the truth" in update.refused[0].reason
     assert room.store.names() == ()
@@ -231,13 +232,13 @@ def test_a_value_outside_the_truth_is_never_recorded(tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         ("[group.a]", "[grup.a]", "unknown key 'grup'"),
-        ('kind = "measure"', 'kind = "mesure"', "kind must be one of"),
+        ('kind = "function"', 'kind = "mesure"', "kind must be one of"),
         ('"float32"', '"float31"', "no precision 'float31'"),
         ("relative = 1e-3", "relative = -1", "from 0 up"),
         ("[group.a]", "[group.a", "not valid TOML"),
         ('subject = "', 'subjects = "', "unknown key 'subjects'"),
-        ('kind = "measure"', 'kind = "measure"\nrequires = "lpips"', "requires must be a list"),
-        ('kind = "measure"', 'kind = "loss"\ncases = ["nothing"]', "there is no .case.nothing."),
+        ('kind = "function"', 'kind = "function"\nrequires = "lpips"', "requires must be a list"),
+        ('kind = "function"', 'kind = "loss"\ncases = ["nothing"]', "there is no .case.nothing."),
     ],
 )
 def test_a_malformed_suite_is_one_sentence(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -246,12 +247,12 @@ def test_a_malformed_suite_is_one_sentence(tmp_path: Path, old: str, new: str, m
     assert old in suite.read_text()
     suite.write_text(suite.read_text().replace(old, new))
     with pytest.raises(UsageError, match=message):
-        GoldenRoom(folder)
+        Goldens(folder)
 
 
 def test_a_pattern_that_fits_nothing_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no golden's name fits 'zebra'"):
-        list(GoldenRoom(make_suite(tmp_path)).check("zebra"))
+        list(Goldens(make_suite(tmp_path)).check("zebra"))
 
 
 def test_a_sketch_keeps_norms_and_distances() -> None:
@@ -310,8 +311,8 @@ def test_what_torch_can_not_run_on_this_processor_is_skipped_in_its_own_words(
     kept = {name: room.store.path(name).read_bytes() for name in ("a", "b")}
     if status is Status.SKIPPED:
         # Nor is anything recorded of it anew: what another processor gave stays.
-        assert room.update("again").written == ()
+        assert update_goldens(room, "again").written == ()
     else:
         with pytest.raises(SubjectError, match=r"a can't be recorded under float32: .* raises"):
-            room.update("again")
+            update_goldens(room, "again")
     assert kept == {name: room.store.path(name).read_bytes() for name in ("a", "b")}

@@ -1,31 +1,26 @@
-"""Check a suite against what is recorded, and record it anew."""
+"""Check a suite against what is recorded."""
 
 from __future__ import annotations
 
-import datetime
 import enum
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from harness.cases.serialization import descriptor_to_json
 from harness.errors import (
     PrecisionError,
-    SubjectError,
-    UsageError,
     describe_exception,
     printable,
     reraise_unless_subjects,
 )
 from harness.goldens.deviation import RECORDED, TRUTH, Deviation, Place, deviations
-from harness.goldens.golden_file import Entry, GoldenFile
+from harness.goldens.golden_file import GoldenFile
 from harness.goldens.probes import Observed, Probe, load_probe
 from harness.goldens.store import GoldenStore
 from harness.goldens.suite import GoldenSpec, read_suite, selected
-from harness.goldens.terms import Array, Terms, Tolerance
+from harness.goldens.terms import Tolerance
 from harness.precision import Precision, import_guard, unavailable_reason
 from harness.precision.registry import PRECISIONS
 
@@ -57,16 +52,7 @@ class Outcome:
     deviations: tuple[Deviation, ...] = ()
 
 
-@dataclass(frozen=True)
-class Update:
-    """What an update did: names written and removed, or, where the truth is violated, the failures and no writing."""
-
-    written: tuple[str, ...]
-    removed: tuple[str, ...]
-    refused: tuple[Outcome, ...]
-
-
-class GoldenRoom:
+class Goldens:
     """The suite and the recorded goldens of one folder."""
 
     def __init__(self, folder: Path, root: str | None = None) -> None:
@@ -89,96 +75,18 @@ class GoldenRoom:
         """
         golden = self.store.read(spec.name)
         probe: Probe | None = None
-        for precision in _precisions(spec):
+        for precision in precisions_of(spec):
             if precisions is not None and precision.name not in precisions:
                 continue
             outcome = self._unmeasured(spec, golden, precision)
             if outcome is None:
                 assert golden is not None
-                probe = probe or self._load(spec)
+                probe = probe or self.load(spec)
                 outcome = self._judged(spec, golden, precision, probe)
             yield outcome
 
-    def update(self, reason: str, only: str | None = None) -> Update:
-        """Record the goldens (of the pattern) that this machine can run.
-
-        What comes out bit for bit as recorded keeps its provenance, and what this machine can't run stays.  A value
-        outside the truth's budget is refused, and then nothing is written at all.
-
-        Raises:
-            UsageError: the reason is empty.
-        """
-        chosen = selected(self.specs, only)
-        changed, refused = {}, []
-        for spec in chosen:
-            golden, failures = self.record(spec, reason)
-            refused += failures
-            if golden is not None:
-                changed[spec.name] = golden
-        names = {spec.name for spec in self.specs}
-        removed = tuple(name for name in self.store.names() if name not in names) if only is None else ()
-        if refused:
-            return Update((), (), tuple(refused))
-        if changed or removed:
-            self.store.replace(changed, removed)
-        return Update(tuple(changed), removed, ())
-
-    def record(self, spec: GoldenSpec, reason: str) -> tuple[GoldenFile | None, list[Outcome]]:
-        """The golden as this machine would record it, or ``None`` if nothing changes; and what the truth refuses."""
-        if not reason.strip():
-            raise UsageError("an update needs a reason, which is kept in the files: --reason TEXT.")
-        before = self._previous(spec)
-        if spec.lacking:
-            return None, []
-        golden, probe, refused = _plain(spec), self._load(spec), []
-        provenance = _provenance(reason)
-        truths, recorded = {}, {}
-        for precision in _precisions(spec):
-            if unavailable_reason(precision) is not None:
-                if before is not None and precision.name in before.recorded:
-                    recorded[precision.name] = before.recorded[precision.name]
-                continue
-            device = torch.cuda.get_device_name() if precision.device == "cuda" else "cpu"
-            try:
-                with precision.installed():
-                    observed = probe.observe(precision)
-            except BaseException as error:
-                reraise_unless_subjects(error)
-                if why_torch_can_not(error):
-                    if before is not None and precision.name in before.recorded:
-                        recorded[precision.name] = before.recorded[precision.name]
-                    continue
-                raise SubjectError(
-                    f"{spec.name} can't be recorded under {precision.name}: {spec.subject.spec} raises "
-                    f"{describe_exception(error)}."
-                ) from error
-            entry = Entry(observed.terms, spec.tolerances, {**provenance, "device": device})
-            recorded[precision.name] = _kept(before.recorded if before else {}, precision.name, entry)
-            key = probe.truth_key(precision)
-            if key is not None:
-                if key not in truths:
-                    allowed = _truth_tolerances(spec, observed)
-                    entry = Entry(probe.truth(precision), allowed, {**provenance, "device": "cpu"})
-                    truths[key] = _kept(before.truth if before else {}, key, entry)
-                refused += _refused(spec, precision, observed, truths[key])
-        if before is not None:
-            # A kind of inputs that only another machine's precisions have.
-            for name in recorded:
-                key = probe.truth_key(next(p for p in PRECISIONS if p.name == name))
-                if key is not None and key in before.truth:
-                    truths.setdefault(key, before.truth[key])
-        golden = replace(golden, truth=truths, recorded=recorded)
-        return (None if before is not None and golden.encode() == before.encode() else golden), refused
-
-    def _previous(self, spec: GoldenSpec) -> GoldenFile | None:
-        """What is recorded, if it is of this case; a damaged file is written over."""
-        try:
-            before = self.store.read(spec.name)
-        except UsageError:
-            return None
-        return before if before is not None and _same_case(spec, before) else None
-
-    def _load(self, spec: GoldenSpec) -> Probe:
+    def load(self, spec: GoldenSpec) -> Probe:
+        """The golden's subject, loaded through the door."""
         with import_guard():
             return load_probe(spec, self._root)
 
@@ -195,7 +103,7 @@ class GoldenRoom:
             return outcome(Status.SKIPPED, f"never recorded where {needed} is installed: harness golden update there")
         if golden is None:
             return outcome(Status.MISSING, "not recorded: harness golden update --reason TEXT")
-        if not _same_case(spec, golden):
+        if not is_same_case(spec, golden):
             return outcome(Status.FAILED, "recorded of another case or subject than the suite now names: update it")
         if precision.name in golden.recorded:
             return None
@@ -226,7 +134,7 @@ class GoldenRoom:
             if moved:
                 why = f"the oracle's own {moved[0].term} is no more what is recorded as the truth: update, and say why"
                 return Outcome(spec.name, precision.name, Status.FAILED, why, tuple(moved))
-            found += deviations(place, recorded_truth, observed.terms, _truth_tolerances(spec, observed))
+            found += deviations(place, recorded_truth, observed.terms, truth_tolerances(spec, observed))
         recorded = golden.recorded[precision.name].terms
         place = Place(spec.name, precision.name, RECORDED)
         found += deviations(place, recorded, observed.terms, dict(spec.tolerances))
@@ -260,59 +168,20 @@ def why_torch_can_not(error: BaseException) -> str:
     return first if _INSTRUCTIONS.search(first) and _LACKING.search(first) else ""
 
 
-def _precisions(spec: GoldenSpec) -> list[Precision]:
+def precisions_of(spec: GoldenSpec) -> list[Precision]:
     by_name = {p.name: p for p in PRECISIONS}
     return [by_name[name] for name in spec.precisions]
 
 
-def _plain(spec: GoldenSpec) -> GoldenFile:
+def described(spec: GoldenSpec) -> GoldenFile:
     subject = {"spec": spec.subject.spec, "arguments": dict(spec.subject.arguments)}
     return GoldenFile(spec.name, spec.kind.value, subject, descriptor_to_json(spec.case))
 
 
-def _same_case(spec: GoldenSpec, golden: GoldenFile) -> bool:
-    plain = _plain(spec)
+def is_same_case(spec: GoldenSpec, golden: GoldenFile) -> bool:
+    plain = described(spec)
     return (plain.kind, plain.subject, plain.case) == (golden.kind, golden.subject, golden.case)
 
 
-def _truth_tolerances(spec: GoldenSpec, observed: Observed) -> dict[str, Tolerance]:
+def truth_tolerances(spec: GoldenSpec, observed: Observed) -> dict[str, Tolerance]:
     return {**observed.truth_tolerances, **spec.truth_tolerances}
-
-
-def _refused(spec: GoldenSpec, precision: Precision, observed: Observed, truth: Entry) -> list[Outcome]:
-    place = Place(spec.name, precision.name, TRUTH)
-    found = deviations(place, truth.terms, observed.terms, _truth_tolerances(spec, observed))
-    failed = tuple(d for d in found if not d.within)
-    why = f"{len(failed)} of {len(found)} terms outside the truth's budget"
-    return [Outcome(spec.name, precision.name, Status.FAILED, why, failed)] if failed else []
-
-
-def _kept(before: Mapping[str, Entry], key: str, entry: Entry) -> Entry:
-    """The new entry, with the old one's provenance where the numbers are the same bits."""
-    old = before.get(key)
-    return (
-        replace(entry, provenance=old.provenance) if old is not None and _identical(old.terms, entry.terms) else entry
-    )
-
-
-def _identical(a: Terms, b: Terms) -> bool:
-    if list(a) != list(b):
-        return False
-    for x, y in zip(a.values(), b.values(), strict=True):
-        if isinstance(x, Array) and isinstance(y, Array):
-            data = torch.equal(x.data.nan_to_num(), y.data.nan_to_num()) and torch.equal(x.data.isnan(), y.data.isnan())
-            if not data or (x.shape, x.sketched) != (y.shape, y.sketched):
-                return False
-        elif repr(x) != repr(y):  # by repr, since a NaN equals no NaN
-            return False
-    return True
-
-
-def _provenance(reason: str) -> dict[str, str | int]:
-    return {
-        "torch": torch.__version__,
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-        "date": datetime.date.today().isoformat(),
-        "reason": reason.strip(),
-    }

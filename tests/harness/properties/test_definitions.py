@@ -1,4 +1,4 @@
-"""Each term of the training loss keeps what its meaning promises, and what is nearly that is convicted."""
+"""Each term of the training loss keeps what its definition promises, and what is nearly that is convicted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.config import Settings
 from harness.engine.plan import Task
 from harness.engine.result import Status, TaskResult
 from harness.engine.run import TaskRunner
-from harness.oracle.meanings import MEANINGS
+from harness.oracle.definitions import DEFINITIONS
 from harness.precision import precisions_named
 from harness.properties import LOSS_PROPERTIES
 from harness.subject_spec import SubjectKind, SubjectSpec
@@ -63,15 +63,15 @@ def _acquitted(spec: str, truth: str, precision: str, examples: int) -> dict[str
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("spec", SUBJECTS)
 def test_a_term_is_acquitted_by_all_that_applies_to_it(spec: str, precision: str) -> None:
-    meaning = MEANINGS[SUBJECTS[spec]]
-    results = _acquitted(spec, meaning.name, precision, 20 if precision == "float32" else 5)
+    definition = DEFINITIONS[SUBJECTS[spec]]
+    results = _acquitted(spec, definition.name, precision, 20 if precision == "float32" else 5)
     silent = {name: r.message for name, r in results.items() if r.status is Status.NOT_APPLICABLE}
     expected = set()
-    if meaning.why_mask_says_nothing:
+    if definition.why_mask_says_nothing:
         expected |= {"hidden-pixels", "full-mask", "empty-mask", "soft-mask"}
-    if meaning.asymmetry:
+    if definition.asymmetry:
         expected.add("symmetry")
-    if meaning.pooling:
+    if definition.pooling:
         expected.add("batch")
     assert set(silent) == expected
     assert all(silent.values())
@@ -137,7 +137,7 @@ def test_what_is_held_fixed_in_the_terms_on_points_makes_no_difference(truth: st
 
 def test_every_meaning_convicts_something() -> None:
     elsewhere = {"masked-ssim", "ms-ssim", "perceptual"}
-    assert {truth for truth, *_ in _CONVICTIONS} | elsewhere == set(MEANINGS)
+    assert {truth for truth, *_ in _CONVICTIONS} | elsewhere == set(DEFINITIONS)
 
 
 # VGG19 and MS-SSIM take long: cases of their own instead of a search.
@@ -169,7 +169,7 @@ def test_the_perceptual_term_is_acquitted_on_cases_of_its_own(
         trial = LossTrial(perceptual, precision, case)
         for property_ in LOSS_PROPERTIES:
             speaks = case.perturbation.kind in property_.perturbations and property_.flaws == (None,)
-            if speaks and property_.inapplicable(perceptual.kind, trial.meaning) is None:
+            if speaks and property_.inapplicable(perceptual.kind, trial.definition) is None:
                 verdict = property_.check(trial)
                 assert verdict.holds, f"{property_.name}: {verdict.message}"
 

@@ -1,0 +1,158 @@
+"""Record a suite anew, all or nothing."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from harness.errors import SubjectError, UsageError, describe_exception, reraise_unless_subjects
+from harness.goldens.checking import (
+    Goldens,
+    Outcome,
+    Status,
+    described,
+    is_same_case,
+    precisions_of,
+    truth_tolerances,
+    why_torch_can_not,
+)
+from harness.goldens.deviation import TRUTH, Place, deviations
+from harness.goldens.golden_file import Entry, GoldenFile
+from harness.goldens.probes import Observed
+from harness.goldens.suite import GoldenSpec, selected
+from harness.goldens.terms import Array, Terms
+from harness.precision import Precision, unavailable_reason
+from harness.precision.registry import PRECISIONS
+
+
+@dataclass(frozen=True)
+class Update:
+    """What an update did: names written and removed, or, where the truth is violated, the failures and no writing."""
+
+    written: tuple[str, ...]
+    removed: tuple[str, ...]
+    refused: tuple[Outcome, ...]
+
+
+def update_goldens(goldens: Goldens, reason: str, only: str | None = None) -> Update:
+    """Record the goldens (of the pattern) that this machine can run.
+
+    What comes out bit for bit as recorded keeps its provenance, and what this machine can't run stays.  A value
+    outside the truth's budget is refused, and then nothing is written at all.
+
+    Raises:
+        UsageError: the reason is empty.
+    """
+    chosen = selected(goldens.specs, only)
+    changed, refused = {}, []
+    for spec in chosen:
+        golden, failures = record_golden(goldens, spec, reason)
+        refused += failures
+        if golden is not None:
+            changed[spec.name] = golden
+    names = {spec.name for spec in goldens.specs}
+    removed = tuple(name for name in goldens.store.names() if name not in names) if only is None else ()
+    if refused:
+        return Update((), (), tuple(refused))
+    if changed or removed:
+        goldens.store.replace(changed, removed)
+    return Update(tuple(changed), removed, ())
+
+
+def record_golden(goldens: Goldens, spec: GoldenSpec, reason: str) -> tuple[GoldenFile | None, list[Outcome]]:
+    """The golden as this machine would record it, or ``None`` if nothing changes; and what the truth refuses."""
+    if not reason.strip():
+        raise UsageError("an update needs a reason, which is kept in the files: --reason TEXT.")
+    before = _previous(goldens, spec)
+    if spec.lacking:
+        return None, []
+    golden, probe, refused = described(spec), goldens.load(spec), []
+    provenance = _provenance(reason)
+    truths, recorded = {}, {}
+    for precision in precisions_of(spec):
+        if unavailable_reason(precision) is not None:
+            if before is not None and precision.name in before.recorded:
+                recorded[precision.name] = before.recorded[precision.name]
+            continue
+        device = torch.cuda.get_device_name() if precision.device == "cuda" else "cpu"
+        try:
+            with precision.installed():
+                observed = probe.observe(precision)
+        except BaseException as error:
+            reraise_unless_subjects(error)
+            if why_torch_can_not(error):
+                if before is not None and precision.name in before.recorded:
+                    recorded[precision.name] = before.recorded[precision.name]
+                continue
+            raise SubjectError(
+                f"{spec.name} can't be recorded under {precision.name}: {spec.subject.spec} raises "
+                f"{describe_exception(error)}."
+            ) from error
+        entry = Entry(observed.terms, spec.tolerances, {**provenance, "device": device})
+        recorded[precision.name] = _kept(before.recorded if before else {}, precision.name, entry)
+        key = probe.truth_key(precision)
+        if key is not None:
+            if key not in truths:
+                allowed = truth_tolerances(spec, observed)
+                entry = Entry(probe.truth(precision), allowed, {**provenance, "device": "cpu"})
+                truths[key] = _kept(before.truth if before else {}, key, entry)
+            refused += _refused(spec, precision, observed, truths[key])
+    if before is not None:
+        # A kind of inputs that only another machine's precisions have.
+        for name in recorded:
+            key = probe.truth_key(next(p for p in PRECISIONS if p.name == name))
+            if key is not None and key in before.truth:
+                truths.setdefault(key, before.truth[key])
+    golden = replace(golden, truth=truths, recorded=recorded)
+    return (None if before is not None and golden.encode() == before.encode() else golden), refused
+
+
+def _previous(goldens: Goldens, spec: GoldenSpec) -> GoldenFile | None:
+    """What is recorded, if it is of this case; a damaged file is written over."""
+    try:
+        before = goldens.store.read(spec.name)
+    except UsageError:
+        return None
+    return before if before is not None and is_same_case(spec, before) else None
+
+
+def _refused(spec: GoldenSpec, precision: Precision, observed: Observed, truth: Entry) -> list[Outcome]:
+    place = Place(spec.name, precision.name, TRUTH)
+    found = deviations(place, truth.terms, observed.terms, truth_tolerances(spec, observed))
+    failed = tuple(d for d in found if not d.within)
+    why = f"{len(failed)} of {len(found)} terms outside the truth's budget"
+    return [Outcome(spec.name, precision.name, Status.FAILED, why, failed)] if failed else []
+
+
+def _kept(before: Mapping[str, Entry], key: str, entry: Entry) -> Entry:
+    """The new entry, with the old one's provenance where the numbers are the same bits."""
+    old = before.get(key)
+    return (
+        replace(entry, provenance=old.provenance) if old is not None and _identical(old.terms, entry.terms) else entry
+    )
+
+
+def _identical(a: Terms, b: Terms) -> bool:
+    if list(a) != list(b):
+        return False
+    for x, y in zip(a.values(), b.values(), strict=True):
+        if isinstance(x, Array) and isinstance(y, Array):
+            data = torch.equal(x.data.nan_to_num(), y.data.nan_to_num()) and torch.equal(x.data.isnan(), y.data.isnan())
+            if not data or (x.shape, x.sketched) != (y.shape, y.sketched):
+                return False
+        elif repr(x) != repr(y):  # by repr, since a NaN equals no NaN
+            return False
+    return True
+
+
+def _provenance(reason: str) -> dict[str, str | int]:
+    return {
+        "torch": torch.__version__,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "date": datetime.date.today().isoformat(),
+        "reason": reason.strip(),
+    }
