@@ -10,8 +10,10 @@ import pytest
 
 from harness.config import load_settings
 from harness.errors import HarnessError, UsageError
-from harness.goldens.checking import Goldens, Outcome, Status
-from harness.goldens.recording import update_goldens
+from harness.goldens.checking import check_one
+from harness.goldens.folder import GoldenFolder
+from harness.goldens.outcome import Outcome, Status
+from harness.goldens.recording import update
 from harness.goldens.suite import GoldenSpec, selected
 from harness.reports.golden_text import outcome_lines
 
@@ -30,7 +32,7 @@ def golden_items(session: pytest.Session, config: pytest.Config) -> Iterator[pyt
         "subject_root": config.getoption("harness_subject_root"),
     }
     settings = load_settings(flags, directory=config.rootpath)
-    goldens = Goldens(Path(settings.golden_dir), settings.subject_root)
+    goldens = GoldenFolder(Path(settings.golden_dir), settings.subject_root)
     collector = _Goldens.from_parent(session, name="harness-golden", goldens=goldens)
     yield from collector.collect()
 
@@ -38,7 +40,7 @@ def golden_items(session: pytest.Session, config: pytest.Config) -> Iterator[pyt
 class _Goldens(pytest.Collector):
     """Parent of the goldens' tests."""
 
-    def __init__(self, *, goldens: Goldens, **kwargs: object) -> None:
+    def __init__(self, *, goldens: GoldenFolder, **kwargs: object) -> None:
         super().__init__(**kwargs)  # type: ignore[arg-type]
         self.goldens = goldens
 
@@ -66,7 +68,7 @@ class _GoldenTest(pytest.Item):
         if self.precision is None:
             self._record(goldens)
             return
-        (outcome,) = goldens.check_one(self.spec, (self.precision,))
+        (outcome,) = check_one(goldens, self.spec, (self.precision,))
         if outcome.status is Status.SKIPPED:
             pytest.skip(outcome.reason)
         if outcome.status is not Status.PASSED:
@@ -76,10 +78,10 @@ class _GoldenTest(pytest.Item):
                 recorded = "\nrecorded anew; the next run compares with it"
             raise GoldenFailed("\n".join(outcome_lines(outcome)) + recorded)
 
-    def _record(self, goldens: Goldens) -> None:
-        update = update_goldens(goldens, self.config.getoption("harness_golden_reason"), self.spec.name)
-        if update.refused:
-            raise GoldenFailed("\n".join(_lines(update.refused)))
+    def _record(self, goldens: GoldenFolder) -> None:
+        refused = update(goldens, self.config.getoption("harness_golden_reason"), self.spec.name).refused
+        if refused:
+            raise GoldenFailed("\n".join(_lines(refused)))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str:
         if isinstance(excinfo.value, (GoldenFailed, HarnessError)):

@@ -95,20 +95,21 @@ def run(options: argparse.Namespace) -> int:
     from harness.engine.session import subject_kinds
     from harness.findings.recorder import CaseRecorder
     from harness.precision import left_out
+    from harness.reports.console import report_console
     from harness.reports.environment import environment
     from harness.reports.json_report import write_report
+    from harness.reports.progress import ProgressBar, RunProgress
     from harness.reports.run_model import RunModel
-    from harness.reports.terminal import Progress, ReportConsole, show_run
+    from harness.reports.terminal import show_run
 
     json_file = Path(options.json).absolute() if options.json else None
-    console = ReportConsole(width=None if ReportConsole().is_terminal else 110)
+    console = report_console()
     if settings.images:
         ImageFolder(settings.images)
     tasks = plan(subject_kinds(settings), settings.properties, settings.precisions)
     spared = None if settings.precisions else left_out()
-    if spared:
-        console.print(spared, markup=False, highlight=False, soft_wrap=True)
-    run_model, progress = RunModel(), Progress(console)
+    run_model, bar = RunModel(), ProgressBar(console)
+    progress = RunProgress(bar)
 
     def listen(event: Event) -> None:
         run_model(event)
@@ -116,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
 
     unwritten = None
     try:
-        with progress:
+        with bar:
             run_pooled(RunStarted(tasks, settings, environment(), spared), listen, CaseRecorder(settings))
     except (Interrupted, KeyboardInterrupt):
         run_model.ended = "interrupted"

@@ -66,18 +66,24 @@ def run(options: argparse.Namespace) -> int:
     roots = (options.root_a, options.root_b)
 
     from harness.comparison.agreement import Comparer, both_sides
+    from harness.comparison.events import Event
     from harness.comparison.revisions import revision_root
     from harness.engine.search import keep_hypothesis_in
     from harness.files import write_atomically
     from harness.oracle.budget import RELATIVE
     from harness.oracle.definitions import definition_named
     from harness.precision import precisions_named
+    from harness.reports.comparison_model import ComparisonModel
     from harness.reports.comparison_text import comparison_lines, comparison_report
+    from harness.reports.console import report_console
+    from harness.reports.environment import environment
+    from harness.reports.progress import ComparisonProgress, ProgressBar
     from harness.subject_spec import SubjectKind
 
     precisions_named([options.precision])
     definition = definition_named(settings.truth)
     keep_hypothesis_in(Path(settings.cases_dir))
+    console, model = report_console(), ComparisonModel()
     with ExitStack() as stack:
         sides, names = [], []
         for letter, spec, revision, root in zip("AB", specs, revisions, roots, strict=True):
@@ -89,14 +95,23 @@ def run(options: argparse.Namespace) -> int:
             assert subject is not None
             sides.append(replace(subject, spec=spec, root=root or settings.subject_root))
             names.append(f"{spec} at {revision}" if revision else spec)
-            print(f"{letter}: {names[-1]}")
+            console.plain(f"{letter}: {names[-1]}")
+        bar = stack.enter_context(ProgressBar(console))
+        progress = ComparisonProgress(bar)
         a, b = stack.enter_context(both_sides(sides[0], sides[1], options.precision))
         budget = RELATIVE if options.budget is None else options.budget
         comparer = Comparer(a, b, options.precision, budget, definition)
-        comparison = comparer.compare(settings.max_examples, settings.seed)
-    print("\n".join(comparison_lines(comparison)))
+
+        def listen(event: Event) -> None:
+            model(event)
+            progress(event)
+
+        comparer.compare(settings.max_examples, settings.seed, listen, environment())
+    comparison = model.comparison
+    for line in comparison_lines(comparison):
+        console.plain(line)
     if options.json:
-        text = json.dumps(comparison_report(comparison, *names), indent=1, allow_nan=False)
+        text = json.dumps(comparison_report(model, *names), indent=1, allow_nan=False)
         write_atomically(Path(options.json), text + "\n")
     if not comparison.compared:
         return ExitCode.INCOMPLETE

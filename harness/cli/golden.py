@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,10 @@ from harness.config import load_settings
 from harness.errors import ExitCode
 
 if TYPE_CHECKING:
-    from harness.goldens.checking import Goldens, Outcome
+    from harness.goldens.events import Event, Listener
+    from harness.goldens.folder import GoldenFolder
+    from harness.reports.console import ReportConsole
+    from harness.reports.golden_model import GoldenModel
 
 
 def add_parser(subparsers: Any) -> None:
@@ -41,75 +46,106 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from harness.goldens.events import GoldenChecked
     from harness.reports.golden_text import outcome_lines
 
-    def show(outcome: Outcome) -> None:
-        if outcome.status.value in ("failed", "missing", "unused"):
-            print("\n".join(outcome_lines(outcome)), flush=True)
+    console = _console()
 
-    return _finish(options, _outcomes(options, show))
+    def show(event: Event) -> None:
+        if isinstance(event, GoldenChecked) and event.outcome.status.value in ("failed", "missing", "unused"):
+            _print(console, outcome_lines(event.outcome))
+
+    return _finish(options, _checked(options, console, show), console)
 
 
 def _diff(options: argparse.Namespace) -> int:
     from harness.reports.golden_text import moved_lines, outcome_lines
 
-    outcomes = _outcomes(options)
-    for outcome in outcomes:
+    console = _console()
+    model = _checked(options, console)
+    for outcome in model.outcomes:
         # Without a comparison there is no term to speak of.
         if outcome.status.value in ("failed", "missing") and not outcome.deviations:
-            print("\n".join(outcome_lines(outcome)))
-    print("\n".join(moved_lines(outcomes)) or "nothing moved")
-    return _finish(options, outcomes)
+            _print(console, outcome_lines(outcome))
+    _print(console, moved_lines(model.outcomes) or ["nothing moved"])
+    return _finish(options, model, console)
 
 
 def _drift(options: argparse.Namespace) -> int:
     from harness.reports.golden_text import drift_lines
 
-    outcomes = _outcomes(options)
-    print("\n".join(drift_lines(outcomes, options.most)))
-    return _finish(options, outcomes)
+    console = _console()
+    model = _checked(options, console)
+    _print(console, drift_lines(model.outcomes, options.most))
+    return _finish(options, model, console)
 
 
 def _update(options: argparse.Namespace) -> int:
-    from harness.goldens.recording import update_goldens
-    from harness.reports.golden_text import outcome_lines
+    goldens = _goldens(options)
+    from harness.goldens.recording import update
+    from harness.reports.golden_text import update_lines
 
-    update = update_goldens(_goldens(options), options.reason, options.only)
-    for outcome in update.refused:
-        print("\n".join(outcome_lines(outcome)), file=sys.stderr)
-    if update.refused:
-        print("nothing was recorded: a golden may not lie outside the truth's budget", file=sys.stderr)
+    console = _console()
+    with _listening(console) as (model, listen):
+        update(goldens, options.reason, options.only, listen)
+    if model.refused:
+        print("\n".join(update_lines(model)), file=sys.stderr)
         return ExitCode.VIOLATED
-    for name in update.written:
-        print(f"recorded {name}")
-    for name in update.removed:
-        print(f"removed {name}")
-    print(f"goldens: {len(update.written)} recorded, {len(update.removed)} removed")
+    _print(console, update_lines(model))
     return ExitCode.HELD
 
 
-def _goldens(options: argparse.Namespace) -> Goldens:
+def _goldens(options: argparse.Namespace) -> GoldenFolder:
     settings = load_settings({"golden_dir": options.golden_dir, "subject_root": options.subject_root})
-    from harness.goldens.checking import Goldens
+    from harness.goldens.folder import GoldenFolder
 
-    return Goldens(Path(settings.golden_dir), settings.subject_root)
-
-
-def _outcomes(options: argparse.Namespace, show: Any = None) -> list[Outcome]:
-    outcomes = []
-    for outcome in _goldens(options).check(options.only):
-        outcomes.append(outcome)
-        if show is not None:
-            show(outcome)
-    return outcomes
+    return GoldenFolder(Path(settings.golden_dir), settings.subject_root)
 
 
-def _finish(options: argparse.Namespace, outcomes: list[Outcome]) -> int:
+def _console() -> ReportConsole:
+    from harness.reports.console import report_console
+
+    return report_console()
+
+
+def _print(console: ReportConsole, lines: Iterable[str]) -> None:
+    for line in lines:
+        console.plain(line)
+
+
+@contextlib.contextmanager
+def _listening(console: ReportConsole, show: Listener | None = None) -> Iterator[tuple[GoldenModel, Listener]]:
+    """A model, and the listener that feeds it, a bar, and whatever shows each as it is done."""
+    from harness.reports.golden_model import GoldenModel
+    from harness.reports.progress import GoldenProgress, ProgressBar
+
+    model = GoldenModel()
+    with ProgressBar(console) as bar:
+        listeners: list[Listener] = [model, GoldenProgress(bar), *([show] if show else [])]
+
+        def listen(event: Event) -> None:
+            for listener in listeners:
+                listener(event)
+
+        yield model, listen
+
+
+def _checked(options: argparse.Namespace, console: ReportConsole, show: Listener | None = None) -> GoldenModel:
+    goldens = _goldens(options)
+    from harness.goldens.checking import check
+    from harness.reports.environment import environment
+
+    with _listening(console, show) as (model, listen):
+        check(goldens, options.only, listen, environment())
+    return model
+
+
+def _finish(options: argparse.Namespace, model: GoldenModel, console: ReportConsole) -> int:
     from harness.files import write_atomically
     from harness.reports.golden_text import report, summary
 
     if options.json:
-        write_atomically(Path(options.json), json.dumps(report(outcomes), indent=1) + "\n")
-    print(summary(outcomes))
-    failed = any(outcome.status.value in ("failed", "missing") for outcome in outcomes)
+        write_atomically(Path(options.json), json.dumps(report(model), indent=1) + "\n")
+    console.plain(summary(model.outcomes))
+    failed = any(outcome.status.value in ("failed", "missing") for outcome in model.outcomes)
     return ExitCode.VIOLATED if failed else ExitCode.HELD

@@ -35,7 +35,7 @@ class Side:
     """The subject, asked case by case."""
 
     def __init__(self, name: SubjectSpec, precision: str) -> None:
-        self.spec = name.spec
+        self.subject = name
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, name, precision), daemon=True)
@@ -83,7 +83,9 @@ class Side:
             answer = self._connection.recv()
         except (EOFError, ConnectionResetError):
             self._process.join(timeout=5)
-            raise SubjectError(f"the process of {self.spec} died (exit code {self._process.exitcode}).") from None
+            raise SubjectError(
+                f"the process of {self.subject.spec} died (exit code {self._process.exitcode})."
+            ) from None
         if isinstance(answer, HarnessError):
             raise answer
         return answer

@@ -19,9 +19,9 @@ import torch
 
 from harness.errors import ExitCode, HarnessError, describe_exception
 from harness.files import write_atomically
-from harness.goldens.checking import Goldens
+from harness.goldens.folder import GoldenFolder
 from harness.goldens.golden_file import Entry, GoldenFile
-from harness.goldens.recording import record_golden
+from harness.goldens.recording import record
 from harness.goldens.suite import GoldenSpec
 from harness.precision.registry import PRECISIONS, Precision, unavailable_reason
 from harness.reports.environment import tf32_allowed
@@ -45,7 +45,7 @@ class Recording:
 
 def record_all(folder: Path, reason: str, device: str = "cuda") -> list[Recording]:
     """Record the suite's entries of this kind of device in ``folder``; the others stay as they are."""
-    goldens, rows, changed = Goldens(folder), [], {}
+    goldens, rows, changed = GoldenFolder(folder), [], {}
     wanted = {precision.name: precision for precision in PRECISIONS if precision.device == device}
     for spec in goldens.specs:
         before = goldens.store.read(spec.name)
@@ -62,7 +62,7 @@ def record_all(folder: Path, reason: str, device: str = "cuda") -> list[Recordin
 
 
 def _recorded(
-    goldens: Goldens, spec: GoldenSpec, precision: Precision, before: GoldenFile | None, reason: str
+    goldens: GoldenFolder, spec: GoldenSpec, precision: Precision, before: GoldenFile | None, reason: str
 ) -> tuple[GoldenFile | None, Recording]:
     """The golden with this precision's entry, or as before; and what became of it."""
 
@@ -72,7 +72,7 @@ def _recorded(
     if why := unavailable_reason(precision) or spec.lacking:
         return before, row("skipped", why)
     try:
-        golden, refused = record_golden(goldens, replace(spec, precisions=(precision.name,)), reason)
+        golden, refused = record(goldens, replace(spec, precisions=(precision.name,)), reason)
     except Exception as error:
         return before, row("raised", describe_exception(error))
     if refused:

@@ -95,3 +95,7 @@ class RunFinished:
 OfTask = TaskStarted | CaseStarted | Progress | CaseFailed | Confirming | TaskFinished
 Event = RunStarted | OfTask | ProcessLost | RunFinished
 Listener = Callable[[Event], None]
+
+
+def unheard(event: object) -> None:
+    """A listener for whoever needs none, of any kind of event."""

@@ -10,6 +10,12 @@ from harness.errors import UsageError, unknown_name
 from harness.subject_spec import SubjectKind
 
 
+def derived_seed(seed: int, *names: str) -> int:
+    """A seed for what these names name: the same in any process, and as good as independent of any other's."""
+    text = "/".join((str(seed), *names))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
 @dataclass(frozen=True)
 class Task:
     """One property of one subject under one precision, by name."""
@@ -20,8 +26,7 @@ class Task:
 
     def seed(self, seed: int, stream: str = "") -> int:
         """The task's own seed: the same in any process, and independent of which other tasks run."""
-        text = f"{seed}/{self.kind.value}/{self.property}/{self.precision}/{stream}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+        return derived_seed(seed, self.kind.value, self.property, self.precision, stream)
 
 
 def plan(kinds: Sequence[SubjectKind], properties: Sequence[str], precisions: Sequence[str]) -> tuple[Task, ...]:

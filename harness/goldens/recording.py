@@ -1,29 +1,25 @@
-"""Record a suite anew, all or nothing."""
+"""Record a folder's goldens anew."""
 
 from __future__ import annotations
 
 import datetime
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 
+from harness.engine.events import unheard
 from harness.errors import SubjectError, UsageError, describe_exception, reraise_unless_subjects
-from harness.goldens.checking import (
-    Goldens,
-    Outcome,
-    Status,
-    described,
-    is_same_case,
-    precisions_of,
-    truth_tolerances,
-    why_torch_can_not,
-)
 from harness.goldens.deviation import TRUTH, Place, deviations
+from harness.goldens.events import GoldenRecorded, GoldensFinished, GoldensStarted, GoldenStarted, Listener
+from harness.goldens.folder import GoldenFolder, is_of_the_same_case, precisions_of, truth_tolerances, unrecorded
 from harness.goldens.golden_file import Entry, GoldenFile
+from harness.goldens.outcome import Outcome, Status
 from harness.goldens.probes import Observed
-from harness.goldens.suite import GoldenSpec, selected
+from harness.goldens.suite import GoldenSpec
 from harness.goldens.terms import Array, Terms
+from harness.goldens.torch_limits import why_torch_can_not
 from harness.precision import Precision, unavailable_reason
 from harness.precision.registry import PRECISIONS
 
@@ -37,39 +33,47 @@ class Update:
     refused: tuple[Outcome, ...]
 
 
-def update_goldens(goldens: Goldens, reason: str, only: str | None = None) -> Update:
+def update(goldens: GoldenFolder, reason: str, only: str | None = None, emit: Listener = unheard) -> Update:
     """Record the goldens (of the pattern) that this machine can run.
 
     What comes out bit for bit as recorded keeps its provenance, and what this machine can't run stays.  A value
     outside the truth's budget is refused, and then nothing is written at all.
 
+    Args:
+        reason: why, which is kept in the files.
+        emit: told of each as it is done.
+
     Raises:
-        UsageError: the reason is empty.
+        UsageError: the reason is empty, or the pattern fits none.
+        HarnessError: a subject can't be loaded, or raises.
     """
-    chosen = selected(goldens.specs, only)
+    began, chosen = time.monotonic(), goldens.selected(only)
     changed, refused = {}, []
+    emit(GoldensStarted(len(chosen)))
     for spec in chosen:
-        golden, failures = record_golden(goldens, spec, reason)
+        emit(GoldenStarted(spec.name))
+        golden, failures = record(goldens, spec, reason)
         refused += failures
         if golden is not None:
             changed[spec.name] = golden
+        emit(GoldenRecorded(spec.name, golden is not None, tuple(failures)))
     names = {spec.name for spec in goldens.specs}
     removed = tuple(name for name in goldens.store.names() if name not in names) if only is None else ()
-    if refused:
-        return Update((), (), tuple(refused))
-    if changed or removed:
+    done = Update((), (), tuple(refused)) if refused else Update(tuple(changed), removed, ())
+    if done.written or done.removed:
         goldens.store.replace(changed, removed)
-    return Update(tuple(changed), removed, ())
+    emit(GoldensFinished(time.monotonic() - began, done.written, done.removed))
+    return done
 
 
-def record_golden(goldens: Goldens, spec: GoldenSpec, reason: str) -> tuple[GoldenFile | None, list[Outcome]]:
+def record(goldens: GoldenFolder, spec: GoldenSpec, reason: str) -> tuple[GoldenFile | None, list[Outcome]]:
     """The golden as this machine would record it, or ``None`` if nothing changes; and what the truth refuses."""
     if not reason.strip():
         raise UsageError("an update needs a reason, which is kept in the files: --reason TEXT.")
     before = _previous(goldens, spec)
     if spec.lacking:
         return None, []
-    golden, probe, refused = described(spec), goldens.load(spec), []
+    golden, probe, refused = unrecorded(spec), goldens.load(spec), []
     provenance = _provenance(reason)
     truths, recorded = {}, {}
     for precision in precisions_of(spec):
@@ -110,13 +114,13 @@ def record_golden(goldens: Goldens, spec: GoldenSpec, reason: str) -> tuple[Gold
     return (None if before is not None and golden.encode() == before.encode() else golden), refused
 
 
-def _previous(goldens: Goldens, spec: GoldenSpec) -> GoldenFile | None:
+def _previous(goldens: GoldenFolder, spec: GoldenSpec) -> GoldenFile | None:
     """What is recorded, if it is of this case; a damaged file is written over."""
     try:
         before = goldens.store.read(spec.name)
     except UsageError:
         return None
-    return before if before is not None and is_same_case(spec, before) else None
+    return before if before is not None and is_of_the_same_case(spec, before) else None
 
 
 def _refused(spec: GoldenSpec, precision: Precision, observed: Observed, truth: Entry) -> list[Outcome]:

@@ -6,11 +6,11 @@ import math
 from typing import Any
 
 from harness.cases.serialization import case_to_json
-from harness.comparison.agreement import ComparedCase, Comparison, TermSummary
+from harness.comparison.result import ComparedCase, Comparison, TermSummary
 from harness.files import json_value
 from harness.kinds.registry import describe
-from harness.reports.environment import environment
-from harness.reports.golden_text import deviation_line
+from harness.reports.comparison_model import ComparisonModel
+from harness.reports.golden_text import moved
 from harness.subject_spec import SubjectKind
 
 SCHEMA = "harness-comparison/1"
@@ -35,17 +35,18 @@ def comparison_lines(comparison: Comparison) -> list[str]:
         return [*lines, "NOT COMPARED: both sides raise in every case"]
     if comparison.first is None or comparison.smallest is None:
         return [*lines, "AGREE: no case differs beyond the budget"]
-    beyond = _cases(sum(not one.agrees for one in comparison.cases))
+    beyond = _cases(sum(not compared.agrees for compared in comparison.cases))
     lines.append(f"DIFFER: in {beyond}; the first is {describe(comparison.first.case)}")
     return [*lines, f"  shrunk: {describe(comparison.smallest.case)}", *_differences(comparison.smallest)]
 
 
-def comparison_report(comparison: Comparison, a: str, b: str) -> dict[str, Any]:
-    """All of it as plain values."""
+def comparison_report(model: ComparisonModel, a: str, b: str) -> dict[str, Any]:
+    """All of it as plain values; ``a`` and ``b`` name the sides, each with its revision."""
+    comparison = model.comparison
     smallest = comparison.smallest
     return {
         "schema": SCHEMA,
-        "environment": environment(),
+        "environment": dict(model.started.environment),
         "a": a,
         "b": b,
         "precision": comparison.precision,
@@ -75,8 +76,8 @@ def comparison_report(comparison: Comparison, a: str, b: str) -> dict[str, Any]:
 
 def _raising(comparison: Comparison) -> list[str]:
     lines = []
-    one = [one.raised for one in comparison.cases if one.raised]
-    both = [one.both_raise for one in comparison.cases if one.both_raise]
+    one = [compared.raised for compared in comparison.cases if compared.raised]
+    both = [compared.both_raise for compared in comparison.cases if compared.both_raise]
     if one:
         lines.append(f"  one side raises in {_cases(len(one))}, first: {one[0]}")
     if both:
@@ -97,8 +98,7 @@ def _summary(summary: TermSummary) -> str:
     return f"{summary.term}: {most}, typically {summary.typical:.2g}{beyond}"
 
 
-def _differences(one: ComparedCase) -> list[str]:
-    if one.raised:
-        return [f"  {one.raised}"]
-    lines = [deviation_line(d) for d in one.terms if not d.within]
-    return [f"  {line.removeprefix(' ').replace('what is recorded', 'A')}" for line in lines]
+def _differences(compared: ComparedCase) -> list[str]:
+    if compared.raised:
+        return [f"  {compared.raised}"]
+    return [f"  [{d.precision}] {d.term}: {moved(d, 'A')}" for d in compared.terms if not d.within]

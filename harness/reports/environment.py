@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from harness import __version__
 from harness.config import environment_variables
-from harness.errors import describe_exception
+from harness.errors import Interrupted, describe_exception
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ def ask(question: Callable[[], T], what: str = "unknown") -> Answer[T]:
     """The answer; whatever the question raises is told instead."""
     try:
         return Answer(question())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted):
         raise
     except BaseException as error:
         return Answer(None, f"{what} ({describe_exception(error)})")

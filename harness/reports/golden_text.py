@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from harness.goldens.checking import Outcome, Status
 from harness.goldens.deviation import TRUTH, Deviation
+from harness.goldens.outcome import Outcome, Status
 from harness.numerals import shares_told_apart, told_apart
-from harness.reports.environment import environment
+from harness.reports.golden_model import GoldenModel
 
 SCHEMA = "harness-golden-report/1"
 _BAR = 20
@@ -18,19 +18,23 @@ _BAR = 20
 
 def deviation_line(found: Deviation) -> str:
     """Which term moved, by how much, in which direction."""
-    where = f"{found.golden} [{found.precision}] {found.term}"
     against = "the truth" if found.layer == TRUTH else "what is recorded"
+    return f"{found.golden} [{found.precision}] {found.term}: {moved(found, against)}"
+
+
+def moved(found: Deviation, against: str) -> str:
+    """How far the term moved, and in which direction, from what ``against`` names."""
     if found.direction == "changed":
-        return f"{where}: {found.then!r} has become {found.now!r} ({against} has no tolerance here)"
+        return f"{found.then!r} has become {found.now!r} ({against} has no tolerance here)"
     assert isinstance(found.then, float)
     assert isinstance(found.now, float)
     if found.cosine is not None:
         then, now = told_apart(found.then, found.now, 6)
-        moved = f"norm {then} → {now}, off by {found.relative:.2g} of it, cosine {found.cosine:.6f}"
+        how = f"norm {then} → {now}, off by {found.relative:.2g} of it, cosine {found.cosine:.6f}"
     else:
         then, now = told_apart(found.then, found.now, 8)
-        moved = f"{then} → {now}, {found.direction} by {found.error:.2g} ({_size(found)})"
-    return f"{where}: {moved}; {_times(found.used)} its tolerance against {against}"
+        how = f"{then} → {now}, {found.direction} by {found.error:.2g} ({_size(found)})"
+    return f"{how}; {_times(found.used)} its tolerance against {against}"
 
 
 def outcome_lines(outcome: Outcome) -> list[str]:
@@ -41,7 +45,7 @@ def outcome_lines(outcome: Outcome) -> list[str]:
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """One line of counts, with why what was skipped was."""
+    """One line of counts, with the reasons why some were skipped."""
     counts = Counter(outcome.status for outcome in outcomes)
     others = [f"{counts[s]} {s.value}" for s in Status if counts[s] and s not in (Status.PASSED, Status.SKIPPED)]
     parts = [f"{counts[Status.PASSED]} passed", *others]
@@ -54,8 +58,8 @@ def summary(outcomes: Sequence[Outcome]) -> str:
 
 def moved_lines(outcomes: Iterable[Outcome]) -> list[str]:
     """Every term that differs at all, what used most of its tolerance first."""
-    moved = [d for outcome in outcomes for d in outcome.deviations if d.layer != TRUTH and d.error > 0]
-    return [deviation_line(d) for d in sorted(moved, key=lambda d: -d.used)]
+    found = [d for outcome in outcomes for d in outcome.deviations if d.layer != TRUTH and d.error > 0]
+    return [deviation_line(d) for d in sorted(found, key=lambda d: -d.used)]
 
 
 def drift_lines(outcomes: Iterable[Outcome], most: int) -> list[str]:
@@ -67,12 +71,12 @@ def drift_lines(outcomes: Iterable[Outcome], most: int) -> list[str]:
     ]
 
 
-def report(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """All of it as plain values."""
+def report(model: GoldenModel) -> dict[str, Any]:
+    """All that was checked as plain values."""
     return {
         "schema": SCHEMA,
-        "environment": environment(),
-        "counts": Counter(outcome.status.value for outcome in outcomes),
+        "environment": dict(model.environment),
+        "counts": Counter(outcome.status.value for outcome in model.outcomes),
         "outcomes": [
             {
                 "golden": outcome.golden,
@@ -81,9 +85,18 @@ def report(outcomes: Sequence[Outcome]) -> dict[str, Any]:
                 "reason": outcome.reason,
                 "terms": [d.as_json() for d in outcome.deviations],
             }
-            for outcome in outcomes
+            for outcome in model.outcomes
         ],
     }
+
+
+def update_lines(model: GoldenModel) -> list[str]:
+    """What was recorded and removed, or what the truth refused."""
+    if model.refused:
+        refused = [line for outcome in model.refused for line in outcome_lines(outcome)]
+        return [*refused, "nothing was recorded: a golden may not lie outside the truth's budget"]
+    lines = [f"recorded {name}" for name in model.written] + [f"removed {name}" for name in model.removed]
+    return [*lines, f"goldens: {len(model.written)} recorded, {len(model.removed)} removed"]
 
 
 def _size(found: Deviation) -> str:

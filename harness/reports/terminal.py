@@ -1,17 +1,13 @@
-"""Progress while it runs, then one table and every violation with the command that replays it."""
+"""A run on the terminal: one table, and every violation with the command that replays it."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
 from rich.table import Table
 
-from harness.engine import events
 from harness.engine.result import Outcome, Status, TaskResult
 from harness.reports.run_model import Cell, RunModel, violation_lines
 from harness.subject_spec import DEFAULT_TRUTH, SubjectKind
@@ -22,55 +18,6 @@ _CELL = {
     Status.NOT_APPLICABLE: "[dim]n/a[/]",
     Status.NOT_RUN: "[yellow]not run[/]",
 }
-# Where no terminal shows a moving bar, a line this often says that the run is alive.
-_LINE_SECONDS = 5.0
-
-
-class ReportConsole(Console):
-    """rich's, which leaves the exit code to the command where the reader of the output is gone."""
-
-    def on_broken_pipe(self) -> None:
-        raise
-
-
-class Progress:
-    """Shows on the terminal how far a run is; a listener, and a context manager that keeps the bar."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self._progress = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total}"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._bar = self._progress.add_task("starting", total=None)
-        self._done = self._total = 0
-        self._next_line = time.monotonic() + _LINE_SECONDS
-
-    def __enter__(self) -> Progress:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def __call__(self, event: events.Event) -> None:
-        if isinstance(event, events.RunStarted):
-            self._total = len(event.tasks)
-            self._progress.update(self._bar, total=self._total, completed=0)
-        elif isinstance(event, events.Progress):
-            verb = "shrinking" if event.shrinking else f"{event.examples} cases"
-            self._progress.update(self._bar, description=f"{event.task.property}, {event.task.precision}: {verb}")
-        elif isinstance(event, events.TaskFinished):
-            self._done += 1
-            self._progress.update(self._bar, completed=self._done)
-            if not self.console.is_terminal and time.monotonic() >= self._next_line:
-                self._next_line = time.monotonic() + _LINE_SECONDS
-                self.console.print(f"{self._done} of {self._total} done ({event.task.property})", style="dim")
 
 
 def show_run(run: RunModel, console: Console) -> None:

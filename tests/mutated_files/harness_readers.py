@@ -31,9 +31,9 @@ from harness.config import Settings
 from harness.engine.plan import Task
 from harness.errors import UsageError
 from harness.findings.case_file import CaseFile, read_case_file
-from harness.goldens.checking import Goldens
+from harness.goldens.folder import GoldenFolder
 from harness.goldens.golden_file import read_golden
-from harness.goldens.recording import update_goldens
+from harness.goldens.recording import update
 from harness.goldens.suite import read_suite
 from harness.subject_spec import SubjectKind, SubjectSpec
 from tests.harness.goldens.suites import make_suite
@@ -144,13 +144,13 @@ actions = ["good", "large", "nan loss", "good"]
 
 
 def _write_goldens(folder: Path) -> None:
-    update_goldens(Goldens(make_suite(folder)), "the first")
+    update(GoldenFolder(make_suite(folder)), "the first")
 
 
 def _write_suite(folder: Path) -> None:
     suite = make_suite(folder, names=("a",)) / "suite.toml"
     suite.write_text(suite.read_text() + _OTHER_KINDS)
-    update_goldens(Goldens(folder / "golden"), "the first")
+    update(GoldenFolder(folder / "golden"), "the first")
 
 
 def _spoil_golden(folder: Path, rng: random.Random) -> None:

@@ -15,7 +15,8 @@ import pytest
 from harness.cases.descriptors import LossCase
 from harness.cli.main import main
 from harness.comparison import side
-from harness.comparison.agreement import Comparer, Comparison, both_sides
+from harness.comparison.agreement import Comparer, both_sides
+from harness.comparison.result import Comparison
 from harness.comparison.revisions import revision_root
 from harness.errors import ExitCode, SubjectError, UsageError
 from harness.oracle.definitions import definition_named
@@ -65,7 +66,7 @@ def test_the_first_case_that_differs_is_shrunk(before_fix: Comparison) -> None:
     assert isinstance(first.case, LossCase)
     assert isinstance(smallest.case, LossCase)
     assert (smallest.case.height, smallest.case.width) == (11, 11)
-    assert next(one for one in before_fix.cases if not one.agrees) == first
+    assert next(settled for settled in before_fix.cases if not settled.agrees) == first
 
 
 def test_the_time_of_both_is_told(before_fix: Comparison) -> None:
@@ -108,7 +109,7 @@ class _Here:
 
     def __init__(self, name: SubjectSpec, precision: str) -> None:
         (self._precision,) = precisions_named([precision])
-        self.spec = name.spec
+        self.subject = name
         self.kind, self._subject = side._loaded(name)
 
     def measure(self, case: LossCase) -> Any:
@@ -185,8 +186,8 @@ def test_similarities_are_compared_as_what_one_minus_them_is(subjects: str) -> N
     comparison = _compare(*names, 40, truth="mse", similarity=True)
     # Nearly equal images tell the two apart, which one minus a small number hides.
     assert comparison.summaries(1e-2)[0].largest < 1e-3
-    one = next(s for s in comparison.cases if s.case.perturbation.kind.value == "unrelated")  # type: ignore[union-attr]
-    assert 0.0 < one.size < 0.6
+    settled = next(s for s in comparison.cases if s.case.perturbation.kind.value == "unrelated")  # type: ignore[union-attr]
+    assert 0.0 < settled.size < 0.6
 
 
 @pytest.mark.usefixtures("here")

@@ -10,10 +10,12 @@ import torch
 
 from harness.cuda_session import gpu_goldens
 from harness.cuda_session.gpu_goldens import Recording, record_all
-from harness.goldens.checking import Goldens, Outcome, Status
+from harness.goldens.checking import check
+from harness.goldens.folder import GoldenFolder
 from harness.goldens.golden_file import GoldenFile
+from harness.goldens.outcome import Outcome, Status
 from harness.goldens.suite import GoldenSpec
-from tests.harness.goldens.suites import make_suite, move, recorded_room
+from tests.harness.goldens.suites import make_suite, move, recorded_goldens
 
 BOTH = '["float32", "cuda-float32"]'
 
@@ -22,7 +24,7 @@ BOTH = '["float32", "cuda-float32"]'
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A suite whose entries of the CPU are recorded, on a machine that now gets a GPU and other numbers."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    recorded_room(tmp_path, precisions=BOTH)
+    recorded_goldens(tmp_path, precisions=BOTH)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "A GPU")
     move(tmp_path, 0.5)
@@ -41,15 +43,15 @@ def test_what_the_gpu_gives_is_recorded_and_what_the_cpu_gave_stays(folder: Path
     assert "cuda" in provenance
     assert "tf32" not in document["recorded"]["float32"]["provenance"]
     assert [r.status for r in record_all(folder, "again")] == ["unchanged", "unchanged"]
-    by_precision = {(o.golden, o.precision): o.status for o in Goldens(folder).check()}
+    by_precision = {(o.golden, o.precision): o.status for o in check(GoldenFolder(folder))}
     assert by_precision["a", "cuda-float32"] is Status.PASSED
     assert by_precision["a", "float32"] is Status.FAILED  # the subject has moved since
 
 
 def test_one_that_can_not_be_recorded_costs_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = gpu_goldens.record_golden
+    whole = gpu_goldens.record
 
-    def record(goldens: Goldens, spec: GoldenSpec, reason: str) -> tuple[GoldenFile | None, list[Outcome]]:
+    def record(goldens: GoldenFolder, spec: GoldenSpec, reason: str) -> tuple[GoldenFile | None, list[Outcome]]:
         golden, refused = whole(goldens, spec, reason)
         if spec.name == "a":
             refused = [Outcome("a", "cuda-float32", Status.FAILED, "1 of 2 terms outside the truth's budget")]
@@ -57,7 +59,7 @@ def test_one_that_can_not_be_recorded_costs_itself(folder: Path, monkeypatch: py
             raise RuntimeError("CUDA error: out of memory\nand more")
         return golden, refused
 
-    monkeypatch.setattr(gpu_goldens, "record_golden", record)
+    monkeypatch.setattr(gpu_goldens, "record", record)
     assert record_all(folder, "on a GPU") == [
         Recording("a", "cuda-float32", "refused", "1 of 2 terms outside the truth's budget"),
         Recording("b", "cuda-float32", "raised", "RuntimeError: CUDA error: out of memory"),
@@ -73,7 +75,7 @@ def test_the_command_records_in_a_copy(folder: Path, tmp_path: Path, capsys: pyt
     assert {path.name: path.read_bytes() for path in (folder / "recorded").iterdir()} == before
     assert [row["status"] for row in json.loads(report.read_text())] == ["recorded"] * 2
     assert "recorded   a [cuda-float32]" in capsys.readouterr().out
-    assert len(list(Goldens(into).check("a"))) == 2
+    assert len(list(check(GoldenFolder(into), "a"))) == 2
     assert gpu_goldens.main(["--golden-dir", str(tmp_path / "nowhere"), "--into", str(into)]) == 2
 
 

@@ -1,11 +1,11 @@
-"""Small suites of goldens in a folder of their own, for the room's tests."""
+"""Small suites of goldens in a folder of their own, for the goldens' tests."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from harness.goldens.checking import Goldens
-from harness.goldens.recording import update_goldens
+from harness.goldens.folder import GoldenFolder
+from harness.goldens.recording import update
 
 # Reads what it returns from a file beside it, so that a test can move it.
 SUBJECT = """
@@ -55,8 +55,8 @@ def move(folder: Path, shift: float) -> None:
     (folder / "shift.txt").write_text(repr(shift))
 
 
-def recorded_room(folder: Path, **suite: object) -> Goldens:
+def recorded_goldens(folder: Path, **suite: object) -> GoldenFolder:
     """A suite at shift 0, recorded."""
-    room = Goldens(make_suite(folder, **suite))  # type: ignore[arg-type]
-    update_goldens(room, "the first")
-    return room
+    goldens = GoldenFolder(make_suite(folder, **suite))  # type: ignore[arg-type]
+    update(goldens, "the first")
+    return goldens

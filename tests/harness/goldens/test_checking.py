@@ -11,16 +11,18 @@ import pytest
 import torch
 
 from harness.errors import SubjectError, UsageError
-from harness.goldens.checking import Goldens, Outcome, Status
+from harness.goldens.checking import check
 from harness.goldens.deviation import RECORDED, Deviation, Place, deviations
-from harness.goldens.recording import update_goldens
+from harness.goldens.folder import GoldenFolder
+from harness.goldens.outcome import Outcome, Status
+from harness.goldens.recording import update
 from harness.goldens.terms import Array, Tolerance, sketch
 from harness.reports.golden_text import deviation_line, drift_lines, moved_lines, report, summary
-from tests.harness.goldens.suites import make_suite, move, recorded_room
+from tests.harness.goldens.suites import make_suite, move, recorded_goldens
 
 
-def _statuses(room: Goldens, only: str | None = None) -> list[Status]:
-    return [outcome.status for outcome in room.check(only)]
+def _statuses(goldens: GoldenFolder, only: str | None = None) -> list[Status]:
+    return [outcome.status for outcome in check(goldens, only)]
 
 
 def _terms(outcome: Outcome) -> dict[str, Deviation]:
@@ -28,17 +30,17 @@ def _terms(outcome: Outcome) -> dict[str, Deviation]:
 
 
 def test_nothing_recorded_is_missing_and_recorded_passes(tmp_path: Path) -> None:
-    room = Goldens(make_suite(tmp_path))
-    assert _statuses(room) == [Status.MISSING] * 2
-    assert update_goldens(room, "the first").written == ("a", "b")
-    outcomes = list(room.check())
+    goldens = GoldenFolder(make_suite(tmp_path))
+    assert _statuses(goldens) == [Status.MISSING] * 2
+    assert update(goldens, "the first").written == ("a", "b")
+    outcomes = list(check(goldens))
     assert [outcome.status for outcome in outcomes] == [Status.PASSED] * 2
     assert all(d.error == 0 for outcome in outcomes for d in outcome.deviations)
 
 
 def test_a_file_says_what_it_is_exactly_and_readably(tmp_path: Path) -> None:
-    room = recorded_room(tmp_path)
-    document = json.loads(room.store.path("a").read_text())
+    goldens = recorded_goldens(tmp_path)
+    document = json.loads(goldens.store.path("a").read_text())
     entry = document["recorded"]["float32"]
     assert entry["terms"]["value"] == {"hex": (1.0).hex(), "decimal": 1.0}
     assert entry["terms"]["series"]["decimal"] == [0.5, "nan", "inf", 0.0]
@@ -52,9 +54,9 @@ def test_a_file_says_what_it_is_exactly_and_readably(tmp_path: Path) -> None:
 
 
 def test_a_shift_within_the_tolerance_passes_and_shows_as_drift(tmp_path: Path) -> None:
-    room = recorded_room(tmp_path)
+    goldens = recorded_goldens(tmp_path)
     move(tmp_path, 5e-4)
-    (outcome, _) = room.check()
+    (outcome, _) = check(goldens)
     assert outcome.status is Status.PASSED
     value = _terms(outcome)["value"]
     assert value.used == pytest.approx(0.5)
@@ -64,9 +66,9 @@ def test_a_shift_within_the_tolerance_passes_and_shows_as_drift(tmp_path: Path) 
 
 
 def test_a_shift_beyond_it_fails_and_says_what_moved_how_far_and_where(tmp_path: Path) -> None:
-    room = recorded_room(tmp_path)
+    goldens = recorded_goldens(tmp_path)
     move(tmp_path, -0.5)
-    (outcome, _) = room.check()
+    (outcome, _) = check(goldens)
     assert outcome.status is Status.FAILED
     terms = _terms(outcome)
     assert terms["value"].used == pytest.approx(500)
@@ -85,11 +87,11 @@ def test_a_shift_beyond_it_fails_and_says_what_moved_how_far_and_where(tmp_path:
 
 
 def test_words_have_no_tolerance(tmp_path: Path) -> None:
-    room = recorded_room(tmp_path)
+    goldens = recorded_goldens(tmp_path)
     subject = tmp_path / "golden_subject.py"
     subject.write_text(subject.read_text().replace('"count": 3', '"count": 4'))
     del sys.modules["golden_subject"]
-    (outcome, _) = room.check()
+    (outcome, _) = check(goldens)
     assert outcome.status is Status.FAILED
     assert "3 has become 4" in deviation_line(_terms(outcome)["count"])
 
@@ -105,86 +107,86 @@ def test_words_have_no_tolerance(tmp_path: Path) -> None:
     ],
 )
 def test_a_term_of_another_form_fails(tmp_path: Path, old: str, new: str, message: str) -> None:
-    room = recorded_room(tmp_path, names=("a",))
+    goldens = recorded_goldens(tmp_path, names=("a",))
     subject = tmp_path / "golden_subject.py"
     assert old in subject.read_text()
     subject.write_text(subject.read_text().replace(old, new) + "# another length, so that it is read anew\n")
     del sys.modules["golden_subject"]
-    (outcome,) = room.check()
+    (outcome,) = check(goldens)
     assert outcome.status is Status.FAILED
     assert any(message in deviation_line(d) for d in outcome.deviations if not d.within)
 
 
 def test_an_update_needs_a_reason(tmp_path: Path) -> None:
-    room = Goldens(make_suite(tmp_path))
+    goldens = GoldenFolder(make_suite(tmp_path))
     with pytest.raises(UsageError, match="needs a reason"):
-        update_goldens(room, "  ")
-    assert room.store.names() == ()
+        update(goldens, "  ")
+    assert goldens.store.names() == ()
 
 
 def test_an_update_touches_only_what_moved_and_what_is_named(tmp_path: Path) -> None:
-    room = recorded_room(tmp_path)
-    assert update_goldens(room, "again").written == (), "the same numbers keep their files and their reason"
+    goldens = recorded_goldens(tmp_path)
+    assert update(goldens, "again").written == (), "the same numbers keep their files and their reason"
     move(tmp_path, 0.25)
-    assert update_goldens(room, "shifted", only="b").written == ("b",)
-    reasons = [room.store.read(name).recorded["float32"].provenance["reason"] for name in ("a", "b")]  # type: ignore[union-attr]
+    assert update(goldens, "shifted", only="b").written == ("b",)
+    reasons = [goldens.store.read(name).recorded["float32"].provenance["reason"] for name in ("a", "b")]  # type: ignore[union-attr]
     assert reasons == ["the first", "shifted"]
-    assert _statuses(room) == [Status.FAILED, Status.PASSED]
+    assert _statuses(goldens) == [Status.FAILED, Status.PASSED]
 
 
 def test_unused_goldens_and_stray_files_are_reported_and_a_full_update_removes_them(tmp_path: Path) -> None:
-    recorded_room(tmp_path, names=("a", "b", "c"))
-    room = Goldens(make_suite(tmp_path, ("a", "b")))
-    room.store.path("b").with_name("left.safetensors").write_bytes(b"")
-    unused = [outcome.golden for outcome in room.check() if outcome.status is Status.UNUSED]
+    recorded_goldens(tmp_path, names=("a", "b", "c"))
+    goldens = GoldenFolder(make_suite(tmp_path, ("a", "b")))
+    goldens.store.path("b").with_name("left.safetensors").write_bytes(b"")
+    unused = [outcome.golden for outcome in check(goldens) if outcome.status is Status.UNUSED]
     assert unused == ["c", "left.safetensors"]
-    assert "2 unused" in summary(list(room.check()))
-    assert update_goldens(room, "tidied").removed == ("c",)
-    assert room.store.names() == ("a", "b")
+    assert "2 unused" in summary(list(check(goldens)))
+    assert update(goldens, "tidied").removed == ("c",)
+    assert goldens.store.names() == ("a", "b")
 
 
 def test_a_precision_that_the_suite_no_longer_names_is_unused(tmp_path: Path) -> None:
-    recorded_room(tmp_path, precisions='["float32", "cpu-autocast-bfloat16"]')
-    room = Goldens(make_suite(tmp_path))
-    unused = [outcome for outcome in room.check() if outcome.status is Status.UNUSED]
+    recorded_goldens(tmp_path, precisions='["float32", "cpu-autocast-bfloat16"]')
+    goldens = GoldenFolder(make_suite(tmp_path))
+    unused = [outcome for outcome in check(goldens) if outcome.status is Status.UNUSED]
     assert [(o.golden, o.precision) for o in unused] == [(n, "cpu-autocast-bfloat16") for n in ("a", "b")]
 
 
 def test_cuda_entries_are_skipped_with_the_reason_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     precisions = '["float32", "cuda-float32"]'
-    room = recorded_room(tmp_path, names=("a",), precisions=precisions)
+    goldens = recorded_goldens(tmp_path, names=("a",), precisions=precisions)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    skipped = [outcome for outcome in room.check() if outcome.status is Status.SKIPPED]
+    skipped = [outcome for outcome in check(goldens) if outcome.status is Status.SKIPPED]
     assert [outcome.reason for outcome in skipped] == ["no CUDA GPU"]
     # As if a GPU had recorded it: an update elsewhere leaves it alone.
-    golden = room.store.read("a")
+    golden = goldens.store.read("a")
     assert golden is not None
     golden.recorded["cuda-float32"] = golden.recorded["float32"]  # type: ignore[index]
-    room.store.replace({"a": golden})
+    goldens.store.replace({"a": golden})
     move(tmp_path, 0.25)
-    update_goldens(room, "shifted")
-    kept = room.store.read("a")
+    update(goldens, "shifted")
+    kept = goldens.store.read("a")
     assert kept is not None
     assert kept.recorded["cuda-float32"].provenance["reason"] == "the first"
     assert kept.recorded["float32"].provenance["reason"] == "shifted"
 
 
 def test_what_needs_a_package_is_skipped_without_it_and_kept(tmp_path: Path) -> None:
-    room = recorded_room(tmp_path, names=("a",))
+    goldens = recorded_goldens(tmp_path, names=("a",))
     suite = tmp_path / "golden" / "suite.toml"
     plain = suite.read_text()
     suite.write_text(plain.replace('kind = "function"', 'kind = "function"\nrequires = ["json", "no_such_package"]'))
     (tmp_path / "golden_subject.py").write_text("import no_such_package\n")
-    without = Goldens(tmp_path / "golden")
-    (outcome,) = without.check()
+    without = GoldenFolder(tmp_path / "golden")
+    (outcome,) = check(without)
     assert (outcome.status, outcome.reason) == (
         Status.SKIPPED,
         "needs the package no_such_package, which is not installed",
     )
-    before = room.store.read("a")
+    before = goldens.store.read("a")
     assert before is not None
-    assert update_goldens(without, "elsewhere").written == ()
-    after = room.store.read("a")
+    assert update(without, "elsewhere").written == ()
+    after = goldens.store.read("a")
     assert after is not None
     assert after.encode() == before.encode()
 
@@ -192,16 +194,16 @@ def test_what_needs_a_package_is_skipped_without_it_and_kept(tmp_path: Path) -> 
 def test_what_needs_a_package_may_never_have_been_recorded(tmp_path: Path) -> None:
     suite = make_suite(tmp_path, ("a",)) / "suite.toml"
     suite.write_text(suite.read_text().replace('kind = "function"', 'kind = "function"\nrequires = ["json"]'))
-    (outcome,) = Goldens(tmp_path / "golden").check()
+    (outcome,) = check(GoldenFolder(tmp_path / "golden"))
     assert outcome.status is Status.SKIPPED
     assert "never recorded where json is installed" in outcome.reason
 
 
 def test_another_case_than_the_recorded_is_no_match(tmp_path: Path) -> None:
-    recorded_room(tmp_path, names=("a",))
+    recorded_goldens(tmp_path, names=("a",))
     suite = tmp_path / "golden" / "suite.toml"
     suite.write_text(suite.read_text().replace('name = "a"', 'name = "other"'))
-    (outcome,) = Goldens(tmp_path / "golden").check()
+    (outcome,) = check(GoldenFolder(tmp_path / "golden"))
     assert outcome.status is Status.FAILED
     assert "another case" in outcome.reason
 
@@ -221,11 +223,11 @@ def test_a_value_outside_the_truth_is_never_recorded(tmp_path: Path) -> None:
         precisions = ["float32"]
     """
     (folder / "suite.toml").write_text(text)
-    room = Goldens(folder)
-    update = update_goldens(room, "wrong")
-    assert update.written == ()
-    assert "outside the truth" in update.refused[0].reason
-    assert room.store.names() == ()
+    goldens = GoldenFolder(folder)
+    done = update(goldens, "wrong")
+    assert done.written == ()
+    assert "outside the truth" in done.refused[0].reason
+    assert goldens.store.names() == ()
 
 
 @pytest.mark.parametrize(
@@ -247,12 +249,12 @@ def test_a_malformed_suite_is_one_sentence(tmp_path: Path, old: str, new: str, m
     assert old in suite.read_text()
     suite.write_text(suite.read_text().replace(old, new))
     with pytest.raises(UsageError, match=message):
-        Goldens(folder)
+        GoldenFolder(folder)
 
 
 def test_a_pattern_that_fits_nothing_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no golden's name fits 'zebra'"):
-        list(Goldens(make_suite(tmp_path)).check("zebra"))
+        list(check(GoldenFolder(make_suite(tmp_path)), "zebra"))
 
 
 def test_a_sketch_keeps_norms_and_distances() -> None:
@@ -301,18 +303,18 @@ _VNNI = "pack_vnni2 is only supported when avx512 is supported"
 def test_what_torch_can_not_run_on_this_processor_is_skipped_in_its_own_words(
     tmp_path: Path, error: str, status: Status, reason: str
 ) -> None:
-    room = recorded_room(tmp_path)
+    goldens = recorded_goldens(tmp_path)
     subject = tmp_path / "golden_subject.py"
     subject.write_text(f"def measured(device, name):\n    raise {error}\n")
     sys.modules.pop("golden_subject", None)
-    outcomes = list(room.check())
+    outcomes = list(check(goldens))
     assert [outcome.status for outcome in outcomes] == [status] * 2
     assert reason in outcomes[0].reason
-    kept = {name: room.store.path(name).read_bytes() for name in ("a", "b")}
+    kept = {name: goldens.store.path(name).read_bytes() for name in ("a", "b")}
     if status is Status.SKIPPED:
         # Nor is anything recorded of it anew: what another processor gave stays.
-        assert update_goldens(room, "again").written == ()
+        assert update(goldens, "again").written == ()
     else:
         with pytest.raises(SubjectError, match=r"a can't be recorded under float32: .* raises"):
-            update_goldens(room, "again")
-    assert kept == {name: room.store.path(name).read_bytes() for name in ("a", "b")}
+            update(goldens, "again")
+    assert kept == {name: goldens.store.path(name).read_bytes() for name in ("a", "b")}

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.goldens.checking import Goldens, Outcome, Status
+from harness.goldens.checking import check
+from harness.goldens.folder import GoldenFolder
+from harness.goldens.outcome import Outcome, Status
 from harness.reports.golden_text import outcome_lines
 from harness.subjects.door import subject_root
 from tests.harness.goldens.refactors import RIGHT, ROOT, WRONG, Refactor
@@ -15,8 +17,8 @@ from tests.harness.goldens.refactors import RIGHT, ROOT, WRONG, Refactor
 
 def _outcomes(root: Path, refactor: Refactor) -> list[Outcome]:
     with subject_root(root):
-        room = Goldens(ROOT / "golden")
-        found = [outcome for pattern in refactor.goldens for outcome in room.check(pattern)]
+        goldens = GoldenFolder(ROOT / "golden")
+        found = [outcome for pattern in refactor.goldens for outcome in check(goldens, pattern)]
     assert any(outcome.status is not Status.SKIPPED for outcome in found)
     return found
 

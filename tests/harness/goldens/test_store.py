@@ -16,11 +16,12 @@ import torch
 
 from harness.cli.main import main
 from harness.errors import ExitCode, UsageError
-from harness.goldens.checking import Goldens
+from harness.goldens.checking import check
+from harness.goldens.folder import GoldenFolder
 from harness.goldens.golden_file import arrays_path
-from harness.goldens.recording import update_goldens
+from harness.goldens.recording import update
 from harness.goldens.store import GoldenStore
-from tests.harness.goldens.suites import make_suite, move, recorded_room
+from tests.harness.goldens.suites import make_suite, move, recorded_goldens
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -91,11 +92,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_damage_is_one_sentence_and_exit_code_2(
     tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    room = recorded_room(tmp_path)
+    goldens = recorded_goldens(tmp_path)
     change, message = DAMAGES[damage]
-    change(room.store.path("a"))
+    change(goldens.store.path("a"))
     with pytest.raises(UsageError, match=message):
-        list(room.check())
+        list(check(goldens))
     assert main(["golden", "check", "--golden-dir", str(tmp_path / "golden")]) == ExitCode.USAGE
     error = capsys.readouterr().err
     assert error.count("\n") == 1, "one sentence"
@@ -103,10 +104,10 @@ def test_damage_is_one_sentence_and_exit_code_2(
 
 
 def test_an_update_writes_over_damage(tmp_path: Path) -> None:
-    room = recorded_room(tmp_path)
-    _flip_a_byte(room.store.path("a"))
-    assert update_goldens(room, "the file was damaged").written == ("a",)
-    assert {outcome.status.value for outcome in room.check()} == {"passed"}
+    goldens = recorded_goldens(tmp_path)
+    _flip_a_byte(goldens.store.path("a"))
+    assert update(goldens, "the file was damaged").written == ("a",)
+    assert {outcome.status.value for outcome in check(goldens)} == {"passed"}
 
 
 def _values(store: GoldenStore) -> list[float]:
@@ -118,11 +119,11 @@ def _values(store: GoldenStore) -> list[float]:
 def generations(tmp_path: Path) -> tuple[Path, Path]:
     """A folder recorded at shift 0, and the recorded folder at shift 1."""
     folder = make_suite(tmp_path)
-    room = Goldens(folder)
-    update_goldens(room, "old")
+    goldens = GoldenFolder(folder)
+    update(goldens, "old")
     old = shutil.copytree(folder / "recorded", tmp_path / "old")
     move(tmp_path, 1.0)
-    update_goldens(room, "new")
+    update(goldens, "new")
     new = (folder / "recorded").rename(tmp_path / "new")
     shutil.move(old, folder / "recorded")
     return folder, new
@@ -160,29 +161,29 @@ def test_an_update_that_raises_leaves_all_old(generations: tuple[Path, Path], mo
 
     monkeypatch.setattr("harness.goldens.store._flush", full)
     with pytest.raises(OSError, match="No space"):
-        update_goldens(Goldens(folder), "new")
+        update(GoldenFolder(folder), "new")
     assert _values(GoldenStore(folder)) == [1.0, 1.0]
 
 
 KILLER = """
 import os, random, signal, sys, time
 from pathlib import Path
-from harness.goldens.checking import Goldens
-from harness.goldens.recording import update_goldens
+from harness.goldens.folder import GoldenFolder
+from harness.goldens.recording import update
 from harness.goldens.store import GoldenStore
 
 folder, names = Path(sys.argv[1]), set(sys.argv[2].split(","))
 random.seed(0)
 generation, states = 0, {}
-update_goldens(Goldens(folder), "first")
+update(GoldenFolder(folder), "first")
 for trial in range(50):
     child = os.fork()
     if child == 0:
-        room = Goldens(folder)
+        goldens = GoldenFolder(folder)
         while True:
             generation += 1
             (folder.parent / "shift.txt").write_text(str(generation))
-            update_goldens(room, f"generation {generation}")
+            update(goldens, f"generation {generation}")
     # Half of the kills at any moment, half once an update has begun to write, however busy the machine is.
     time.sleep(0.01 + 0.08 * random.random())
     deadline = time.monotonic() + 5.0

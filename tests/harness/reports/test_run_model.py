@@ -14,9 +14,10 @@ from harness.engine.plan import Task
 from harness.engine.pool import run_pooled
 from harness.engine.result import Call, Outcome, Status, TaskResult
 from harness.findings.recorder import CaseRecorder
+from harness.reports.console import ReportConsole
 from harness.reports.json_report import report, write_report
 from harness.reports.run_model import RunModel, violation_lines
-from harness.reports.terminal import ReportConsole, show_run
+from harness.reports.terminal import show_run
 from harness.subject_spec import SubjectKind, SubjectSpec
 
 BEFORE_FIX = "harness.subjects.known_bad.losses:LossBeforeFix"

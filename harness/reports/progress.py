@@ -1,0 +1,127 @@
+"""Progress while a command runs: a bar that moves on a terminal, elsewhere a line on stderr every few seconds."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from harness.comparison import events as comparison_events
+from harness.engine import events
+from harness.goldens import events as golden_events
+from harness.goldens.outcome import Status
+from harness.reports.console import ReportConsole
+
+# What is over sooner needs no line to say that it is alive.
+_FIRST_LINE_SECONDS = 2.0
+_LINE_SECONDS = 5.0
+
+
+class ProgressBar:
+    """How far a command has come; use as a context manager, which keeps the bar.
+
+    Args:
+        console: where the bar is shown, if it is a terminal.
+    """
+
+    def __init__(self, console: ReportConsole) -> None:
+        self.console = console
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._bar = self._progress.add_task("starting", total=None)
+        self._done = self._total = 0
+        self._next_line = time.monotonic() + _FIRST_LINE_SECONDS
+
+    def __enter__(self) -> ProgressBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def begin(self, total: int) -> None:
+        """So many steps are to be done."""
+        self._total = total
+        self._progress.update(self._bar, total=total, completed=0)
+
+    def at(self, what: str) -> None:
+        """This is being done."""
+        self._progress.update(self._bar, description=what)
+
+    def did(self, what: str) -> None:
+        """One more step is done: this one."""
+        self._done += 1
+        self._progress.update(self._bar, completed=self._done)
+        self._line(f"{self._done} of {self._total} done ({what})")
+
+    def still(self, what: str) -> None:
+        """This goes on beyond the steps."""
+        self.at(what)
+        self._line(what)
+
+    def _line(self, text: str) -> None:
+        now = time.monotonic()
+        if not self.console.is_terminal and now >= self._next_line:
+            self._next_line = now + _LINE_SECONDS
+            print(text, file=sys.stderr, flush=True)
+
+
+class RunProgress:
+    """Listens to a run."""
+
+    def __init__(self, bar: ProgressBar) -> None:
+        self._bar = bar
+
+    def __call__(self, event: events.Event) -> None:
+        if isinstance(event, events.RunStarted):
+            self._bar.begin(len(event.tasks))
+            if event.left_out:
+                self._bar.console.plain(event.left_out)
+        elif isinstance(event, events.Progress):
+            verb = "shrinking" if event.shrinking else f"{event.examples} cases"
+            self._bar.at(f"{event.task.property}, {event.task.precision}: {verb}")
+        elif isinstance(event, events.TaskFinished):
+            self._bar.did(event.task.property)
+
+
+class GoldenProgress:
+    """Listens to goldens that are checked or recorded."""
+
+    def __init__(self, bar: ProgressBar) -> None:
+        self._bar = bar
+
+    def __call__(self, event: golden_events.Event) -> None:
+        if isinstance(event, golden_events.GoldensStarted):
+            self._bar.begin(event.planned)
+        elif isinstance(event, golden_events.GoldenStarted):
+            self._bar.at(event.golden)
+        elif isinstance(event, golden_events.GoldenRecorded):
+            self._bar.did(event.golden)
+        elif isinstance(event, golden_events.GoldenChecked) and event.outcome.status is not Status.UNUSED:
+            self._bar.did(event.outcome.golden)
+
+
+class ComparisonProgress:
+    """Listens to a comparison."""
+
+    def __init__(self, bar: ProgressBar) -> None:
+        self._bar = bar
+
+    def __call__(self, event: comparison_events.Event) -> None:
+        if isinstance(event, comparison_events.ComparisonStarted):
+            self._bar.begin(event.examples)
+        elif isinstance(event, comparison_events.CaseCompared):
+            if event.shrinking:
+                self._bar.still("shrinking the first case that differs")
+            else:
+                self._bar.did("cases compared")
+        elif isinstance(event, comparison_events.Timing):
+            self._bar.still("taking the time of both")
