@@ -143,6 +143,11 @@ def test_what_is_drawn_is_not_the_oracles_business() -> None:
         assert "harness.cases.strategies" not in set(_imports(path)), path
 
 
+@pytest.mark.parametrize("path", _modules("harness/properties"), ids=lambda p: p.stem)
+def test_claims_know_no_kind_of_subject(path: Path) -> None:
+    assert not [name for name in _imports(path) if name.startswith("harness.subjects")]
+
+
 def test_only_config_reads_the_environment() -> None:
     readers = [p.name for p in _modules("harness") if "os.environ" in p.read_text() or "getenv" in p.read_text()]
     assert readers == ["config.py"]

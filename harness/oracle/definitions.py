@@ -42,13 +42,14 @@ class LossDefinition:
         upper: the largest value it can take on images in [0, 1]; inf for none.
         counting: which pixels count.
         on_points: it takes points and rays, not images.
-        one_minus: the similarity that it is one minus of, or empty.
-        zero_at_identity: it is zero, and so is its gradient, for equal images; else what they are is known.
-        asymmetry: why swapping the images changes it, or empty.
-        pooling: why a batch's loss isn't the mean of its images', or empty.
+        one_minus: the similarity that it is one minus, as "SSIM"; empty for none.
+        zero_at_identity: it and its gradient are zero for equal images; if not, the oracle says what they are.
+        asymmetry: why swapping the images changes it; empty where it doesn't.
+        pooling: why a batch's loss isn't the mean of its images' losses; empty where it is.
         smallest_side: pixels; smaller images must be refused.
-        kinks: its gradient jumps, so that its truths come with uncertainties.
-        refuses_nan: NaN in an image is an error; else it may be, or come out as NaN, but never as a number.
+        kinks: its gradient jumps, so its truths come with uncertainties.
+        refuses_nan: NaN in an image must be an error; if not, it may also come out as NaN, but never as a number.
+        needs_convolutions: its oracle needs the weights of the subject's network.
     """
 
     name: str
@@ -75,7 +76,7 @@ class LossDefinition:
         return self.oracle(inputs, *self.needed(convolutions))
 
     def needed(self, convolutions: Convolutions | None) -> tuple[Convolutions, ...]:
-        """What the oracle is to be handed besides the inputs: the convolutions, or nothing.
+        """What the oracle takes besides the inputs: the convolutions, or nothing.
 
         Raises:
             SubjectError: as :meth:`truth`.
@@ -90,7 +91,7 @@ class LossDefinition:
         return (convolutions,)
 
     def counted(self, mask: Any) -> Any:
-        """Where pixels count, (n, 1, h, w), of a mask of that shape."""
+        """Where pixels count, as booleans of the mask's shape (n, 1, h, w)."""
         if self.counting is Counting.ALL:
             return mask == mask
         if self.counting is Counting.BACKGROUND:
@@ -99,7 +100,7 @@ class LossDefinition:
 
     @property
     def why_mask_says_nothing(self) -> str:
-        """Why what speaks of masks doesn't apply, or empty."""
+        """Why claims about masks don't apply to it; empty where they do."""
         return _WHOLE if self.counting is Counting.ALL else ""
 
 

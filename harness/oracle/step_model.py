@@ -47,7 +47,7 @@ class Expected:
     Attributes:
         window_ended: the action was a window's last micro-step.
         stepped: the optimizer took its step.
-        moved: and it changes a parameter by more than its rounding, which a step on zero gradients need not.
+        moved: the step changes a parameter by more than rounding; a step on zero gradients need not.
         why: in words, for messages.
         fault: of a window that was dropped.
         grad_norm: before clipping; ``None`` where no finite one exists.

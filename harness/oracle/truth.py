@@ -17,8 +17,8 @@ class Truth:
     """The loss and its gradient by the rendering, or by the points, (n, 3, h, w) in float64.
 
     Some losses have kinks: a distance's gradient has no direction where the distance is zero, and a sum of absolute
-    differences jumps where one changes its sign. Which side a case is on, float32 can't settle within its rounding, so
-    that a right loss may differ by as much as these say.
+    differences jumps where one changes its sign. Within float32's rounding of a kink either side is right, so a
+    right loss may differ from the truth by as much as the uncertainties say.
 
     Attributes:
         value_uncertainty: how far float32's rounding may take the value.

@@ -1,4 +1,4 @@
-"""What a right AMP step does at the end of an accumulation window, told from the losses and gradients that it found."""
+"""What a right AMP step does at the end of an accumulation window, given its losses and gradients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GROWTH, BACKOFF = 2.0, 0.5
 
 
 class Fault(str, enum.Enum):
-    """Why a window must be dropped; the first of these that is so."""
+    """Why a window must be dropped: the first of these that applies."""
 
     NONFINITE_LOSS = "a loss in the window was NaN or inf"
     NO_GRADIENTS = "no parameter got a gradient"

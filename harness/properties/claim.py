@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
+
+from harness.errors import UsageError
 
 
 def name_of(check: Callable[..., Any]) -> str:
@@ -17,7 +20,13 @@ def claim_of(check: Callable[..., Any]) -> str:
 
     Raises:
         TypeError: it has none.
+        UsageError: Python was told to leave all docstrings out.
     """
+    if sys.flags.optimize >= 2:
+        raise UsageError(
+            "python -OO (PYTHONOPTIMIZE=2) leaves out docstrings, and the claims of the properties are docstrings: "
+            "run the harness without it."
+        )
     text = inspect.getdoc(check) or ""
     claim = " ".join(text.partition("\n\n")[0].split())
     if not claim:

@@ -27,13 +27,16 @@ class LossProperty:
 
     Attributes:
         name: as ``--property`` takes it.
-        claim: the sentence, bound included; of a loss that is meant to be what it is held to.
-        check: the verdict on one trial; so does a call of the property itself.
-        masked_only: why the claim says nothing of a bare loss, or empty; nor does it of one that ignores its mask.
-        unless: what of a definition stands against the claim, as a reason, or empty.
-        perturbations, flaws, fewest_images: the cases that it speaks of.
-        masks: likewise, of a loss of the foreground; of one of the background, what is left to it as well.
-        compares: it compares two runs, or run and truth, so that its cases must be above float32's rounding.
+        claim: the sentence, bound included. It is made of the loss's definition, not of whatever the loss computes.
+        check: gives the verdict on one trial. Calling the property does the same.
+        masked_only: why the claim doesn't apply to a bare loss; empty where it does. A claim that has such a reason
+            doesn't apply to a loss that ignores its mask either.
+        unless: why the claim doesn't apply to a loss of a given definition; empty where it does.
+        perturbations, flaws: the kinds to draw cases from.
+        masks: likewise, for a loss of the foreground. A loss of the background gets empty for full and full for empty.
+        fewest_images: the smallest batch that is drawn.
+        compares: it compares two runs, or a run and the truth, so its cases must differ by more than float32's
+            rounding.
         searched: the verdict's badness is worth climbing.
         effort: how many times the examples asked for are run: more where a check is cheap and a break is rare.
     """
@@ -75,7 +78,12 @@ class LossProperty:
 
 
 def loss_property(**more: Any) -> Callable[[Callable[[LossTrial], Verdict]], LossProperty]:
-    """Make a function a property, its docstring the claim; ``more`` are the other attributes."""
+    """Make a function a property whose claim is its docstring; ``more`` are the other attributes.
+
+    Raises:
+        TypeError: the function has no docstring.
+        UsageError: Python was told to leave all docstrings out.
+    """
 
     def made(check: Callable[[LossTrial], Verdict]) -> LossProperty:
         return LossProperty(name_of(check), claim_of(check), check, **more)

@@ -20,8 +20,10 @@ class RanksProperty:
     """A claim about a training in two processes.
 
     Attributes:
-        check: the verdict on both programs, and on what each process saw of its own.
-        passes: what each process' fault program is made of.
+        name: as ``--property`` takes it.
+        claim: the sentence.
+        check: gives the verdict from the actions, pass by pass, and what each of the two processes saw.
+        passes: what each process's fault program is made of.
     """
 
     name: str
@@ -34,7 +36,12 @@ class RanksProperty:
 
 
 def ranks_property(passes: tuple[PassKind, ...]) -> Callable[[CheckRanks], RanksProperty]:
-    """Make a function a property, its docstring the claim."""
+    """Make a function a property whose claim is its docstring.
+
+    Raises:
+        TypeError: the function has no docstring.
+        UsageError: Python was told to leave all docstrings out.
+    """
 
     def made(check: CheckRanks) -> RanksProperty:
         return RanksProperty(name_of(check), claim_of(check), check, passes)
@@ -47,7 +54,7 @@ def ranks_agree(actions: Pairs, first: Sequence[RankState], second: Sequence[Ran
     """Two processes that train together decide alike and stay equal to the bit, whatever befalls one of them, and
     neither waits for ever.
 
-    Told from what both processes saw, pass by pass; a list ends early where one raised.
+    What the two processes saw is compared pass by pass. A list ends early where a pass raised.
     """
     bad_window = False
     for index, (kinds, states) in enumerate(zip(actions, zip(first, second, strict=False), strict=False)):

@@ -8,20 +8,20 @@ from harness.cases.descriptors import Flaw, MaskKind
 from harness.cases.strategies import LARGEST_SIDE, MAGNITUDES, SMALLEST_SIDE
 from harness.oracle.definitions import Counting, LossDefinition
 
-# A network in float64 is what takes the time: VGG19 0.2 s for 16×16 pixels, forward and backward.
+# A network in float64 is slow: VGG19 takes 0.2 s for 16×16 pixels, forward and backward.
 _LARGEST_FOR_NETWORKS = 20
 # Below it, distances to a kink are within a few hundred (perceptual) or thousand (alignment) of float32's roundings.
 _LEAST_ACROSS_KINKS = 1e-3
 
 
 def sides(definition: LossDefinition) -> tuple[int, int]:
-    """The least and the largest side that is drawn, pixels."""
+    """The smallest and the largest side that is drawn, in pixels."""
     largest = _LARGEST_FOR_NETWORKS if definition.needs_convolutions else LARGEST_SIDE
     return max(SMALLEST_SIDE, definition.smallest_side), max(largest, definition.smallest_side)
 
 
 def masks(definition: LossDefinition, kinds: Sequence[MaskKind]) -> tuple[MaskKind, ...]:
-    """Masks that leave as much to count as these leave of a foreground."""
+    """These masks for a loss of the foreground; for one of the background, those that leave as much of it to count."""
     if definition.counting is not Counting.BACKGROUND:
         return tuple(kinds)
     swapped = {MaskKind.EMPTY: MaskKind.FULL, MaskKind.FULL: MaskKind.EMPTY}
@@ -29,13 +29,13 @@ def masks(definition: LossDefinition, kinds: Sequence[MaskKind]) -> tuple[MaskKi
 
 
 def flaws(definition: LossDefinition, kinds: Sequence[Flaw | None]) -> tuple[Flaw | None, ...]:
-    """Those of the flaws that are one to this loss."""
+    """Those of the flaws that this loss must notice."""
     none = {Flaw.SMALL} if definition.smallest_side < SMALLEST_SIDE else set()
     none |= {Flaw.MASK_SHAPE} if definition.counting is Counting.ALL else set()
     return tuple(flaw for flaw in kinds if flaw not in none)
 
 
 def magnitudes(definition: LossDefinition) -> tuple[float, ...]:
-    """The perturbations' magnitudes where runs and truth are compared."""
+    """The perturbations' magnitudes for properties that compare two runs, or a run and the truth."""
     least = _LEAST_ACROSS_KINKS if definition.kinks else 0.0
     return tuple(magnitude for magnitude in MAGNITUDES if magnitude >= least)

@@ -1,6 +1,4 @@
-"""What an AMP training step owes its user, told from one action of a fault program at a time: every claim, in the order
-of reports.
-"""
+"""What an AMP training step owes its user, judged action by action: every claim, in the order of reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training step does to the parameters, and whether it lives through it."""
+"""What a training step does to the parameters, and whether it raises."""
 
 from __future__ import annotations
 

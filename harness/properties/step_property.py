@@ -22,13 +22,13 @@ class StepProperty:
     Attributes:
         name: as ``--property`` takes it.
         claim: the sentence.
-        check: the verdict on one action.
+        check: gives the verdict on one action. Calling the property does the same.
         actions: what its fault programs are made of, for a step that is fed losses.
         passes: likewise, for a whole training.
-        needs_state: it speaks only of steps that can save and restore themselves.
-        needs_report: it speaks only of steps that say what they did.
-        needs_prediction: it speaks only of steps whose optimizer's updates can be told.
-        of_raising: it speaks of an action that raised; all others say nothing of one.
+        needs_state: it applies only to steps that can save and restore themselves.
+        needs_report: it applies only to steps that say what they did.
+        needs_prediction: it applies only to steps whose optimizer's updates can be predicted.
+        of_raising: it judges an action that raised too. Every other property passes over such an action.
     """
 
     name: str
@@ -43,7 +43,7 @@ class StepProperty:
     of_raising: bool = False
 
     def verdict(self, seen: Observation) -> Verdict:
-        """The verdict on one action; of one that raised, only the claims that nothing raises speak."""
+        """The verdict on one action; vacuous for one that raised, unless ``of_raising``."""
         if seen.raised is not None and not self.of_raising:
             return VACUOUS
         return self.check(seen)
@@ -53,7 +53,12 @@ class StepProperty:
 
 
 def step_property(**more: Any) -> Callable[[Callable[[Observation], Verdict]], StepProperty]:
-    """Make a function a property, its docstring the claim; ``more`` are the other attributes."""
+    """Make a function a property whose claim is its docstring; ``more`` are the other attributes.
+
+    Raises:
+        TypeError: the function has no docstring.
+        UsageError: Python was told to leave all docstrings out.
+    """
 
     def made(check: Callable[[Observation], Verdict]) -> StepProperty:
         return StepProperty(name_of(check), claim_of(check), check, **more)

@@ -16,7 +16,7 @@ from harness.trials.observation import Observation
 def truthful(seen: Observation) -> Verdict:
     """What the step reports of itself is what happened: whether it stepped, why not, norm and scale.
 
-    What the step says of itself, where it says anything.
+    A step that doesn't report whether it stepped is not judged.
     """
     report = seen.report
     if report is None or report.stepped is None:
@@ -28,7 +28,7 @@ def truthful(seen: Observation) -> Verdict:
 
 
 def _claimed_step(seen: Observation, report: StepReport) -> str:
-    """What is wrong with it, or empty. A step on gradients of zero happened, though nothing moved."""
+    """What is wrong with the step's ``stepped``, or empty. A step on gradients of zero may report either."""
     moved = bool(seen.before.changed(seen.after))
     unseen = seen.expected.stepped and not seen.expected.moved
     if bool(report.stepped) == moved or (unseen and not moved):
@@ -37,7 +37,7 @@ def _claimed_step(seen: Observation, report: StepReport) -> str:
 
 
 def _claimed_reason(seen: Observation, report: StepReport) -> str:
-    """Likewise. Of no reason, and of one in words that aren't known, nothing is claimed."""
+    """What is wrong with its reason, or empty. A missing reason, or one in unknown words, is not judged."""
     if not report.reason:
         return ""
     if report.stepped:
@@ -48,7 +48,7 @@ def _claimed_reason(seen: Observation, report: StepReport) -> str:
 
 
 def _claimed_numbers(seen: Observation, report: StepReport) -> str:
-    """Likewise."""
+    """What is wrong with its gradient norm or scale, or empty. A number that isn't given is not judged."""
     claims = (
         ("gradient norm", report.grad_norm, seen.expected.grad_norm, {"rel_tol": 1e-5, "abs_tol": 1e-12}),
         ("scale", report.scale, seen.after.scaler.scale, {"rel_tol": 0.0}),

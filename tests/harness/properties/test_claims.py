@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from importlib import import_module
+from pkgutil import iter_modules
 
 import pytest
 
-from harness.properties import LOSS_PROPERTIES, RANKS_AGREE, STEP_PROPERTIES
+from harness import properties
+from harness.errors import ExitCode
+from harness.properties import LOSS_PROPERTIES, RANKS_AGREE, STEP_PROPERTIES, LossProperty, StepProperty
 from harness.properties.loss_property import loss_property
+from harness.properties.ranks import RanksProperty
 from tests.harness.properties import broken_trainings, mutants
 
+Row = LossProperty | StepProperty | RanksProperty
 ALL = (*LOSS_PROPERTIES, *STEP_PROPERTIES, RANKS_AGREE)
 
 
 @pytest.mark.parametrize("row", ALL, ids=lambda row: row.name)
-def test_name_and_claim_are_the_functions(row) -> None:  # type: ignore[no-untyped-def]
+def test_name_and_claim_are_the_functions(row: Row) -> None:
     assert row.check.__name__ in (row.name.replace("-", "_"), f"{row.name}_")
     assert row.check.__doc__ is not None
     assert "".join(row.check.__doc__.split()).startswith("".join(row.claim.split()))
@@ -27,10 +35,29 @@ def test_no_two_have_one_name() -> None:
         assert len({row.name for row in rows}) == len(rows)
 
 
-@pytest.mark.parametrize("row", ALL, ids=lambda row: row.name)
-def test_each_has_something_that_breaks_it(row) -> None:  # type: ignore[no-untyped-def]
-    name = "break_" + row.name.replace("-", "_")
-    assert any(found.startswith(name) for module in (mutants, broken_trainings) for found in vars(module))
+def _mutant(row: Row) -> str:
+    return "break_" + row.name.replace("-", "_")
+
+
+@pytest.mark.parametrize("row", [*LOSS_PROPERTIES, *STEP_PROPERTIES], ids=lambda row: row.name)
+def test_each_has_a_loss_or_a_step_that_breaks_it(row: Row) -> None:
+    assert hasattr(mutants, _mutant(row))
+
+
+@pytest.mark.parametrize("row", [*STEP_PROPERTIES, RANKS_AGREE], ids=lambda row: row.name)
+def test_each_has_a_training_that_breaks_it(row: Row) -> None:
+    assert hasattr(broken_trainings, _mutant(row))
+
+
+def test_each_stands_under_its_functions_name_and_none_is_left_out_of_the_tables() -> None:
+    modules = [import_module(f"{properties.__name__}.{found.name}") for found in iter_modules(properties.__path__)]
+    made = {
+        (module.__name__, name): row
+        for module in modules
+        for name, row in vars(module).items()
+        if isinstance(row, Row) and row.check.__module__ == module.__name__
+    }
+    assert {(row.check.__module__, row.check.__name__): row for row in ALL} == made
 
 
 def test_a_property_without_a_claim_is_none() -> None:
@@ -39,3 +66,10 @@ def test_a_property_without_a_claim_is_none() -> None:
 
     with pytest.raises(TypeError, match="the property silent makes no claim"):
         loss_property()(silent)
+
+
+def test_python_without_docstrings_is_told_in_a_sentence() -> None:
+    ended = subprocess.run([sys.executable, "-OO", "-m", "harness", "check"], capture_output=True, text=True)
+    assert ended.returncode == ExitCode.USAGE
+    assert "leaves out docstrings" in ended.stderr
+    assert "Traceback" not in ended.stderr
