@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from gslrm.data.synthetic import synthetic_scene
 from gslrm.data.views import stack_views
@@ -11,7 +12,9 @@ from gslrm.testing.batch_faults import Fault, FaultInjector
 from gslrm.testing.train_with_faults import main
 
 
-def test_the_log_names_each_spoilt_pass(tmp_path: Path) -> None:
+def test_the_log_names_each_spoilt_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A training sets it for the whole process; this puts it back.
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)
     scene = tmp_path / "scene"
     views = synthetic_scene(6, 16, folder=scene)
     size, warmup = "model.image_tokenizer.image_size=16", "training.schedule.warmup=1"

@@ -23,6 +23,8 @@ BOTH = '["float32", "cuda-float32"]'
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A suite whose entries of the CPU are recorded, on a machine that now gets a GPU and other numbers."""
+    # As torch has them: a training in this process may have set them.
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     recorded_goldens(tmp_path, precisions=BOTH)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

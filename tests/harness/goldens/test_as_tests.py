@@ -14,7 +14,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.errors import ExitCode
-from tests.harness.goldens.suites import make_suite, move, recorded_room
+from tests.harness.goldens.suites import make_suite, move, recorded_goldens
 
 pytest_plugins = ["pytester"]
 ROOT = Path(__file__).resolve().parents[3]
@@ -32,7 +32,7 @@ def _run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
 def folder(pytester: pytest.Pytester) -> Path:
     """A repository with a recorded suite and a test of its own."""
     pytester.makepyfile("def test_own(): pass")
-    recorded_room(pytester.path, precisions='["float32", "cpu-autocast-bfloat16"]')
+    recorded_goldens(pytester.path, precisions='["float32", "cpu-autocast-bfloat16"]')
     return pytester.path
 
 

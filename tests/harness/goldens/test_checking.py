@@ -17,6 +17,7 @@ from harness.goldens.folder import GoldenFolder
 from harness.goldens.outcome import Outcome, Status
 from harness.goldens.recording import update
 from harness.goldens.terms import Array, Tolerance, sketch
+from harness.reports.golden_model import GoldenModel
 from harness.reports.golden_text import deviation_line, drift_lines, moved_lines, report, summary
 from tests.harness.goldens.suites import make_suite, move, recorded_goldens
 
@@ -83,7 +84,7 @@ def test_a_shift_beyond_it_fails_and_says_what_moved_how_far_and_where(tmp_path:
     lines = moved_lines([outcome])
     assert any("a [float32] value: 1 → 0.5, down by 0.5" in line for line in lines)
     assert any("cosine" in line for line in lines)
-    json.dumps(report([outcome]), allow_nan=False)
+    json.dumps(report(GoldenModel(outcomes=[outcome])), allow_nan=False)
 
 
 def test_words_have_no_tolerance(tmp_path: Path) -> None:

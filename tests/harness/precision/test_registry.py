@@ -14,6 +14,7 @@ from harness.errors import ExitCode, PrecisionError, UsageError
 from harness.precision import PRECISIONS, import_guard, left_out, precisions_named, unavailable_reason
 from harness.precision.cuda_policy import emulation
 from harness.precision.cuda_policy.coverage import unemulated_ops
+from harness.subject_spec import SubjectKind
 
 LOSS = "gslrm.model.utils_losses:MaskedSsimLoss"
 EMULATED = {p.name for p in PRECISIONS if p.cuda_policy}
@@ -62,7 +63,7 @@ def test_without_emulation_asking_for_it_is_an_error_for_people(no_emulation: st
 def test_without_emulation_subjects_are_loaded_all_the_same() -> None:
     with import_guard():
         pass
-    assert TaskRunner(Settings(loss=LOSS)).loss is not None
+    assert TaskRunner(Settings(loss=LOSS)).session.subject(SubjectKind.LOSS) is not None
 
 
 @pytest.mark.parametrize("no_emulation", ["no header"], indirect=True)
