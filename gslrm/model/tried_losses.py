@@ -63,8 +63,7 @@ class ForegroundSsimLoss(MaskedSsimLoss):
     shares a window with the foreground. Any mask that is not empty, one pixel included, has a positive weight; an empty
     one gives 0.
 
-    Args:
-        neutral_value, data_range, check_values: as for :class:`gslrm.model.utils_losses.MaskedSsimLoss`.
+    Its arguments are those of :class:`gslrm.model.utils_losses.MaskedSsimLoss`.
     """
 
     def _window_weight(self, foreground: Tensor, difference: Tensor) -> Tensor:
@@ -79,8 +78,7 @@ class MaskedMsSsimLoss(NeutralBackgroundLoss):
 
     Sides must exceed 160 pixels.
 
-    Args:
-        neutral_value, data_range, check_values: as for :class:`gslrm.model.utils_losses.MaskedSsimLoss`.
+    Its arguments are those of :class:`gslrm.model.utils_losses.MaskedSsimLoss`.
     """
 
     smallest_side = MS_SSIM_SMALLEST_SIDE
@@ -98,8 +96,7 @@ class MaskedMsSsimLoss(NeutralBackgroundLoss):
 class MaskedL1Loss(MaskedLoss):
     """Mean absolute error over the foreground's pixels and channels, per image; 0 for an empty mask.
 
-    Args:
-        data_range, check_values: as for :class:`gslrm.model.utils_losses.MaskedSsimLoss`.
+    Its arguments are those of :class:`gslrm.model.masked_loss.MaskedLoss`.
     """
 
     smallest_side = 1
@@ -118,8 +115,7 @@ class MaskedL2Loss(MaskedLoss):
 
     Unlike the l2 term of training, which is over the foreground of all images together.
 
-    Args:
-        data_range, check_values: as for :class:`gslrm.model.utils_losses.MaskedSsimLoss`.
+    Its arguments are those of :class:`gslrm.model.masked_loss.MaskedLoss`.
     """
 
     smallest_side = 1
