@@ -83,8 +83,11 @@ class RunModel:
             self.settings, self.tasks = event.settings, event.tasks
             self.environment, self.left_out = event.environment, event.left_out
             self._began = self._last
-        elif isinstance(event, events.CaseFailed) and event.evidence is not None:
-            self._evidence[event.task] = event.evidence
+        elif isinstance(event, events.CaseFailed) and event.shrunk:
+            # Of another case, if its process was lost after it had told of this one.
+            self._evidence.pop(event.task, None)
+            if event.evidence is not None:
+                self._evidence[event.task] = event.evidence
         elif isinstance(event, events.TaskFinished):
             self._results[event.task] = event.result
         elif isinstance(event, events.RunFinished):

@@ -72,6 +72,13 @@ def test_a_run_that_was_cut_off_is_no_finished_one(tmp_path: Path) -> None:
     assert report(run)["status"] == "interrupted"
 
 
+def test_evidence_is_of_the_case_that_is_reported(tmp_path: Path) -> None:
+    *before, violated, finished = _events(str(tmp_path))
+    lost = CaseFailed(RANGE, LossCase(seed=8), "ends the interpreter (signal 11)", shrunk=True)
+    (cell,) = _model(*before, lost, violated, finished).violated
+    assert cell.evidence is None
+
+
 def test_the_json_holds_what_json_can(tmp_path: Path) -> None:
     run = _model(*_events(str(tmp_path)))
     write_report(tmp_path / "report.json", run)
