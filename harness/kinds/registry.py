@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
 from harness.cases.descriptors import Case
@@ -73,9 +73,9 @@ def claim_of(role: SubjectKind, property_: str) -> str:
     return claim
 
 
-def kind_of_case(case: Case, kinds: Iterable[AnyKind] = KINDS) -> AnyKind:
+def kind_of_case(case: Case) -> AnyKind:
     """The first kind whose case it is."""
-    return next(kind for kind in kinds if isinstance(case, kind.cases))
+    return next(kind for kind in KINDS if isinstance(case, kind.cases))
 
 
 def describe(case: Case) -> str:
