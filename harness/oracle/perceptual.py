@@ -35,13 +35,13 @@ def perceptual_truth(pair: MaskedPair, convolutions: Convolutions) -> Truth:
 
     The gradient jumps where a feature, or the difference of two, changes its sign. Those that lie within float32's
     rounding of that are found, and the gradient's uncertainty is how far it moves when they change sides: an estimate,
-    which takes them to change together. In the value, roundings of the differences that are settled average out.
+    which takes them to change together. In the value, the roundings of all other differences average out.
     """
     rendering, target, _ = exact(pair)
     mean = torch.tensor(_MEAN_RGB, dtype=torch.float64).view(1, 3, 1, 1)
     x, y = (255.0 * picture - mean for picture in (rendering, target))
     loss = (x - y).abs().mean()
-    doubtful, value_uncertainty, activations = torch.zeros((), dtype=torch.float64), 0.0, []
+    uncertain, value_uncertainty, activations = torch.zeros((), dtype=torch.float64), 0.0, []
     layer = iter(convolutions)
     for block, count in enumerate(_BLOCKS, start=1):
         if block > 1:
@@ -56,15 +56,15 @@ def perceptual_truth(pair: MaskedPair, convolutions: Convolutions) -> Truth:
             if weight := _WEIGHT.get(f"conv{block}_{index}"):
                 distance = weight * (x - y).abs()
                 loss = loss + distance.mean()
-                unsettled = ((x - y).detach().abs() < rounding) & ((before > 0) | (after > 0))
-                share = float(unsettled.double().mean()) + unsettled.numel() ** -0.5
+                near_kink = ((x - y).detach().abs() < rounding) & ((before > 0) | (after > 0))
+                share = float(near_kink.double().mean()) + near_kink.numel() ** -0.5
                 value_uncertainty += weight * _TYPICAL_ROUNDING * size * share / 255.0
                 # From one side of the kink to the other, a slope changes by twice itself.
-                doubtful = doubtful + 2.0 * weight * torch.where(unsettled, x, 0.0).sum() / x.numel()
+                uncertain = uncertain + 2.0 * weight * torch.where(near_kink, x, 0.0).sum() / x.numel()
     loss = loss / 255.0
     gradient, *slopes = torch.autograd.grad(loss, [rendering, *(x for _, x, _ in activations)], retain_graph=True)
-    doubtful = doubtful / 255.0
-    for (before, _, unsettled), slope in zip(activations, slopes, strict=True):
-        doubtful = doubtful + (torch.where(unsettled, slope, 0.0) * before).sum()
-    (moved,) = torch.autograd.grad(doubtful, rendering)
+    uncertain = uncertain / 255.0
+    for (before, _, near_kink), slope in zip(activations, slopes, strict=True):
+        uncertain = uncertain + (torch.where(near_kink, slope, 0.0) * before).sum()
+    (moved,) = torch.autograd.grad(uncertain, rendering)
     return Truth(loss.item(), gradient, value_uncertainty=value_uncertainty, gradient_uncertainty=float(moved.norm()))

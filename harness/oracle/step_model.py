@@ -130,15 +130,15 @@ class StepModel:
     def _end(self, window: list[Action], gradient: float | None) -> Expected:
         finite = not any(action in (Action.NAN_LOSS, Action.INF_LOSS) for action in window)
         norm = None if gradient is None else abs(gradient) * math.sqrt(ELEMENTS)
-        settled = window_outcome(finite, norm, self._scaler, self.case.growth_interval if self.scaled else None)
-        self._scaler = settled.scaler[0]
+        outcome = window_outcome(finite, norm, self._scaler, self.case.growth_interval if self.scaled else None)
+        self._scaler = outcome.scaler[0]
         before = self.matrix, self.bias
-        if settled.stepped:
+        if outcome.stepped:
             assert gradient is not None
             assert norm is not None
             self._move(gradient * min(1.0, CLIP_NORM / norm) if norm > 0 else 0.0)
         farthest = max(abs(self.matrix - before[0]), abs(self.bias - before[1]))
-        return self._expected(True, settled, moved=farthest > _PARAMETER_ERROR)
+        return self._expected(True, outcome, moved=farthest > _PARAMETER_ERROR)
 
     def _move(self, gradient: float) -> None:
         matrix, bias = gradient + WEIGHT_DECAY * self.matrix, gradient
@@ -149,18 +149,18 @@ class StepModel:
         self.matrix, self.bias = self.matrix - rate * matrix, self.bias - rate * bias
         self.updates += 1
 
-    def _expected(self, ended: bool, settled: WindowOutcome, *, moved: bool = False) -> Expected:
+    def _expected(self, ended: bool, outcome: WindowOutcome, *, moved: bool = False) -> Expected:
         return Expected(
             window_ended=ended,
-            stepped=settled.stepped,
+            stepped=outcome.stepped,
             moved=moved,
-            why=settled.why,
-            fault=settled.fault,
-            grad_norm=settled.grad_norm,
+            why=outcome.why,
+            fault=outcome.fault,
+            grad_norm=outcome.grad_norm,
             passes=self.passes,
             updates=self.updates,
             learning_rate=LEARNING_RATE * schedule(self.updates),
-            scaler=settled.scaler,
+            scaler=outcome.scaler,
             parameters={"weight": self.matrix, "bias": self.bias},
             parameter_error=_PARAMETER_ERROR,
         )

@@ -44,7 +44,7 @@ def hidden_pixels(trial: LossTrial) -> Verdict:
     leaked = float(other.gradient[hidden].abs().max()) if bool(hidden.any()) else 0.0
     if leaked != 0.0:
         return holds_if(False, f"a gradient of up to {leaked:.3g} reaches pixels that the mask leaves out", leaked)
-    return _same_measurement(trial, measured, other, "other values where the mask leaves out change")
+    return _same_evaluation(trial, measured, other, "other values where the mask leaves out change")
 
 
 @loss_property(masked_only=NO_MASK, masks=(MaskKind.FULL,), perturbations=DIFFERENT, compares=True)
@@ -95,7 +95,7 @@ def strides(trial: LossTrial) -> Verdict:
     """Channels-last and non-contiguous images give the same loss and gradient, to 1e-3."""
     for layout, name in ((_channels_last, "channels-last images"), (_every_other, "non-contiguous images")):
         other = trial.evaluate(trial.inputs.mapped(layout))
-        verdict = _same_measurement(trial, trial.evaluation, other, f"{name} change")
+        verdict = _same_evaluation(trial, trial.evaluation, other, f"{name} change")
         if not verdict.holds:
             return verdict
     return verdict
@@ -124,7 +124,7 @@ def _same(trial: LossTrial, first: float, second: float, message: str) -> Verdic
     )
 
 
-def _same_measurement(trial: LossTrial, first: Evaluation, second: Evaluation, what: str) -> Verdict:
+def _same_evaluation(trial: LossTrial, first: Evaluation, second: Evaluation, what: str) -> Verdict:
     verdict = _same(trial, first.value, second.value, f"{what} the loss")
     if not verdict.holds:
         return verdict

@@ -66,7 +66,7 @@ def test_the_first_case_that_differs_is_shrunk(before_fix: Comparison) -> None:
     assert isinstance(first.case, LossCase)
     assert isinstance(smallest.case, LossCase)
     assert (smallest.case.height, smallest.case.width) == (11, 11)
-    assert next(settled for settled in before_fix.cases if not settled.agrees) == first
+    assert next(one for one in before_fix.cases if not one.agrees) == first
 
 
 def test_the_time_of_both_is_told(before_fix: Comparison) -> None:
@@ -186,8 +186,8 @@ def test_similarities_are_compared_as_what_one_minus_them_is(subjects: str) -> N
     comparison = _compare(*names, 40, truth="mse", similarity=True)
     # Nearly equal images tell the two apart, which one minus a small number hides.
     assert comparison.summaries(1e-2)[0].largest < 1e-3
-    settled = next(s for s in comparison.cases if s.case.perturbation.kind.value == "unrelated")  # type: ignore[union-attr]
-    assert 0.0 < settled.size < 0.6
+    unrelated = next(s for s in comparison.cases if s.case.perturbation.kind.value == "unrelated")  # type: ignore[union-attr]
+    assert 0.0 < unrelated.size < 0.6
 
 
 @pytest.mark.usefixtures("here")
