@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 FOLDER = Path(__file__).parent / "reference"
 _PRECEDENCE = """\
@@ -22,6 +23,7 @@ def pages() -> dict[str, str]:
     return {
         "commands.md": "\n".join(_commands()),
         "settings.md": "\n".join(_settings()),
+        "precisions.md": "\n".join(_precisions()),
         "properties.md": "\n".join(_properties()),
         "definitions.md": "\n".join(_definitions()),
     }
@@ -35,6 +37,28 @@ def _commands() -> Iterator[str]:
     helps = {choice.dest: choice.help for choice in subcommands._choices_actions}
     for name, parser in subcommands.choices.items():
         yield from _command(f"harness {name}", parser, helps[name] or "")
+    yield from _command("pytest", _pytest_options(), "What the pytest plugin adds: the properties and goldens as tests")
+
+
+def _pytest_options() -> argparse.ArgumentParser:
+    """The plugin's options, as a parser of their own."""
+    from harness.plugin import pytest_addoption
+
+    class Options:
+        """What the plugin sees of pytest's parser."""
+
+        def __init__(self) -> None:
+            self.parser = argparse.ArgumentParser(add_help=False)
+
+        def getgroup(self, name: str, description: str = "") -> Options:
+            return self
+
+        def addoption(self, *names: str, **attributes: Any) -> None:
+            self.parser.add_argument(*names, **attributes)
+
+    options = Options()
+    pytest_addoption(cast(Any, options))
+    return options.parser
 
 
 def _command(name: str, parser: argparse.ArgumentParser, help_: str) -> Iterator[str]:
@@ -83,6 +107,25 @@ def _attributes(cls: type) -> dict[str, str]:
         for name in names.split(", "):
             told[name] = " ".join(said.split())
     return told
+
+
+def _precisions() -> Iterator[str]:
+    from harness.precision import PRECISIONS
+
+    yield "# Precisions\n"
+    yield "`--precision NAME` runs one alone; without it, all run that this machine has.\n"
+    yield "| name | tensors on | a loss's inputs in | autocast | for |\n|---|---|---|---|---|"
+    for one in PRECISIONS:
+        policy = "CUDA's, emulated" if one.cuda_policy else {"cpu": "the CPU's", "cuda": "CUDA's"}[one.device]
+        autocast = "none" if one.autocast_dtype is None else f"{policy}, {_dtype(one.autocast_dtype)}"
+        device = {"cpu": "the CPU", "cuda": "a GPU"}[one.device]
+        subjects = "losses and steps" if one.applies_to_steps else "losses"
+        yield f"| `{one.name}` | {device} | {_dtype(one.input_dtype)} | {autocast} | {subjects} |"
+    yield ""
+
+
+def _dtype(dtype: object) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _properties() -> Iterator[str]:

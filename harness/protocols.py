@@ -24,7 +24,7 @@ class LossKind(str, enum.Enum):
 
 
 class LossSubject(Protocol):
-    """A loss ready to be called: always with a mask, from which some are spared."""
+    """A loss ready to be called. It is always handed a mask; one whose kind is bare doesn't get to see it."""
 
     @property
     def name(self) -> SubjectSpec: ...

@@ -41,7 +41,11 @@ class FedStepTrial:
 
     @refusing_unknown_ops()
     def act(self, action: Action) -> Observation:
-        """Run one action. A subject that doesn't fit raises :class:`SubjectError`; what it else raises is observed."""
+        """Run one action; whatever else the subject raises is part of the observation.
+
+        Raises:
+            SubjectError: the subject doesn't fit.
+        """
         report, value = None, None
         raised: BaseException | None = None
         before = after = self._last

@@ -38,8 +38,10 @@ class TrainingTrial:
 
     @refusing_unknown_ops()
     def act(self, kind: PassKind) -> Observation:
-        """Run one pass, or save and restore. A subject that doesn't fit raises :class:`SubjectError`; what it else
-        raises is observed.
+        """Run one pass, or save and restore; whatever else the subject raises is part of the observation.
+
+        Raises:
+            SubjectError: the subject doesn't fit.
         """
         report, loss = None, None
         raised: BaseException | None = None

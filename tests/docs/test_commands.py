@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Where rounding leads on another processor is not what the pages are about.
 _ELSEWHERE = ("smallest case:", "replay:", "shrunk:")
-_NUMBER = re.compile(r"\b[0-9a-f]{10}\b|-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+_NUMBER = re.compile(r"\b[0-9a-f]{10}\b|\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 LOSS = "def SsimLoss(x, y):\n    return (x - y).square().mean()\n"
 TRAINER = """
@@ -58,7 +58,7 @@ def _run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def _plain(text: str) -> str:
-    """On one line, without the table's frame, and numbers as ``#``."""
+    """On one line, without the table's frame, and numbers as ``#``, with their sign."""
     return _NUMBER.sub("#", " ".join(re.sub(r"[┏┓┗┛━┳┻┃│┡┩╇└┘─┴]", " ", text).split()))
 
 
@@ -114,6 +114,13 @@ def test_nox_has_the_sessions_that_are_named() -> None:
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")):
         for name in re.findall(r'nox -s "?(\w+)', page.read_text()):
             assert f"\ndef {name}(session: nox.Session" in sessions, f"{page.name} names the session {name}"
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "ARCHITECTURE.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    """The site's builder checks those between its own pages only."""
+    links = re.findall(r"\]\(([^)#]+)", (ROOT / name).read_text())
+    assert not [link for link in links if "://" not in link and not (ROOT / link).exists()]
 
 
 def test_the_readme_is_short() -> None:
