@@ -28,7 +28,8 @@ class Settings:
         subject_root: folder put first on the import path.
         similarity: the loss subject returns a similarity.
         truth: what the loss subject is meant to be.
-        arguments: for the constructor of the loss subject's class.
+        arguments: for the constructor of the loss subject's class; in the environment one ``NAME=VALUE``, or several as
+            a JSON object.
         precisions, properties: names to run; empty for all.
         max_examples: examples per property and precision.
         seed: the same seed gives the same cases.
@@ -80,7 +81,7 @@ def load_settings(
 
     Raises:
         UsageError: an unknown key in ``[tool.harness]``, or a value of the wrong kind or range, naming where; a
-            default that is asked for and isn't there.
+            default that is asked for and isn't there; arguments given for a step alone.
     """
     environment = os.environ if environment is None else environment
     here = (directory or Path.cwd()).absolute()
@@ -107,6 +108,8 @@ def load_settings(
             value = _convert(name, value, f"[tool.harness] {name} in {file_name}")
             # A folder that is named in a file is meant from there.
             merged[name] = str(Path(file_name).parent / value) if name in _PATHS else value
+    if flags.get("arguments") and "loss" not in merged and "step" in named | defaults_asked_for:
+        raise UsageError("--argument is for a loss' constructor, and only a step is named: a step takes no arguments.")
     for name in defaults_asked_for - set(merged):
         raise UsageError(f"--{name} names no {name}, and [tool.harness] in pyproject.toml has no default.")
     # Named by a flag or in the environment, a folder is meant from where one is; by default, from the run's own.
@@ -167,9 +170,15 @@ _FLAGS = {"arguments": "--argument", "precisions": "--precision", "properties": 
 _PATHS = ("subject_root", "images", "cases_dir", "golden_dir")
 
 
+class _UnfitError(Exception):
+    """A value that is well written, and beyond what files can hold; says how."""
+
+
 def _convert(name: str, value: Any, where: str) -> Any:
     try:
         converted = _converted(name, value)
+    except _UnfitError as error:
+        raise UsageError(f"{where} is {shown(value)}: {error}.") from None
     except (TypeError, ValueError, OverflowError):
         hint = "NAME=VALUE" if name == "arguments" else f"a valid {name.replace('_', ' ')}"
         raise UsageError(f"{where} is {shown(value)}, which is not {hint}.") from None
@@ -210,16 +219,34 @@ def _converted(name: str, value: Any) -> Any:
 
 
 def _arguments(value: Any) -> dict[str, Any]:
-    """A table; or texts, each ``NAME=VALUE`` with a VALUE of JSON, or plain text where it is none."""
+    """A table, also as JSON in one text; or texts, each ``NAME=VALUE`` with a VALUE of JSON, or plain text where it is
+    none.  A case file must be able to hold them, so they keep to its limits.
+    """
+    if isinstance(value, str):
+        table = _json_or_text(value) if value.startswith("{") else None
+        value = table if isinstance(table, dict) else [value]
     if isinstance(value, Mapping):
-        return dict(value)
-    found: dict[str, Any] = {}
-    for text in [value] if isinstance(value, str) else value:
-        name, equals, written = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise ValueError
-        try:
-            found[name] = json.loads(written)
-        except ValueError:
-            found[name] = written
+        found = dict(value)
+    else:
+        found = {}
+        for text in value:
+            if not isinstance(text, str):
+                raise TypeError
+            name, equals, written = text.partition("=")
+            if not equals or not name.isidentifier():
+                raise ValueError
+            found[name] = _json_or_text(written)
+    try:
+        refuse_hostile(found)
+    except ValueError as error:
+        raise _UnfitError(str(error)) from None
     return found
+
+
+def _json_or_text(written: str) -> Any:
+    try:
+        return json.loads(written)
+    except RecursionError:
+        raise _UnfitError("lists or tables are nested too deep") from None
+    except ValueError:
+        return written

@@ -111,7 +111,8 @@ def run(options: argparse.Namespace) -> int:
     for line in comparison_lines(comparison):
         console.plain(line)
     if options.json:
-        text = json.dumps(comparison_report(model, *names), indent=1, allow_nan=False)
+        report = comparison_report(model, names[0], names[1], sides[0])
+        text = json.dumps(report, indent=1, allow_nan=False)
         write_atomically(Path(options.json), text + "\n")
     if not comparison.compared:
         return ExitCode.INCOMPLETE

@@ -48,18 +48,20 @@ class _InFlightFile:
     Moving a new file into place, as for the others, would take milliseconds a case on a journalling file system.
     """
 
-    _SIZE = 8192
+    _SIZE = 8192  # more than nearly every file has
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
+        self._path, self._size = path, self._SIZE
         self._handle = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
 
     def write(self, file: CaseFile) -> None:
-        # Padded to one length with spaces, which JSON ignores: no truncation, so no moment with half a file.
+        # Padded with spaces, which JSON ignores, to the longest so far: nothing of a longer one is left behind, and
+        # without truncation there is no moment with half a file.
         text = json.dumps(file.as_json(self._path)).encode()
+        self._size = max(self._size, len(text))
         os.lseek(self._handle, 0, os.SEEK_SET)
-        os.write(self._handle, text.ljust(self._SIZE) + b"\n")
+        os.write(self._handle, text.ljust(self._size) + b"\n")
 
     def remove(self) -> None:
         os.close(self._handle)

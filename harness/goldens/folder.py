@@ -56,7 +56,8 @@ def precisions_of(spec: GoldenSpec) -> list[Precision]:
 
 def unrecorded(spec: GoldenSpec) -> GoldenFile:
     """The golden's file with nothing recorded in it."""
-    subject = {"spec": spec.subject.spec, "arguments": dict(spec.subject.arguments)}
+    similarity = {"similarity": True} if spec.subject.similarity else {}
+    subject = {"spec": spec.subject.spec, "arguments": dict(spec.subject.arguments), **similarity}
     return GoldenFile(spec.name, spec.kind.value, subject, descriptor_to_json(spec.case))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -239,7 +240,8 @@ class _FunctionProbe(Probe):
 
     def observe(self, precision: Precision) -> Observed:
         with precision.context():
-            found = self._function(precision.device, **self._spec.subject.arguments)
+            # A copy: the function may change what it is given, and the next call is to get the same.
+            found = self._function(precision.device, **copy.deepcopy(dict(self._spec.subject.arguments)))
         if not isinstance(found, Mapping):
             raise SubjectError(f"{self._spec.subject.spec} returned a {type(found).__name__}, not a mapping of terms.")
         return Observed({str(name): self._term(name, value) for name, value in found.items()}, {})

@@ -155,8 +155,13 @@ def _group(name: str, group: Any, cases: Mapping[str, Any], by_kind: Mapping[str
         raise UsageError(f"{where}: truth is {shown(truth)}, but must be one of {', '.join(DEFINITIONS)}.")
     if not isinstance(similarity, bool):
         raise UsageError(f"{where}: similarity must be true or false, not {shown(similarity)}.")
+    arguments = _table(group, "arguments", where)
+    if similarity and kind is not GoldenKind.LOSS:
+        raise UsageError(f"{where}: similarity is said of a loss, not of a {kind.value}.")
+    if arguments and kind not in (GoldenKind.LOSS, GoldenKind.FUNCTION):
+        raise UsageError(f"{where}: arguments are for a loss or a function; a {kind.value} takes none.")
     held_to = truth if kind is GoldenKind.LOSS and truth is not None else DEFAULT_TRUTH
-    subject = SubjectSpec(spec, None, similarity, held_to, _table(group, "arguments", where))
+    subject = SubjectSpec(spec, None, similarity, held_to, arguments)
     precisions = _texts(group, "precisions", [], where)
     for precision in precisions:
         if precision not in {p.name for p in PRECISIONS}:

@@ -11,7 +11,7 @@ from harness.files import json_value
 from harness.kinds.registry import describe
 from harness.reports.comparison_model import ComparisonModel
 from harness.reports.golden_text import moved
-from harness.subject_spec import SubjectKind
+from harness.subject_spec import SubjectKind, SubjectSpec
 
 SCHEMA = "harness-comparison/1"
 # By the size of A's loss: a form that cancels agrees where the loss is large.
@@ -40,15 +40,22 @@ def comparison_lines(comparison: Comparison) -> list[str]:
     return [*lines, f"  shrunk: {describe(comparison.smallest.case)}", *_differences(comparison.smallest)]
 
 
-def comparison_report(model: ComparisonModel, a: str, b: str) -> dict[str, Any]:
-    """All of it as plain values; ``a`` and ``b`` name the sides, each with its revision."""
+def comparison_report(model: ComparisonModel, a: str, b: str, subject: SubjectSpec) -> dict[str, Any]:
+    """All of it as plain values.
+
+    Args:
+        a, b: names of the sides, each with its revision.
+        subject: either of them; they differ in spec and root alone.
+    """
     comparison = model.comparison
     smallest = comparison.smallest
+    both = {key: value for key, value in subject.as_json().items() if key in ("similarity", "truth", "arguments")}
     return {
         "schema": SCHEMA,
         "environment": dict(model.started.environment),
         "a": a,
         "b": b,
+        **(both if comparison.kind is SubjectKind.LOSS else {}),
         "precision": comparison.precision,
         "cases": len(comparison.cases),
         "compared": comparison.compared,

@@ -36,9 +36,12 @@ def explanation_text(explanation: Explanation, *, brief: bool = False) -> str:
 def explanation_report(explanation: Explanation) -> dict[str, Any]:
     """Everything as plain values. JSON has no NaN and no inf: where a number is one, its name stands as text."""
     trial = explanation.trial
+    named = trial.subject.name.as_json()
+    del named["truth"]  # it stands with its value below
     return {
         "schema": SCHEMA,
-        "subject": trial.subject.name.spec,
+        "subject": named.pop("spec"),
+        **named,
         "precision": explanation.precision.name,
         "case": case_to_json(explanation.file.case),
         "loss": json_value(explanation.value),

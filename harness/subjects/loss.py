@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -79,7 +80,8 @@ def adapt_loss(found: Any, subject: SubjectSpec, *, try_out: bool = True) -> Ada
         SubjectError: it can't be constructed, or called so, or takes other input than what it is held to.
         UsageError: there is no such truth.
     """
-    function = _constructed(found, subject.spec, dict(subject.arguments))
+    # A copy: a constructor may change what it is given, and case files would then name other arguments.
+    function = _constructed(found, subject.spec, copy.deepcopy(dict(subject.arguments)))
     loss = AdaptedLoss(subject, _kind(function, subject.spec), function)
     if try_out:
         definition = definition_named(subject.truth)

@@ -37,6 +37,17 @@ def test_what_does_not_apply_is_skipped_with_its_reason(pytester: pytest.Pyteste
     result.stdout.fnmatch_lines(["*a bare loss takes no mask*"])
 
 
+def test_the_loss_is_called_as_it_is_told(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        similar="class Similar:\n    def __init__(self, sign):\n        self.sign = sign\n\n"
+        "    def __call__(self, x, y):\n        return 1.0 - self.sign * (x - y).square().mean()\n"
+    )
+    told = ("--harness-loss=similar.py:Similar", "--harness-similarity", "--harness-truth=mse", *FEW[:2])
+    told += ("--harness-property=identity", "--harness-property=range")
+    _run(pytester, *told, "--harness-argument=sign=1").assert_outcomes(passed=2)
+    _run(pytester, *told, "--harness-argument=sign=-1").assert_outcomes(passed=1, failed=1)
+
+
 def test_a_loss_is_held_to_the_truth_that_is_named(pytester: pytest.Pytester) -> None:
     term = "--harness-loss=gslrm.training.loss_terms:l2"
     narrow = ("--harness-property=accuracy", "--harness-precision=float32", "--harness-max-examples=5")
