@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.files import is_name, read_toml, refuse_hostile, shown
-from harness.subject_spec import DEFAULT_TRUTH, SubjectKind, SubjectSpec
+from harness.subject_spec import AUTO_TRUTH, SubjectKind, SubjectSpec
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Settings:
         loss, step: specs of the subjects, ``package.module:name`` or ``path/to/file.py:name``; ``None`` for none.
         subject_root: folder put first on the import path.
         similarity: the loss subject returns a similarity.
-        truth: what the loss subject is meant to be.
+        truth: what the loss subject is meant to be, which then binds; ``auto``: to be found out.
         arguments: for the constructor of the loss subject's class; in the environment one ``NAME=VALUE``, or several as
             a JSON object.
         precisions, properties: names to run; empty for all.
@@ -45,7 +45,7 @@ class Settings:
     step: str | None = None
     subject_root: str | None = None
     similarity: bool = False
-    truth: str = DEFAULT_TRUTH
+    truth: str = AUTO_TRUTH
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
     precisions: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()

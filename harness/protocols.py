@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Shaped
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from harness.errors import printable
 from harness.subject_spec import SubjectSpec
+
+if TYPE_CHECKING:
+    from harness.oracle.definitions import LossDefinition
 
 
 class LossKind(str, enum.Enum):
@@ -31,6 +34,10 @@ class LossSubject(Protocol):
 
     @property
     def kind(self) -> LossKind: ...
+
+    @property
+    def definition(self) -> LossDefinition:
+        """What it is held to."""
 
     @property
     def convolutions(self) -> Sequence[tuple[Tensor, Tensor]] | None:

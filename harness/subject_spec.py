@@ -11,7 +11,9 @@ from harness.errors import UsageError
 from harness.files import is_name, json_value, shown
 
 DEFAULT_TRUTH = "masked-ssim"
-"""What a loss is held to where nothing else is named."""
+"""What a loss is expected to be where nothing else is named."""
+AUTO_TRUTH = "auto"
+"""The definition is found out from what the loss computes in float64, and binds nothing."""
 
 
 class SubjectKind(str, enum.Enum):
@@ -29,7 +31,7 @@ class SubjectSpec:
         spec: its import path, ``package.module:name`` or ``path/to/file.py:name``.
         root: the folder put first on the import path, or ``None``.
         similarity: the callable returns a similarity, of which the harness takes 1 − value.
-        truth: what a loss is meant to be, by the name of its definition.
+        truth: what a loss is meant to be, by the name of its definition; or ``auto``.
         arguments: for the constructor of a loss' class, beyond those that the harness gives by itself.
     """
 

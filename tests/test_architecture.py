@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # Each room may import from those before it (and from itself).
 ROOMS = [
-    {"errors", "files", "numerals"},
+    {"errors", "files", "numerals", "process_state"},
     {"subject_spec"},
     {"protocols", "config"},
     {"cases"},

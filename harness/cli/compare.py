@@ -78,9 +78,12 @@ def run(options: argparse.Namespace) -> int:
     from harness.reports.console import report_console
     from harness.reports.environment import environment
     from harness.reports.progress import ComparisonProgress, ProgressBar
-    from harness.subject_spec import SubjectKind
+    from harness.subject_spec import AUTO_TRUTH, DEFAULT_TRUTH, SubjectKind
 
     precisions_named([options.precision])
+    if settings.truth == AUTO_TRUTH:
+        # Two sides are compared on the cases of what either is expected to be.
+        settings = replace(settings, truth=DEFAULT_TRUTH)
     definition = definition_named(settings.truth)
     keep_hypothesis_in(Path(settings.cases_dir))
     console, model = report_console(), ComparisonModel()

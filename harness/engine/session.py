@@ -12,7 +12,7 @@ from harness.kinds.kind import Bench
 from harness.kinds.registry import AnyKind, kind_for, kinds_of, load_subject
 from harness.oracle.definitions import definition_named
 from harness.precision import import_guard
-from harness.subject_spec import SubjectKind
+from harness.subject_spec import AUTO_TRUTH, SubjectKind
 
 
 def subject_kinds(settings: Settings) -> tuple[SubjectKind, ...]:
@@ -21,7 +21,8 @@ def subject_kinds(settings: Settings) -> tuple[SubjectKind, ...]:
     Raises:
         UsageError: none, or a truth that there isn't.
     """
-    definition_named(settings.truth)
+    if settings.truth != AUTO_TRUTH:
+        definition_named(settings.truth)
     named = tuple(kind for kind in SubjectKind if settings.subject(kind) is not None)
     if not named:
         raise UsageError(

@@ -17,7 +17,6 @@ from harness.cases.loss_inputs import MaskedPair
 from harness.cases.strategies import NEAR_IDENTICAL, loss_cases
 from harness.errors import UsageError, describe_exception, reraise_unless_subjects
 from harness.kinds.kind import Bench, Judged, Kind, SearchPlan, Starting
-from harness.oracle.definitions import definition_named
 from harness.precision import Precision
 from harness.properties import LOSS_PROPERTIES, LossProperty
 from harness.properties.verdict import Verdict
@@ -25,7 +24,7 @@ from harness.protocols import LossSubject
 from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.loss import adapt_loss
 from harness.trials.loss_trial import LossTrial
-from harness.trials.process_state import kept_state
+from harness.process_state import kept_state
 
 # What a person can take in at a glance, and how many such cases are tried where shrinking didn't get there.
 _SMALL_SIDE = 16
@@ -78,7 +77,7 @@ class LossBench(Bench[LossProperty, LossCase]):
 
     def __init__(self, subject: LossSubject, folder: ImageFolder | None = None) -> None:
         self.subject, self.folder = subject, folder
-        self._definition = definition_named(subject.name.truth)
+        self._definition = subject.definition
 
     def inapplicable(self, property_: LossProperty) -> str | None:
         return property_.inapplicable(self.subject.kind, self._definition)

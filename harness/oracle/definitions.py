@@ -14,6 +14,7 @@ from typing import Any
 from harness.cases.loss_inputs import LossInputs
 from harness.errors import SubjectError, unknown_name
 from harness.oracle import loss_variants, masked_ssim, perceptual, point_terms, squared_errors
+from harness.oracle.levels import Noise, noise
 from harness.oracle.perceptual import Convolutions
 from harness.oracle.truth import Truth
 
@@ -33,13 +34,16 @@ _WHOLE = "every pixel counts, whatever the mask"
 
 @dataclass(frozen=True)
 class LossDefinition:
-    """What a loss is meant to be. No loss is ever negative.
+    """What a loss is meant to be.
 
     Attributes:
         name: as ``--truth`` takes it.
         formula: in a few words.
         oracle: the truth of inputs, and of the subject's convolutions where ``needs_convolutions``.
         upper: the largest value it can take on images in [0, 1]; inf for none.
+        lower: the smallest; −inf where its range isn't known.
+        scale: of its noise, where 1 − SSIM has 1.
+        subtracts: it is of the SSIM family, whose textbook form subtracts numbers of nearly equal size.
         counting: which pixels count.
         on_points: it takes points and rays, not images.
         one_minus: the similarity that it is one minus, as "SSIM"; empty for none.
@@ -56,6 +60,9 @@ class LossDefinition:
     formula: str
     oracle: Callable[..., Truth]
     upper: float = math.inf
+    lower: float = 0.0
+    scale: float = 1.0
+    subtracts: bool = False
     counting: Counting = Counting.ALL
     on_points: bool = False
     one_minus: str = ""
@@ -99,6 +106,16 @@ class LossDefinition:
         return mask > (0.0 if self.counting is Counting.WEIGHTED else 0.5)
 
     @property
+    def range_unknown(self) -> str:
+        """Why nothing is claimed of its range; empty where it is known."""
+        return "its range isn't known" if self.lower == -math.inf else ""
+
+    @property
+    def noise(self) -> Noise:
+        """What rounding may do to it."""
+        return noise(self.subtracts, self.scale)
+
+    @property
     def why_mask_says_nothing(self) -> str:
         """Why claims about masks don't apply to it; empty where they do."""
         return _WHOLE if self.counting is Counting.ALL else ""
@@ -113,9 +130,10 @@ _MASKED_SSIM = LossDefinition(
     one_minus="SSIM",
     smallest_side=11,
     refuses_nan=True,
+    subtracts=True,
 )
 _FOREGROUND = replace(_MASKED_SSIM, counting=Counting.FOREGROUND)
-_ERROR = replace(_FOREGROUND, upper=1.0, one_minus="", smallest_side=1)
+_ERROR = replace(_FOREGROUND, upper=1.0, one_minus="", smallest_side=1, subtracts=False)
 _POOLED = "the pixels that count are pooled over the batch's images"
 
 _ALL = (
@@ -168,6 +186,7 @@ _ALL = (
         upper=2.0,
         one_minus="SSIM",
         smallest_side=11,
+        subtracts=True,
     ),
     LossDefinition("mse", "mean squared error of the whole images", squared_errors.mse_truth, upper=1.0),
     LossDefinition(

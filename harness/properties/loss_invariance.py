@@ -15,6 +15,7 @@ from harness.cases.tensors import with_other_values
 from harness.numerals import largest, told_apart
 from harness.oracle.budget import RELATIVE, ZERO
 from harness.oracle.definitions import Counting
+from harness.oracle.levels import Level
 from harness.properties.loss_property import NO_MASK, loss_property
 from harness.properties.verdict import Verdict, at_most, holds_if, relative_to
 from harness.trials.loss_trial import Evaluation, LossTrial, differs
@@ -43,7 +44,8 @@ def hidden_pixels(trial: LossTrial) -> Verdict:
     hidden = uncounted.cpu().expand_as(measured.gradient)
     leaked = float(other.gradient[hidden].abs().max()) if bool(hidden.any()) else 0.0
     if leaked != 0.0:
-        return holds_if(False, f"a gradient of up to {leaked:.3g} reaches pixels that the mask leaves out", leaked)
+        verdict = holds_if(False, f"a gradient of up to {leaked:.3g} reaches pixels that the mask leaves out", leaked)
+        return verdict.at(trial.definition.noise.of_element(leaked, other.gradient.numel()))
     return _same_evaluation(trial, measured, other, "other values where the mask leaves out change")
 
 
@@ -59,7 +61,7 @@ def full_mask(trial: LossTrial) -> Verdict:
         error,
         truth,
         f"{mask} the loss is {measured}, but that of all pixels is {right}",
-    )
+    ).at(trial.definition.noise.of_value(error))
 
 
 @loss_property(masked_only=NO_MASK, masks=(MaskKind.EMPTY,))
@@ -68,11 +70,14 @@ def empty_mask(trial: LossTrial) -> Verdict:
     measured = trial.evaluation
     steepest = float(measured.gradient.abs().max())
     mask = f"with {'a full' if trial.definition.counting is Counting.BACKGROUND else 'an empty'} mask"
-    return at_most(
+    verdict = at_most(
         largest(abs(measured.value), steepest),
         ZERO,
         f"{mask} the loss is {measured.value:.3g} and its gradient reaches {steepest:.3g}; both must be 0",
-    )
+    ).at(trial.level_of_zero(measured))
+    # What a loss whose definition was found out makes of nothing at all is its own affair, as long as it is finite.
+    another = not trial.binding and verdict.level is Level.FAULT and measured.is_finite
+    return verdict.at(Level.DEFINITION) if another else verdict
 
 
 @loss_property(unless=lambda definition: definition.pooling, compares=True, fewest_images=2)
@@ -121,7 +126,7 @@ def _same(trial: LossTrial, first: float, second: float, message: str) -> Verdic
         abs(first - second),
         larger,
         f"{message}: {one} against {other}",
-    )
+    ).at(trial.definition.noise.of_value(abs(first - second)))
 
 
 def _same_evaluation(trial: LossTrial, first: Evaluation, second: Evaluation, what: str) -> Verdict:
@@ -140,4 +145,4 @@ def _same_evaluation(trial: LossTrial, first: Evaluation, second: Evaluation, wh
         difference,
         length,
         f"{what} the gradient by {off}, its length being {length:.3g} and {allowed} allowed",
-    )
+    ).at(trial.definition.noise.of_gradient(difference, first.gradient.numel()))

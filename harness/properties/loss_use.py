@@ -11,12 +11,13 @@ import torch
 from harness.cases.descriptors import Flaw, MaskKind, PerturbationKind
 from harness.cases.loss_inputs import LossInputs, MaskedPair
 from harness.errors import describe_exception, reraise_unless_subjects
+from harness.oracle.levels import Level
 from harness.precision import refusing_unknown_ops
 from harness.properties.loss_property import loss_property
 from harness.properties.verdict import VACUOUS, Verdict, holds_if
 from harness.protocols import LossKind
 from harness.trials.loss_trial import LossTrial, differs
-from harness.trials.process_state import kept_state, read_state
+from harness.process_state import kept_state, read_state
 
 
 @loss_property()
@@ -43,20 +44,27 @@ def side_effects(trial: LossTrial) -> Verdict:
 def repeatable(trial: LossTrial) -> Verdict:
     """The same call gives the same bits."""
     first, second = trial.evaluate(trial.inputs), trial.evaluate(trial.inputs)
+    noise = trial.definition.noise
     if first.value != second.value and not (math.isnan(first.value) and math.isnan(second.value)):
-        return holds_if(False, f"the same call gave {first.value!r}, then {second.value!r}")
+        verdict = holds_if(False, f"the same call gave {first.value!r}, then {second.value!r}")
+        return verdict.at(noise.of_value(abs(first.value - second.value)))
     changed = int(differs(first.gradient, second.gradient).sum())
+    apart = float((first.gradient - second.gradient).norm())
     return holds_if(
         changed == 0,
         f"the same call gave the loss {first.value!r} twice, but {changed} of {first.gradient.numel()} elements of its "
         f"gradient changed",
-    )
+    ).at(noise.of_gradient(apart, first.gradient.numel()))
 
 
 @loss_property(perturbations=(PerturbationKind.NOISE,), masks=(MaskKind.DISC,), flaws=tuple(Flaw))
 @refusing_unknown_ops()
 def bad_input(trial: LossTrial) -> Verdict:
     """Bad input is refused with a ValueError or TypeError that says why; a term of a training step may pass NaN on."""
+    return _of_bad_input(trial).at(Level.STRICTNESS)
+
+
+def _of_bad_input(trial: LossTrial) -> Verdict:
     flaw = trial.case.flaw
     assert flaw is not None, "cases of this property carry a flaw"
     if flaw is Flaw.MASK_SHAPE and trial.subject.kind is LossKind.BARE:

@@ -11,6 +11,7 @@ from harness.cases.strategies import DIFFERENT
 from harness.cases.tensors import with_soft_mask
 from harness.numerals import largest, shares_told_apart, told_apart
 from harness.oracle.budget import ZERO, budget
+from harness.oracle.levels import Level
 from harness.oracle.truth import Truth
 from harness.properties.loss_property import FOREGROUND, NO_MASK, loss_property
 from harness.properties.verdict import VACUOUS, Verdict, at_least_zero, at_most, holds_if, relative_to, within
@@ -21,17 +22,19 @@ _MOST_UNCERTAIN = 0.1
 _NO_GRAPH = "the loss has no graph: backward() would raise"
 
 
-@loss_property(searched=True, effort=3)
+@loss_property(unless=lambda definition: definition.range_unknown, searched=True, effort=3)
 def range_(trial: LossTrial) -> Verdict:
-    """The loss lies in its range: never negative, for 1 − SSIM at most 2."""
-    value, upper, similarity = trial.value(trial.inputs), trial.definition.upper, trial.definition.one_minus
-    edge = upper if value > 0.0 else 0.0
+    """The loss lies in the range of its definition: 1 − SSIM in [0, 2], no other loss below 0."""
+    value, definition = trial.value(trial.inputs), trial.definition
+    lower, upper, similarity = definition.lower, definition.upper, definition.one_minus
+    edge = lower if value < lower else upper if value > upper else lower
     similar, _ = told_apart(1.0 - value, 1.0 - edge, 6)
     aside = f" (an {similarity} of {similar})" if similarity else ""
+    level = definition.noise.of_value(max(lower - value, value - upper))
     if upper == math.inf:
-        return at_least_zero(value, f"the loss is {value:.6g}{aside}; it must be finite and not negative")
+        return at_least_zero(value, f"the loss is {value:.6g}{aside}; it must be finite and not negative").at(level)
     shown, _ = told_apart(value, edge, 6)
-    return within(value, 0.0, upper, f"the loss is {shown}{aside}; it belongs in [0, {upper:g}]")
+    return within(value, lower, upper, f"the loss is {shown}{aside}; it belongs in [{lower:g}, {upper:g}]").at(level)
 
 
 @loss_property()
@@ -61,7 +64,7 @@ def identity(trial: LossTrial) -> Verdict:
         ZERO,
         f"for equal images the loss is {measured.value:.3g} and its gradient reaches {steepest:.3g}; "
         f"both should be zero",
-    )
+    ).at(trial.level_of_zero(measured))
 
 
 @loss_property(perturbations=DIFFERENT, compares=True, searched=True)
@@ -74,7 +77,9 @@ def accuracy(trial: LossTrial) -> Verdict:
 def soft_mask(trial: LossTrial) -> Verdict:
     """With masks of quarters from 0 to 1, 0.5 among them, the loss is within 1e-3 of its float64 value."""
     inputs = with_soft_mask(trial.case, trial.inputs)
-    return _value_against(trial, trial.value(inputs), trial.truth_of(inputs))
+    verdict = _value_against(trial, trial.value(inputs), trial.truth_of(inputs))
+    # Which pixels a soft mask shows is found out with masks of 0 and 1 alone.
+    return verdict if trial.binding or verdict.level is Level.ROUNDING else verdict.at(Level.DEFINITION)
 
 
 @loss_property(perturbations=DIFFERENT, masks=FOREGROUND, compares=True, searched=True)
@@ -97,7 +102,7 @@ def gradient_accuracy(trial: LossTrial) -> Verdict:
         length,
         f"the gradient is off by {off} times its true length {length:.3g} (cosine {cosine:.4f}) where {allowed} is "
         f"allowed",
-    )
+    ).at(trial.definition.noise.of_gradient(error, truth.numel()))
 
 
 @loss_property(perturbations=DIFFERENT, masks=FOREGROUND, compares=True, searched=True)
@@ -120,20 +125,22 @@ def gradient_alive(trial: LossTrial) -> Verdict:
         f"the inputs differ where they count, but the gradient's length is {measured:.3g}; it should be {length:.3g}"
     )
     badness = min(needed / measured, 1e6) if measured > 0 else 1e6
-    return Verdict(holds, share, badness, "" if holds else message)
+    level = trial.definition.noise.of_gradient(length - measured, trial.truth.gradient.numel())
+    return Verdict(holds, share, badness, "" if holds else message, level)
 
 
 def _value_against(trial: LossTrial, value: float, truth: Truth) -> Verdict:
-    allowed = budget(trial.precision)
-    if truth.value == 0.0:
-        return at_most(abs(value), ZERO, f"the loss is {value:.6g} where the float64 value is zero")
-    bound = allowed.value_relative * truth.value + allowed.value_floor + truth.value_uncertainty
+    allowed, size = budget(trial.precision), abs(truth.value)
+    level = trial.definition.noise.of_value(abs(value - truth.value))
+    if size == 0.0:
+        return at_most(abs(value), ZERO, f"the loss is {value:.6g} where the float64 value is zero").at(level)
+    bound = allowed.value_relative * size + allowed.value_floor + truth.value_uncertainty
     error = abs(value - truth.value)
     measured, right = told_apart(value, truth.value, 6)
-    off, most = shares_told_apart(error / truth.value, bound / truth.value)
+    off, most = shares_told_apart(error / size, bound / size)
     return relative_to(
         bound,
         error,
-        truth.value,
+        size,
         f"the loss is {measured} but the float64 value is {right}: off by {off} with {most} allowed",
-    )
+    ).at(level)

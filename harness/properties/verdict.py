@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from harness.oracle.levels import Level
 
 
 @dataclass(frozen=True)
@@ -16,12 +18,23 @@ class Verdict:
             where the claim is a plain yes or no.
         badness: 0 far inside the bound, 1 at it, more outside; what the search climbs and "worst" is ranked by.
         message: the sentence for people; empty where it holds.
+        level: how grave it is where it doesn't hold.
     """
 
     holds: bool
     quantity: float | None
     badness: float
     message: str = ""
+    level: Level = Level.FAULT
+
+    def at(self, level: Level) -> Verdict:
+        """The same, of this level."""
+        return replace(self, level=level)
+
+    @property
+    def gravity(self) -> tuple[bool, int, float]:
+        """What verdicts are ranked by: whether violated, the level, the badness; the larger the worse."""
+        return (not self.holds, 0 if self.holds else -self.level.rank, self.badness)
 
 
 def at_most(quantity: float, bound: float, message: str) -> Verdict:

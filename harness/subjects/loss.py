@@ -6,7 +6,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
 from harness.oracle.definitions import DEFINITIONS, Counting, LossDefinition, definition_named
+from harness.process_state import kept_state
 from harness.protocols import LossKind
-from harness.subject_spec import SubjectSpec
+from harness.subject_spec import AUTO_TRUTH, DEFAULT_TRUTH, SubjectSpec
 from harness.subjects.door import load_object
+from harness.subjects.witness import HeldTo, found_out
 
 _ARGUMENTS = {
     LossKind.BARE: ("x", "y"),
@@ -33,6 +35,12 @@ class AdaptedLoss:
     name: SubjectSpec
     kind: LossKind
     function: Callable[..., Any]
+    held_to: HeldTo = field(default_factory=lambda: HeldTo(definition_named(DEFAULT_TRUTH)), compare=False)
+
+    @property
+    def definition(self) -> LossDefinition:
+        """What it is held to."""
+        return self.held_to.definition
 
     @property
     def convolutions(self) -> Sequence[tuple[Tensor, Tensor]] | None:
@@ -82,12 +90,18 @@ def adapt_loss(found: Any, subject: SubjectSpec, *, try_out: bool = True) -> Ada
     """
     # A copy: a constructor may change what it is given, and case files would then name other arguments.
     function = _constructed(found, subject.spec, copy.deepcopy(dict(subject.arguments)))
-    loss = AdaptedLoss(subject, _kind(function, subject.spec), function)
+    kind = _kind(function, subject.spec)
+    auto = subject.truth == AUTO_TRUTH
+    named = HeldTo(definition_named(DEFAULT_TRUTH if auto else subject.truth))
+    loss = AdaptedLoss(subject, kind, function, named)
     if try_out:
-        definition = definition_named(subject.truth)
-        check_kind(loss, definition)
-        definition.needed(loss.convolutions)
+        if not auto:
+            check_kind(loss, named.definition)
+            named.definition.needed(loss.convolutions)
         _try_out(loss)
+        if auto:
+            with kept_state():
+                return replace(loss, held_to=found_out(function, kind, subject.similarity))
     return loss
 
 
@@ -169,7 +183,7 @@ def _is_required(parameter: inspect.Parameter) -> bool:
 
 def _try_out(loss: AdaptedLoss) -> None:
     """One call on plain input tells a subject that doesn't fit from one that is wrong."""
-    side = max(16, definition_named(loss.name.truth).smallest_side)
+    side = max(16, loss.definition.smallest_side)
     ramp = torch.linspace(0.0, 1.0, 3 * side * side).reshape(1, 3, side, side)
     mask = torch.zeros(1, 1, side, side)
     mask[..., 4:12, 4:12] = 1.0

@@ -27,7 +27,7 @@ from harness.oracle.window import BACKOFF, CLIP_NORM, GROWTH, NORM_FACTOR
 from harness.precision import Precision, refusing_unknown_ops
 from harness.subjects.step import StepFactory, StepParts
 from harness.trials.observation import Observation, Snapshot, first_snapshot, snapshot_or, take_snapshot
-from harness.trials.process_state import kept_state
+from harness.process_state import kept_state
 
 
 class FedStepTrial:

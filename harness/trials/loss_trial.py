@@ -17,11 +17,13 @@ from harness.cases.points import build_points
 from harness.cases.tensors import build_pair
 from harness.errors import HarnessError, HarnessFailure, UsageError, describe_exception
 from harness.oracle.budget import ErrorBudget, budget
-from harness.oracle.definitions import Counting, definition_named
+from harness.oracle.definitions import Counting
+from harness.oracle.levels import Level, gravest
 from harness.oracle.truth import Truth
 from harness.precision import Precision, refusing_unknown_ops
 from harness.protocols import LossKind, LossSubject
-from harness.trials.process_state import kept_state
+from harness.subject_spec import AUTO_TRUTH
+from harness.process_state import kept_state
 
 # A case's tensors are kept a few dozen times over, in float64: this many take some 10 GB.
 _MOST_ELEMENTS = 2**26
@@ -62,7 +64,7 @@ class LossTrial:
         self.subject = subject
         self.precision = precision
         self.case = case
-        self.definition = definition_named(subject.name.truth)
+        self.definition = subject.definition
         build = build_points if subject.kind is LossKind.POINTS else build_pair
         elements = 3 * case.images * case.height * case.width
         if elements > _MOST_ELEMENTS:
@@ -74,6 +76,17 @@ class LossTrial:
         except MemoryError as error:
             raise UsageError(f"this machine hasn't the memory for the case's {elements} numbers.") from error
         self.inputs: LossInputs = self.built.cast(precision.device, precision.input_dtype)
+
+    @property
+    def binding(self) -> bool:
+        """The definition was named, and not found out."""
+        return self.subject.name.truth != AUTO_TRUTH
+
+    def level_of_zero(self, measured: Evaluation) -> Level:
+        """How grave it is that a value and a gradient that should be zero are not."""
+        noise, gradient = self.definition.noise, measured.gradient
+        steepest = float(gradient.abs().max()) if gradient.numel() else 0.0
+        return gravest(noise.of_value(abs(measured.value)), noise.of_element(steepest, max(1, gradient.numel())))
 
     @functools.cached_property
     def evaluation(self) -> Evaluation:

@@ -20,7 +20,7 @@ from harness.protocols import report_of
 from harness.subjects.training import TrainingFactory, TrainingSettings
 from harness.trials.observation import Observation, Snapshot, first_snapshot, snapshot_or, take_snapshot
 from harness.trials.pristine_training import Prediction, PristineTraining, unmoved
-from harness.trials.process_state import kept_state
+from harness.process_state import kept_state
 
 
 class TrainingTrial:

@@ -1,0 +1,199 @@
+"""A loss in float64, the first witness: which definition it fits there, and its own values where it fits none."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.cases.loss_inputs import LossInputs, MaskedPair
+from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
+from harness.oracle.definitions import DEFINITIONS, Counting, LossDefinition
+from harness.oracle.probe_pairs import SIDES, probe_pairs
+from harness.oracle.ssim_forms import FITS, Combination, Fit, Shown, fitting
+from harness.oracle.truth import Truth, differentiated
+from harness.protocols import LossKind
+from harness.subject_spec import DEFAULT_TRUTH
+
+# What a loss that computes in float32 whatever it is given may leave over.
+_FITS_FLOAT32 = 5e-4
+_OWN = "its own float64"
+
+
+@dataclass(frozen=True)
+class HeldTo:
+    """What a loss is held to.
+
+    Attributes:
+        definition: named by the user, found, or made of the loss's own float64.
+        sentence: what there is to be said of it; empty where it is what was expected.
+        another: it is none that was expected, which is a finding of the level ``definition``.
+    """
+
+    definition: LossDefinition
+    sentence: str = ""
+    another: bool = False
+
+
+def found_out(call: Callable[..., Any], kind: LossKind, similarity: bool) -> HeldTo:
+    """The definition that the loss's float64 values fit, on ten pairs of 20×17 pixels.
+
+    Args:
+        call: the loss; a module is copied and made float64 first.
+        similarity: ``call`` gives a similarity, of which 1 − value is the loss.
+
+    Raises:
+        SubjectError: the loss is one on points, whose definition must be named.
+    """
+    default = DEFINITIONS[DEFAULT_TRUTH]
+    if kind is LossKind.POINTS:
+        others = ", ".join(d.name for d in DEFINITIONS.values() if d.on_points)
+        raise SubjectError(f"a loss on points needs to be told what it is meant to be: name one of {others} with --truth.")
+    witness = Witness(call, kind, similarity)
+    probes = probe_pairs()
+    try:
+        values, exact = _values(witness, probes)
+    except BaseException as error:
+        reraise_unless_subjects(error)
+        return HeldTo(
+            default,
+            f"It can't be run in float64 ({describe_exception(error)}), so what it is couldn't be found out: held to "
+            f"{default.name}.",
+        )
+    tolerance = FITS if exact else _FITS_FLOAT32
+    for name in (DEFAULT_TRUTH, *(n for n, d in DEFINITIONS.items() if _is_candidate(d, kind))):
+        error = _error(DEFINITIONS[name], kind, probes, values)
+        if error <= tolerance:
+            return _known(DEFINITIONS[name], default, error, exact)
+    fit, nearest = fitting(probes, values, kind is LossKind.MASKED, tolerance)
+    if fit is not None:
+        return _of_fit(fit, kind, values, probes, exact)
+    return _own(witness, values, nearest, exact)
+
+
+class Witness:
+    """The loss called with float64 tensors."""
+
+    def __init__(self, call: Callable[..., Any], kind: LossKind, similarity: bool) -> None:
+        self._call: Callable[..., Any] = call
+        if isinstance(call, nn.Module):
+            self._call = copy.deepcopy(call).double()
+        self._arguments = 2 if kind is LossKind.BARE else 3
+        self._similarity = similarity
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        value = self._call(*inputs[: self._arguments])
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            raise TypeError("no single number as a tensor")
+        value = value.reshape(())
+        return 1.0 - value if self._similarity else value
+
+
+def _values(witness: Witness, probes: MaskedPair) -> tuple[list[float], bool]:
+    """Of each probe, and whether they came out in float64."""
+    values, exact = [], True
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        for index in range(len(probes.mask)):
+            value = witness(*(t[index : index + 1].clone() for t in probes.tensors()))
+            values.append(float(value))
+            exact &= value.dtype == torch.float64
+    return values, exact
+
+
+def _is_candidate(definition: LossDefinition, kind: LossKind) -> bool:
+    if definition.on_points or definition.needs_convolutions or definition.smallest_side > min(SIDES):
+        return False
+    return kind is LossKind.MASKED or definition.counting is Counting.ALL
+
+
+def _error(definition: LossDefinition, kind: LossKind, probes: MaskedPair, values: Sequence[float]) -> float:
+    """The largest error that the definition leaves, of the values' size."""
+    largest = 0.0
+    size = max((abs(v) for v in values if math.isfinite(v)), default=0.0) or 1.0
+    if kind is LossKind.BARE:
+        probes = MaskedPair(probes.rendering, probes.target, torch.ones_like(probes.mask))
+    for index, value in enumerate(values):
+        one = probes.mapped(lambda t, i=index: t[i : i + 1])  # type: ignore[misc]
+        error = abs(definition.truth(one).value - value) / size
+        if not error <= _FITS_FLOAT32:
+            return math.inf
+        largest = max(largest, error)
+    return largest
+
+
+def _known(definition: LossDefinition, default: LossDefinition, error: float, exact: bool) -> HeldTo:
+    if definition is default:
+        return HeldTo(definition)
+    return HeldTo(definition, _another(f"{definition.name} ({definition.formula})", error, exact), another=True)
+
+
+def _another(what: str, error: float, exact: bool) -> str:
+    where = "In float64 this is" if exact else "This is (it computes in float32 whatever it is given)"
+    return f"{where} another loss than {DEFAULT_TRUTH}: {what} fits to {error:.0e}, and it is held to that."
+
+
+def _of_fit(fit: Fit, kind: LossKind, values: Sequence[float], probes: MaskedPair, exact: bool) -> HeldTo:
+    found = fit.combination
+    bare = kind is LossKind.BARE
+    what = found.formula + (f", {found.form.words}" if found.similarity else f" {found.form.shown.value}")
+    sentence = _another(what, fit.error, exact)
+    if found.constant == 0.0 and found.similarity == 1.0 and not found.absolute and not found.squared:
+        sentence += " It gives 1 for equal images: if that is meant to be minimised as 1 − value, say --similarity."
+    return HeldTo(_definition(found, bare, what), sentence, another=True)
+
+
+def _definition(found: Combination, bare: bool, what: str) -> LossDefinition:
+    # What a bare loss is handed is composited by the harness, as its caller would.
+    composited = bare or found.form.shown in (Shown.GREY, Shown.BLACK, Shown.WHITE)
+    truth: Callable[..., Truth] = found.truth
+    if bare:
+        truth = lambda pair: found.truth(pair.composited())  # noqa: E731
+    plain = (found.constant, found.similarity, found.absolute, found.squared) == (1.0, -1.0, 0.0, 0.0)
+    return LossDefinition(
+        what,
+        what,
+        truth,
+        upper=found.upper,
+        lower=found.lower,
+        scale=max(abs(found.similarity), abs(found.absolute), abs(found.squared)),
+        subtracts=found.similarity != 0.0,
+        counting=Counting.COMPOSITED if composited else Counting.ALL,
+        one_minus="SSIM" if plain else "",
+        zero_at_identity=found.zero_at_identity,
+        smallest_side=found.form.smallest_side if found.similarity else 1,
+        kinks=found.absolute != 0.0,
+    )
+
+
+def _own(witness: Witness, values: Sequence[float], nearest: Fit | None, exact: bool) -> HeldTo:
+    unknown = f"not known of a loss that is held to {_OWN}"
+    near = "" if nearest is None else f" (nearest: {nearest.combination.formula}, {nearest.combination.form.words}, off by {nearest.error:.0e})"
+    sizes = [abs(value) for value in values if math.isfinite(value)]
+
+    def truth(inputs: LossInputs) -> Truth:
+        with torch.autocast("cpu", enabled=False):
+            return differentiated(inputs, witness)
+
+    definition = LossDefinition(
+        _OWN,
+        "what it computes itself in float64",
+        truth,
+        lower=-math.inf,
+        scale=max(1.0, *sizes) if sizes else 1.0,
+        subtracts=True,
+        zero_at_identity=False,
+        asymmetry=unknown,
+        pooling=unknown,
+    )
+    aside = "" if exact else " It computes in float32 whatever it is given, so even that is rounded."
+    return HeldTo(
+        definition,
+        f"In float64 this is none of the losses that the harness knows{near}: it is held to {_OWN}, so its precision is "
+        f"judged, and not whether it is the loss that was meant.{aside} Name what it is meant to be with --truth.",
+        another=True,
+    )
