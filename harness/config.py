@@ -30,6 +30,7 @@ class Settings:
         truth: what the loss subject is meant to be, which then binds; ``auto``: to be found out.
         arguments: for the constructor of the loss subject's class; in the environment one ``NAME=VALUE``, or several as
             a JSON object.
+        strict: every level of violation makes the run fail, not faults alone.
         precisions, properties: names to run; empty for all.
         max_examples: examples per property and precision.
         seed: the same seed gives the same cases.
@@ -47,6 +48,7 @@ class Settings:
     similarity: bool = False
     truth: str = AUTO_TRUTH
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    strict: bool = False
     precisions: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()
     max_examples: int = 100
@@ -99,7 +101,7 @@ def load_settings(
             given[name] = _convert(name, environment[variable], variable)
     named = {"loss", "step"} & set(given)
     # What goes with a default subject doesn't go with another.
-    passed_over = {"subject_root", "similarity", "truth", "arguments"} if named else set()
+    passed_over = {"subject_root", "similarity", "truth", "arguments", "strict"} if named else set()
     if named or defaults_asked_for:
         passed_over |= {"loss", "step"} - defaults_asked_for
     merged = dict(given)
@@ -198,7 +200,7 @@ def _converted(name: str, value: Any) -> Any:
         if isinstance(value, bool):
             raise TypeError
         return float(value)
-    if name == "similarity":
+    if name in ("similarity", "strict"):
         if isinstance(value, bool):
             return value
         if str(value).lower() not in _BOOLEANS:

@@ -125,7 +125,7 @@ class _PropertyTest(pytest.Item):
         result = _session(self.config, parent.settings).run(self.task, CaseRecorder(parent.settings))
         if result.status in (Status.NOT_APPLICABLE, Status.NOT_RUN):
             pytest.skip(result.message)
-        if result.status is Status.VIOLATED:
+        if result.counts(parent.settings.strict):
             raise PropertyViolated("\n  ".join(violation_lines(Cell(result, parent.settings))))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str:

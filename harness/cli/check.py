@@ -28,7 +28,9 @@ def add_loss_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--similarity", action="store_true", default=None, help="the loss returns a similarity, take 1 - value"
     )
-    parser.add_argument("--truth", metavar="NAME", help="what the loss is meant to be (masked-ssim)")
+    parser.add_argument(
+        "--truth", metavar="NAME", help="what the loss is meant to be, which then binds (auto: found out)"
+    )
     constructor = "give the loss' constructor this argument, VALUE as in JSON or plain text (repeatable)"
     parser.add_argument("--argument", action="append", metavar="NAME=VALUE", help=constructor)
 
@@ -57,6 +59,9 @@ def add_parser(subparsers: Any) -> None:
     add_loss_options(parser)
     parser.add_argument("--precision", action="append", metavar="NAME", help="only this precision (repeatable)")
     parser.add_argument("--property", action="append", metavar="NAME", help="only this property (repeatable)")
+    parser.add_argument(
+        "--strict", action="store_true", default=None, help="fail for every level of violation, not for faults alone"
+    )
     parser.add_argument("--max-examples", type=int, metavar="N", help="examples per property and precision (100)")
     parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same cases (0)")
     parser.add_argument("--max-time", type=float, metavar="SECONDS", help="start no example after this long")
@@ -77,6 +82,7 @@ def run(options: argparse.Namespace) -> int:
             "similarity": options.similarity,
             "truth": options.truth,
             "arguments": options.argument,
+            "strict": options.strict,
             "images": options.images,
             "precisions": options.precision,
             "properties": options.property,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from harness.engine.result import TaskResult
 from harness.engine.search import Search, climbing_score, hypothesis_settings, run_quietly
 from harness.kinds.kind import Bench, SearchPlan
 from harness.precision import Precision
+from harness.properties.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Asked:
 
 
 def search_case(bench: Bench[Any, Any], asked: Asked, emit: Listener) -> TaskResult:
-    """Run the suspects and the plan's first cases, then drawn ones; then climb towards the bound where that is worth
-    while; make what fails smaller.
+    """Run the suspects and the plan's first cases, then drawn ones; then climb towards the bound, and past it, where
+    that is worth while; make what fails smaller.
 
     The drawn cases depend on the seed and the task alone.  The climb goes where the verdicts lead, so on another
     processor it may run other cases.
@@ -48,55 +49,72 @@ def search_case(bench: Bench[Any, Any], asked: Asked, emit: Listener) -> TaskRes
     return _CaseSearch(bench, asked, emit).result()
 
 
+_DRAWN, _CLIMB = "", "climb"
+# Cases run to make smaller what is no fault.
+_LESSER_SHRINKS = 60
+
+
 class _CaseSearch:
     def __init__(self, bench: Bench[Any, Any], asked: Asked, emit: Listener) -> None:
         self._bench, self._asked = bench, asked
         self._plan: SearchPlan[Any] = bench.plan(asked.property, asked.examples)
-        self._search = Search(asked.task, emit, asked.deadline)
+        self._search = Search(asked.task, emit, asked.deadline, self._plan.after_fault)
+        self._stream = _DRAWN
 
     def result(self) -> TaskResult:
         search, plan = self._search, self._plan
-        if self._any_fails((*self._asked.suspects, *plan.first)):
-            return search.result()
-        self._draw(plan.drawn, plan.examples, "")
-        if plan.climbs and search.may_run() and not search.has_failed:
-            self._climb()
-        if search.has_failed and not self._is_small():
-            self._try_simpler()
-        if search.has_failed and not self._is_small() and plan.small is not None:
-            self._draw_small(plan.small)
+        for case in (*self._asked.suspects, *plan.first):
+            self._survey(case)
+            if search.has_fault:
+                break
+        settled = search.worst_level
+        self._draw(plan.drawn, plan.examples, _DRAWN)
+        if plan.climbs and search.may_survey():
+            search.begin_climb(max(1, plan.examples // 2))
+            self._draw(plan.drawn, max(1, plan.examples // 2), _CLIMB, (Phase.generate, Phase.target))
+        # What a suspect showed needs no other to be found and made smaller, unless something graver was found since.
+        if search.has_failed and search.worst_level is not settled:
+            self._make_smaller()
         return search.result()
 
-    def _any_fails(self, cases: Iterable[Case]) -> bool:
-        for case in cases:
-            run_quietly(lambda case=case: self._run(case))  # type: ignore[misc]
-            if self._search.has_failed:
-                return True
-        return False
+    def _make_smaller(self) -> None:
+        search, plan = self._search, self._plan
+        shrinks = plan.shrinks if search.has_fault else min(plan.shrinks, _LESSER_SHRINKS)
+        search.begin_shrinking(0 if search.slow else shrinks)
+        stream = search.found_in
+        if stream is not None:
+            examples = plan.examples if stream == _DRAWN else max(1, plan.examples // 2)
+            phases = (Phase.generate, Phase.shrink)
+            self._draw(plan.drawn, examples, stream, phases if stream == _DRAWN else (*phases, Phase.target))
+        if not search.has_fault:
+            return
+        if not self._is_small():
+            self._try_simpler()
+        if not self._is_small() and plan.small is not None:
+            self._draw_small(plan.small)
 
-    def _draw(self, strategy: SearchStrategy[Any], examples: int, stream: str) -> None:
+    def _draw(
+        self,
+        strategy: SearchStrategy[Any],
+        examples: int,
+        stream: str,
+        phases: Sequence[Phase] = (Phase.generate,),
+    ) -> None:
+        self._stream = stream
+
         @seed(self._seed(stream))
-        @hypothesis_settings(examples, (Phase.generate, Phase.shrink))
+        @hypothesis_settings(examples, phases)
         @given(strategy)
         def draw(case: Case) -> None:
             self._run(case)
 
         run_quietly(draw)
 
-    def _climb(self) -> None:
-        @seed(self._seed("climb"))
-        @hypothesis_settings(max(1, self._plan.examples // 2), (Phase.generate, Phase.target, Phase.shrink))
-        @given(self._plan.drawn)
-        def climb(case: Case) -> None:
-            self._run(case, climbing=True)
-
-        run_quietly(climb)
-
     def _try_simpler(self) -> None:
         large = self._search.smallest
         assert large is not None
         candidates = list(self._plan.simpler(large))
-        self._search.allow_shrinking(len(candidates))
+        self._search.begin_shrinking(len(candidates))
         for candidate in candidates:
             run_quietly(lambda case=candidate: self._run(case))  # type: ignore[misc]
             if self._is_small():
@@ -106,25 +124,30 @@ class _CaseSearch:
     def _draw_small(self, strategy: SearchStrategy[Any]) -> None:
         large = self._search.smallest
         assert large is not None
-        self._search.allow_shrinking(self._plan.small_examples)
-        self._draw(strategy, self._plan.small_examples, "small")
+        self._search.begin_shrinking(self._plan.small_examples)
+        self._draw(strategy, self._plan.small_examples, "small", (Phase.generate, Phase.shrink))
         if not self._is_small():
             self._search.restore_smallest(large)
 
-    def _run(self, case: Case, climbing: bool = False) -> None:
+    def _run(self, case: Case) -> None:
+        """Run it, once for all phases; while shrinking, fail where it fails as gravely as the worst."""
         search = self._search
-        search.fail_again(case)
-        if not search.may_run():
+        verdict = search.known(case)
+        if verdict is None and search.may_run():
+            verdict = self._survey(case)
+        if verdict is None:
             return
-        judged = self._bench.judge(self._asked.property, self._asked.precision, case, search.starting)
-        if climbing and not search.has_failed:
-            target(climbing_score(judged.verdict))
-        if not judged.verdict.holds and not search.has_failed:
-            search.allow_shrinking(0 if judged.slow else self._plan.shrinks)
-        search.ran(case, judged.case, judged.verdict)
+        if self._stream == _CLIMB:
+            target(climbing_score(verdict))
+        search.fail_if_shrinking(case)
+
+    def _survey(self, case: Case) -> Verdict:
+        judged = self._bench.judge(self._asked.property, self._asked.precision, case, self._search.starting)
+        return self._search.ran(case, judged, self._stream)
 
     def _is_small(self) -> bool:
-        return bool(self._plan.is_small(self._search.smallest))
+        smallest = self._search.smallest
+        return smallest is not None and bool(self._plan.is_small(smallest))
 
     def _seed(self, stream: str) -> int:
         task = replace(self._asked.task, property="any") if self._plan.shared_draws else self._asked.task

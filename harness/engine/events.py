@@ -10,6 +10,7 @@ from harness.cases.descriptors import Case
 from harness.config import Settings
 from harness.engine.plan import Task
 from harness.engine.result import Call, TaskResult
+from harness.subject_spec import SubjectKind
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,31 @@ class CaseFailed:
 
 
 @dataclass(frozen=True)
+class WorstKept:
+    """Of the cases that violate the property, the one that does so worst, where that isn't the smallest."""
+
+    task: Task
+    case: Case
+    message: str
+
+
+@dataclass(frozen=True)
+class SubjectLoaded:
+    """What a loss is held to.
+
+    Attributes:
+        held_to: the definition's name.
+        sentence: what there is to be said of it; empty where it is what was expected.
+        another: it is another definition than was expected.
+    """
+
+    kind: SubjectKind
+    held_to: str
+    sentence: str
+    another: bool
+
+
+@dataclass(frozen=True)
 class Confirming:
     """The search is over: whether the case fails by itself is being found out. No case of the task is running."""
 
@@ -92,8 +118,8 @@ class RunFinished:
     results: tuple[TaskResult, ...]
 
 
-OfTask = TaskStarted | CaseStarted | Progress | CaseFailed | Confirming | TaskFinished
-Event = RunStarted | OfTask | ProcessLost | RunFinished
+OfTask = TaskStarted | CaseStarted | Progress | CaseFailed | WorstKept | Confirming | TaskFinished
+Event = RunStarted | SubjectLoaded | OfTask | ProcessLost | RunFinished
 Listener = Callable[[Event], None]
 
 

@@ -26,6 +26,7 @@ from harness.engine.run import OUT_OF_TIME
 from harness.engine.worker_process import WorkerProcess
 from harness.errors import HarnessFailure, SubjectError
 from harness.kinds.registry import kind_for
+from harness.oracle.levels import Level
 from harness.properties.verdict import Verdict
 from harness.subject_spec import SubjectKind
 
@@ -190,6 +191,8 @@ class _Run:
             group.hangs = self._hangs = 0
         if result.status is Status.VIOLATED and result.case is not None:
             group.remember(result.task, result.case)
+            if result.worst_case is not None:
+                group.remember(result.task, result.worst_case)
         self._next(worker)
 
     def _next(self, worker: WorkerProcess) -> None:
@@ -241,7 +244,9 @@ class _Run:
             failed = CaseFailed(task, case, how, shrunk=True)
             self._start.listener(failed)
             self._emit(failed)
-            self._finish(group, TaskResult(task, Status.VIOLATED, worker.begun, message=how, case=case))
+            self._finish(
+                group, TaskResult(task, Status.VIOLATED, worker.begun, message=how, case=case, level=Level.FAULT)
+            )
             if not hung:
                 group.remember(task, case)
         if not hung:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from harness.cases.descriptors import Case
 from harness.engine.plan import Task
 from harness.errors import ExitCode
+from harness.oracle.levels import Level
 
 
 class Status(str, enum.Enum):
@@ -32,11 +33,14 @@ class TaskResult:
 
     Attributes:
         examples: cases run, those of the shrinking not counted.
-        worst: the worst quantity met, which need not be the shrunk case's, or ``None``.
-        message: why violated, not applicable or not run; empty where held.
+        worst: the quantity of the worst verdict met, which need not be the shrunk case's, or ``None``.
+        message: why violated (of the worst case), not applicable or not run; empty where held.
         case: the shrunk case where violated, the worst where held, or ``None``.
         earlier: calls without which the case doesn't violate the property; empty where it does so by itself.
         cut_short: time ran out before all examples were run.
+        badness: of the worst verdict met: 1 at its bound, more outside.
+        level: how grave the worst violation is; ``None`` where there is none.
+        worst_case: the case of the worst violation; ``None`` where none is known.
     """
 
     task: Task
@@ -48,6 +52,13 @@ class TaskResult:
     case: Case | None = None
     earlier: tuple[Call, ...] = ()
     cut_short: bool = False
+    level: Level | None = None
+    worst_case: Case | None = None
+    badness: float = 0.0
+
+    def counts(self, strict: bool) -> bool:
+        """Whether it is a violation for which a run fails: a fault, or any where all levels count."""
+        return self.status is Status.VIOLATED and (strict or self.level in (None, Level.FAULT))
 
 
 class Outcome(str, enum.Enum):
@@ -62,13 +73,18 @@ class Outcome(str, enum.Enum):
         return ExitCode[self.name]
 
 
-def outcome(results: Iterable[TaskResult], planned: int) -> Outcome:
-    """Violated if any is; incomplete if fewer than planned were run to their end, or nothing applies; else held."""
+def outcome(results: Iterable[TaskResult], planned: int, strict: bool = False) -> Outcome:
+    """Violated if any result counts; incomplete if fewer than planned were run to their end, or nothing applies; else
+    held.
+
+    Args:
+        strict: every level of violation counts, not faults alone.
+    """
     results = tuple(results)
     statuses = {result.status for result in results}
-    if Status.VIOLATED in statuses:
+    if any(result.counts(strict) for result in results):
         return Outcome.VIOLATED
     cut = any(result.cut_short for result in results) or len(results) < planned
-    if cut or Status.NOT_RUN in statuses or Status.HELD not in statuses:
+    if cut or Status.NOT_RUN in statuses or not statuses & {Status.HELD, Status.VIOLATED}:
         return Outcome.INCOMPLETE
     return Outcome.HELD

@@ -10,7 +10,16 @@ from harness.cases.descriptors import Case
 from harness.config import Settings
 from harness.engine.case_search import Asked, search_case
 from harness.engine.confirmation import confirmed
-from harness.engine.events import CaseFailed, CaseStarted, Confirming, Event, Listener, TaskFinished, TaskStarted
+from harness.engine.events import (
+    CaseFailed,
+    CaseStarted,
+    Confirming,
+    Event,
+    Listener,
+    TaskFinished,
+    TaskStarted,
+    WorstKept,
+)
 from harness.engine.judge import evidence_of
 from harness.engine.plan import Task
 from harness.engine.pristine import Pristine
@@ -85,6 +94,9 @@ class TaskRunner:
             emit(Confirming(task))
             result = confirmed(result, self._before(task, case), self._pristine.verdict)
         evidence = self._evidence(kind, (*result.earlier, Call(task, case)))
+        if result.worst_case not in (None, case):
+            assert result.worst_case is not None
+            emit(WorstKept(task, result.worst_case, result.message))
         emit(CaseFailed(task, case, result.message, shrunk=True, earlier=result.earlier, evidence=evidence))
         return result
 

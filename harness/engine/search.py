@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis.configuration import set_hypothesis_home_dir
@@ -19,7 +19,8 @@ from harness.engine.events import CaseFailed, CaseStarted, Listener, Progress
 from harness.engine.plan import Task
 from harness.engine.result import Status, TaskResult
 from harness.errors import printable
-from harness.kinds.kind import SHRINKS
+from harness.kinds.kind import Judged
+from harness.oracle.levels import Level
 from harness.properties.verdict import Verdict
 
 _PROGRESS_SECONDS = 0.1
@@ -51,17 +52,23 @@ def keep_hypothesis_in(folder: Path) -> None:
 
 
 class Search:
-    """Bookkeeping of one task: the first failing case, the last (the smallest), the worst, and the counts."""
+    """Bookkeeping of one task: every verdict, the first failing case, the smallest, the worst, and the counts.
 
-    def __init__(self, task: Task, emit: Listener, deadline: float | None) -> None:
+    First it surveys: cases are run whether or not one has failed, so that the worst violation is known; after a fault
+    only so many more (``after_fault``).  Then it shrinks: among those that fail as gravely as the worst.
+    """
+
+    def __init__(self, task: Task, emit: Listener, deadline: float | None, after_fault: int) -> None:
         self.task = task
         self.examples = 0
         self.first_failing: Case | None = None
-        self._failing: dict[Case, tuple[Case, Verdict]] = {}
+        self.slow = False
+        self._verdicts: dict[Case, tuple[Case, Verdict, str]] = {}
         self._smallest: Case | None = None
-        self._worst_held: tuple[Case, Verdict] | None = None
-        self._worst_quantity: Verdict | None = None
-        self._shrinks_left = SHRINKS
+        self._worst: tuple[Case, Verdict] | None = None
+        self._left: int | None = None
+        self._after_fault = after_fault
+        self._shrinking = False
         self._cut_short = False
         self._emit, self._deadline = emit, deadline
         self._started = time.monotonic()
@@ -75,114 +82,146 @@ class Search:
     def has_failed(self) -> bool:
         return self.first_failing is not None
 
+    @property
+    def worst_level(self) -> Level | None:
+        """Of the worst violation so far; ``None`` for none."""
+        return self._worst[1].level if self.has_failed and self._worst is not None else None
+
+    @property
+    def has_fault(self) -> bool:
+        return self.worst_level is Level.FAULT
+
+    @property
+    def found_in(self) -> str | None:
+        """The stream of draws in which the first that fails as gravely as the worst came up; ``None`` for none."""
+        streams = (stream for case, (_, _, stream) in self._verdicts.items() if self._fails_gravely(case))
+        return next(streams, None)
+
+    def may_survey(self) -> bool:
+        """Whether another case may be run before anything is made smaller."""
+        if self._left is not None and self._left <= 0:
+            return False
+        self._cut_short |= self.out_of_time and not self.has_failed
+        return not (self._cut_short or self.out_of_time)
+
     def may_run(self) -> bool:
-        """Whether another case may be run: there is time, or budget for shrinking."""
-        if self.has_failed:
-            return self._shrinks_left > 0
-        self._cut_short |= self.out_of_time
-        return not self._cut_short
+        """Likewise, or while shrinking: whether there is budget for that."""
+        return (self._left or 0) > 0 if self._shrinking else self.may_survey()
 
     @property
     def smallest(self) -> Case | None:
-        """The smallest failing case so far."""
+        """The smallest so far of those that fail as gravely as the worst."""
         return self._smallest
 
     def restore_smallest(self, case: Case) -> None:
         """Go back to a case that failed before."""
-        assert case in self._failing
+        assert case in self._verdicts
         self._smallest = case
 
-    def allow_shrinking(self, cases: int) -> None:
-        """Let so many more cases be run in search of a smaller one."""
-        self._shrinks_left = cases
+    def begin_climb(self, cases: int) -> None:
+        """The survey goes on towards what is worse; after a fault, by so many more cases."""
+        if self._left is not None:
+            self._left = cases
 
-    def fail_again(self, case: Case) -> None:
-        """Fail at once if the case has failed before: it is then the smallest so far, which Hypothesis runs last.
+    def begin_shrinking(self, cases: int) -> None:
+        """Fail from now on; so many more cases may be run in search of a smaller one."""
+        self._shrinking, self._left = True, cases
+        if self._smallest is None or not self._fails_gravely(self._smallest):
+            graves = [case for case in self._verdicts if self._fails_gravely(case)]
+            self._smallest = graves[0]
+
+    def known(self, case: Case) -> Verdict | None:
+        """The verdict on a case that was run before."""
+        return self._verdicts[case][1] if case in self._verdicts else None
+
+    def fail_if_shrinking(self, case: Case) -> None:
+        """While shrinking, let Hypothesis see a failure: the last that it is shown is the smallest.
 
         Raises:
-            ViolationFound: it has.
+            ViolationFound: the case fails as gravely as the worst.
         """
-        if case in self._failing:
-            self._violated(case)
+        if self._shrinking and self._fails_gravely(case):
+            self._smallest = self._verdicts[case][0]
+            # Hypothesis tells failures apart by the line that raises: there must be one only.
+            raise ViolationFound
 
     def starting(self, case: Case) -> None:
         """A case is about to run."""
         self._emit(CaseStarted(self.task, case))
 
-    def ran(self, case: Case, run: Case, verdict: Verdict) -> None:
+    def ran(self, case: Case, judged: Judged, stream: str) -> Verdict:
         """Record a case's verdict, once for each case, with the subject's own words cut to what a screen takes.
 
         Args:
-            run: as much of the case as was run; where it violates the property, that is the case to keep.
-
-        Raises:
-            ViolationFound: it is violated.
+            judged: with as much of the case as was run; where it violates the property, that is the case to keep.
+            stream: of draws, in which it came up.
         """
-        verdict = replace(verdict, message=printable(verdict.message))
-        if self.has_failed:
-            self._shrinks_left -= 1
-        else:
+        verdict = replace(judged.verdict, message=printable(judged.verdict.message))
+        if self._left is not None:
+            self._left -= 1
+        if not self._shrinking:
             self.examples += 1
         now = time.monotonic()
         if now >= self._next_progress:
             self._next_progress = now + _PROGRESS_SECONDS
-            self._emit(Progress(self.task, self.examples, self.has_failed))
-        if self._worst_quantity is None or verdict.badness > self._worst_quantity.badness:
-            self._worst_quantity = verdict
-        if verdict.holds:
-            if self._worst_held is None or verdict.badness > self._worst_held[1].badness:
-                self._worst_held = (case, verdict)
-            return
-        if not self.has_failed:
-            self.first_failing = run
-            self._emit(CaseFailed(self.task, run, verdict.message, shrunk=False))
-        for known in (case, run):
-            self._failing.setdefault(known, (run, verdict))
-        self._violated(case)
+            self._emit(Progress(self.task, self.examples, self._shrinking))
+        self._verdicts.setdefault(case, (judged.case, verdict, stream))
+        self._verdicts.setdefault(judged.case, (judged.case, verdict, stream))
+        if not verdict.holds and not self.has_failed:
+            self.first_failing = judged.case
+            self._emit(CaseFailed(self.task, judged.case, verdict.message, shrunk=False))
+        had_fault = self.has_fault
+        if self._worst is None or verdict.gravity > self._worst[1].gravity:
+            self._worst = (judged.case, verdict)
+            if not verdict.holds and (self._smallest is None or not self._fails_gravely(self._smallest)):
+                self._smallest, self.slow = judged.case, judged.slow
+        if self.has_fault and not had_fault and not self._shrinking:
+            self._left = 0 if judged.slow else self._after_fault
+        return verdict
 
-    def _violated(self, case: Case) -> NoReturn:
-        # Hypothesis tells failures apart by the line that raises: there must be one only.
-        self._smallest = self._failing[case][0]
-        raise ViolationFound
+    def _fails_gravely(self, case: Case) -> bool:
+        """Whether the case violates the property at the level of the worst."""
+        assert self._worst is not None
+        verdict = self._verdicts[case][1]
+        return not verdict.holds and verdict.level is self._worst[1].level
 
     def result(self) -> TaskResult:
         """What came of it."""
         seconds = time.monotonic() - self._started
-        if self._smallest is not None:
-            verdict = self._failing[self._smallest][1]
+        if self._worst is None:
+            return TaskResult(self.task, Status.NOT_RUN, seconds=seconds, message="out of time")
+        case, verdict = self._worst
+        if self._smallest is not None and self.has_failed:
             return TaskResult(
                 self.task,
                 Status.VIOLATED,
                 self.examples,
                 seconds,
-                self._quantity(),
+                verdict.quantity,
                 verdict.message,
                 self._smallest,
+                level=verdict.level,
+                worst_case=case,
+                badness=verdict.badness,
             )
-        if self.examples == 0:
-            return TaskResult(self.task, Status.NOT_RUN, seconds=seconds, message="out of time")
-        assert self._worst_held is not None
         message = f"out of time after {self.examples} examples" if self._cut_short else ""
         return TaskResult(
             self.task,
             Status.HELD,
             self.examples,
             seconds,
-            self._quantity(),
+            verdict.quantity,
             message,
-            self._worst_held[0],
+            case,
             cut_short=self._cut_short,
+            badness=verdict.badness,
         )
-
-    def _quantity(self) -> float | None:
-        """The worst quantity met anywhere; a violated claim's smallest case need not be its worst."""
-        assert self._worst_quantity is not None
-        return self._worst_quantity.quantity
 
 
 def climbing_score(verdict: Verdict) -> float:
-    """The badness as ``hypothesis.target`` wants it: finite, and by orders of magnitude."""
-    return math.log10(min(max(verdict.badness, 1e-12), 1e12))
+    """How bad, as ``hypothesis.target`` wants it: finite, by orders of magnitude, a graver level above any lesser."""
+    above = 0 if verdict.holds else len(Level) - verdict.level.rank
+    return math.log10(min(max(verdict.badness, 1e-12), 1e12)) + 100.0 * above
 
 
 def run_quietly(test: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from harness.cases.image_folder import ImageFolder
 from harness.config import Settings
+from harness.engine.events import SubjectLoaded
 from harness.engine.plan import Task
 from harness.errors import UsageError
 from harness.kinds.kind import Bench
@@ -50,6 +51,14 @@ class Session:
     def subject(self, role: SubjectKind) -> Any:
         """The loaded subject."""
         return self._subjects[role]
+
+    def loaded(self) -> tuple[SubjectLoaded, ...]:
+        """What is to be said of what the subjects are held to."""
+        return tuple(
+            SubjectLoaded(role, held.definition.name, held.sentence, held.another)
+            for role, subject in self._subjects.items()
+            if (held := getattr(subject, "held_to", None)) is not None
+        )
 
     def spec(self, role: SubjectKind) -> str:
         """The import path that it was named by."""

@@ -54,6 +54,8 @@ def _serve(connection: Connection, start: Start) -> None:
     # Not before the fork, which is to have one thread.
     threading.Thread(target=_end_with_the_pool, args=(connection,), daemon=True).start()
 
+    for loaded in runner.session.loaded():
+        _send(connection, Heard(loaded))
     _send(connection, Ready(runner.session.kind_names()))
     emit = partial(_pass_on, connection, start)
     while (order := connection.recv()) is not None:

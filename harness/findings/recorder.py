@@ -9,13 +9,13 @@ from pathlib import Path
 
 from harness.cases.descriptors import Case
 from harness.config import Settings
-from harness.engine.events import CaseFailed, CaseStarted, Event, ProcessLost, TaskFinished
+from harness.engine.events import CaseFailed, CaseStarted, Event, ProcessLost, TaskFinished, WorstKept
 from harness.engine.plan import Task
 from harness.findings.case_file import CaseFile
 
 
 class CaseRecorder:
-    """A listener that keeps the case in hand on disk, and every first and shrunk failing case.
+    """A listener that keeps the case in hand on disk, and every first, worst and shrunk failing case.
 
     The case in hand lies in ``in-flight.<process>.json``: a run that is killed, or a subject that takes the
     interpreter down, leaves just that file.
@@ -33,6 +33,9 @@ class CaseRecorder:
         elif isinstance(event, CaseFailed):
             path = case_path(self.settings, event.task, event.case)
             CaseFile.of(self.settings, event.task, event.case, event.message, event.earlier).write(path)
+        elif isinstance(event, WorstKept):
+            path = case_path(self.settings, event.task, event.case)
+            CaseFile.of(self.settings, event.task, event.case, event.message).write(path)
         elif isinstance(event, TaskFinished) and self._in_flight is not None:
             self._in_flight.remove()
             self._in_flight = None

@@ -48,11 +48,12 @@ class SearchPlan(Generic[C]):
         first: run before any is drawn.
         drawn: where cases are drawn from; its first choices are what they shrink towards.
         examples: how many are drawn.
-        climbs: half as many more are drawn after them, led towards the bound by the verdicts.
+        climbs: half as many more are drawn after them, led towards the bound, and past it, by the verdicts.
         is_small: the case is one that a person takes in at a glance.
         simpler: cases like a failing one, but smaller, tried where shrinking hasn't found a small one.
         small: small cases to draw afresh where that hasn't found one either; ``None`` for none.
         small_examples: how many of them.
+        after_fault: drawn cases run after a fault, in search of a worse one; as many climb as are drawn for that.
         shrinks: cases run in search of a smaller one after the first failure.
         shared_draws: the same cases are drawn for every property, so that these can share the runs.
     """
@@ -65,6 +66,7 @@ class SearchPlan(Generic[C]):
     climbs: bool = False
     small: SearchStrategy[C] | None = None
     small_examples: int = 0
+    after_fault: int = 0
     shrinks: int = SHRINKS
     shared_draws: bool = False
 

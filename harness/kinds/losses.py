@@ -18,16 +18,18 @@ from harness.cases.strategies import NEAR_IDENTICAL, loss_cases
 from harness.errors import UsageError, describe_exception, reraise_unless_subjects
 from harness.kinds.kind import Bench, Judged, Kind, SearchPlan, Starting
 from harness.precision import Precision
+from harness.process_state import kept_state
 from harness.properties import LOSS_PROPERTIES, LossProperty
 from harness.properties.verdict import Verdict
 from harness.protocols import LossSubject
 from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.loss import adapt_loss
 from harness.trials.loss_trial import LossTrial
-from harness.process_state import kept_state
 
 # What a person can take in at a glance, and how many such cases are tried where shrinking didn't get there.
 _SMALL_SIDE = 16
+# Drawn cases that are run after a fault, to find a worse one.
+_AFTER_FAULT = 20
 _SMALL_CASES = 400
 _NEARBY_SEEDS = 40
 _NEARBY_SIZES = ((11, 11), (11, 14), (14, 11), (13, 13), (16, 16))
@@ -99,6 +101,7 @@ class LossBench(Bench[LossProperty, LossCase]):
             is_small,
             _nearby(property_.fewest_images, cases["smallest_side"]),
             climbs=property_.searched,
+            after_fault=max(_AFTER_FAULT, examples // 2) if property_.searched else _AFTER_FAULT,
             small=strategy(largest_side=small_side, most_images=1),
             small_examples=_SMALL_CASES,
         )

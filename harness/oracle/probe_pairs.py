@@ -30,11 +30,7 @@ def probe_pairs() -> MaskedPair:
     """Ten pairs of 20×17 pixels as one batch in float64; a loss is called on each by itself."""
     height, width = SIDES
     pairs = [
-        build_pair(
-            LossCase(height, width, 1, 1, seed, Picture(picture), Mask(mask, height * width // 3), perturbation)
-        )
+        build_pair(LossCase(height, width, 1, 1, seed, Picture(picture), Mask(mask, height * width // 3), perturbation))
         for seed, (picture, mask, perturbation) in enumerate(_PAIRS)
     ]
-    return MaskedPair(
-        *(torch.cat([p.tensors()[i] for p in pairs]).double() for i in range(3))  # type: ignore[call-arg]
-    )
+    return MaskedPair(*(torch.cat([p.tensors()[i] for p in pairs]).double() for i in range(3)))

@@ -1,8 +1,8 @@
 """The forms of SSIM that public losses compute, each in float64, and which of them fits a loss's own values.
 
-A loss of this family is ``a + b·S + c·A + d·Q``: S the mean of an SSIM map, A and Q the mean absolute and squared error,
-all of them of the images as the form composites them.  The coefficients are found by least squares on a few probe pairs;
-a form fits where what is left over is of the order of float64's rounding.
+A loss of this family is ``a + b·S + c·A + d·Q``: S the mean of an SSIM map, A and Q the mean absolute and squared
+error, all of them of the images as the form composites them.  The coefficients are found by least squares on a few probe
+pairs; a form fits where next to nothing is left over.
 """
 
 from __future__ import annotations
@@ -150,8 +150,8 @@ class Combination:
 
     @property
     def zero_at_identity(self) -> bool:
-        """It and its gradient are zero for equal images."""
-        return self.constant + self.similarity == 0.0 and self.absolute == 0.0
+        """It and its gradient are zero for equal images, the gradient of an absolute value being taken as 0 at 0."""
+        return self.constant + self.similarity == 0.0
 
     def truth(self, pair: MaskedPair) -> Truth:
         """Its value, the mean over images, and gradient in float64."""

@@ -61,7 +61,9 @@ def full_mask(trial: LossTrial) -> Verdict:
         error,
         truth,
         f"{mask} the loss is {measured}, but that of all pixels is {right}",
-    ).at(trial.definition.noise.of_value(error))
+        trial.definition.noise.value,
+        trial.definition.noise.of_value(error),
+    )
 
 
 @loss_property(masked_only=NO_MASK, masks=(MaskKind.EMPTY,))
@@ -126,7 +128,9 @@ def _same(trial: LossTrial, first: float, second: float, message: str) -> Verdic
         abs(first - second),
         larger,
         f"{message}: {one} against {other}",
-    ).at(trial.definition.noise.of_value(abs(first - second)))
+        trial.definition.noise.value,
+        trial.definition.noise.of_value(abs(first - second)),
+    )
 
 
 def _same_evaluation(trial: LossTrial, first: Evaluation, second: Evaluation, what: str) -> Verdict:
@@ -145,4 +149,6 @@ def _same_evaluation(trial: LossTrial, first: Evaluation, second: Evaluation, wh
         difference,
         length,
         f"{what} the gradient by {off}, its length being {length:.3g} and {allowed} allowed",
-    ).at(trial.definition.noise.of_gradient(difference, first.gradient.numel()))
+        trial.definition.noise.gradient / first.gradient.numel() ** 0.5,
+        trial.definition.noise.of_gradient(difference, first.gradient.numel()),
+    )

@@ -13,11 +13,11 @@ from harness.cases.loss_inputs import LossInputs, MaskedPair
 from harness.errors import describe_exception, reraise_unless_subjects
 from harness.oracle.levels import Level
 from harness.precision import refusing_unknown_ops
+from harness.process_state import kept_state, read_state
 from harness.properties.loss_property import loss_property
 from harness.properties.verdict import VACUOUS, Verdict, holds_if
 from harness.protocols import LossKind
 from harness.trials.loss_trial import LossTrial, differs
-from harness.process_state import kept_state, read_state
 
 
 @loss_property()

@@ -102,7 +102,9 @@ def gradient_accuracy(trial: LossTrial) -> Verdict:
         length,
         f"the gradient is off by {off} times its true length {length:.3g} (cosine {cosine:.4f}) where {allowed} is "
         f"allowed",
-    ).at(trial.definition.noise.of_gradient(error, truth.numel()))
+        trial.definition.noise.gradient / truth.numel() ** 0.5,
+        trial.definition.noise.of_gradient(error, truth.numel()),
+    )
 
 
 @loss_property(perturbations=DIFFERENT, masks=FOREGROUND, compares=True, searched=True)
@@ -143,4 +145,6 @@ def _value_against(trial: LossTrial, value: float, truth: Truth) -> Verdict:
         error,
         size,
         f"the loss is {measured} but the float64 value is {right}: off by {off} with {most} allowed",
-    ).at(level)
+        trial.definition.noise.value,
+        level,
+    )

@@ -61,11 +61,22 @@ def at_least_zero(quantity: float, message: str) -> Verdict:
     return Verdict(holds, quantity, badness if holds or quantity < 0 else math.inf, "" if holds else message)
 
 
-def relative_to(bound: float, error: float, scale: float, message: str) -> Verdict:
-    """Holds where ``error <= bound``, both absolute; the quantity is the error as a share of ``scale``."""
+def relative_to(
+    bound: float, error: float, scale: float, message: str, noise: float = 0.0, level: Level = Level.FAULT
+) -> Verdict:
+    """Holds where ``error <= bound``, both absolute; the quantity is the error as a share of ``scale``.
+
+    Args:
+        noise: what rounding may do. A fault is measured against it where it is larger than ``scale``: a share of next
+            to nothing would say more of the scale than of the fault.
+        level: of the violation.
+    """
     verdict = at_most(error / bound, 1.0, message)
-    share = error / scale if scale > 0 else error
-    return Verdict(verdict.holds, share, verdict.badness, verdict.message)
+    fault = not verdict.holds and level is Level.FAULT
+    against = max(scale, noise) if fault else scale
+    share = error / against if against > 0 else error
+    badness = share * 1e3 if fault and noise > 0 else verdict.badness
+    return Verdict(verdict.holds, share, badness, verdict.message, level)
 
 
 def holds_if(condition: bool, message: str, quantity: float | None = None) -> Verdict:

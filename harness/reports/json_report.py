@@ -9,13 +9,14 @@ from typing import Any
 from harness.cases.serialization import case_to_json
 from harness.files import json_value, write_atomically
 from harness.reports.run_model import Cell, RunModel
+from harness.subject_spec import SubjectKind
 
-SCHEMA = "harness-report/2"
+SCHEMA = "harness-report/3"
 
 
 def report(run: RunModel) -> dict[str, Any]:
     """The run as plain values. A number that JSON can't hold (NaN, inf) is given as text."""
-    settings = run.settings
+    settings, loaded = run.settings, run.loaded.get(SubjectKind.LOSS)
     return {
         "schema": SCHEMA,
         "subject": {
@@ -24,9 +25,13 @@ def report(run: RunModel) -> dict[str, Any]:
             "root": settings.subject_root,
             "similarity": settings.similarity,
             "truth": settings.truth,
+            "held_to": None if loaded is None else loaded.held_to,
+            "another_definition": loaded is not None and loaded.another,
+            "held_to_words": "" if loaded is None else loaded.sentence,
             **({"arguments": json_value(dict(settings.arguments))} if settings.arguments else {}),
         },
         "seed": settings.seed,
+        "strict": settings.strict,
         "environment": json_value(run.environment),
         "left_out": run.left_out,
         "status": run.ended,
@@ -49,6 +54,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "claim": cell.claim,
         "precision": cell.task.precision,
         "status": result.status.value,
+        "level": None if result.level is None else result.level.value,
         "examples": result.examples,
         "seconds": round(result.seconds, 3),
         "worst": json_value(result.worst),
@@ -57,6 +63,9 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "case_words": cell.case_words,
         "case_file": cell.case_file,
         "replay": cell.replay,
+        "worst_case": None if cell.worst_case is None else case_to_json(cell.worst_case),
+        "worst_words": cell.worst_words,
+        "worst_replay": cell.worst_replay,
         "earlier_calls": len(result.earlier),
         "cut_short": result.cut_short,
         "evidence": json_value(cell.evidence),

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.cases.descriptors import Case
 from harness.config import Settings
 from harness.engine import events
 from harness.engine.plan import Task
@@ -52,6 +53,24 @@ class Cell:
         return str(case_path(self.settings, self.task, self.result.case))
 
     @property
+    def worst_case(self) -> Case | None:
+        """The case of the worst violation, where it is another than the smallest."""
+        worst = self.result.worst_case
+        return None if worst == self.result.case else worst
+
+    @property
+    def worst_words(self) -> str:
+        """That case in one line, or empty."""
+        return "" if self.worst_case is None else describe(self.worst_case)
+
+    @property
+    def worst_replay(self) -> str | None:
+        """The command that runs that case again, or ``None``."""
+        if self.worst_case is None:
+            return None
+        return replay_command(case_path(self.settings, self.task, self.worst_case))
+
+    @property
     def replay(self) -> str | None:
         """The command that runs it again, or ``None``."""
         if self.result.status is not Status.VIOLATED or self.result.case is None:
@@ -64,6 +83,7 @@ class RunModel:
 
     Attributes:
         settings, tasks, environment, left_out: as the run began; without a task before it has.
+        loaded: what the subjects are held to.
         ended: ``finished``, ``interrupted`` or ``failed``; until it is told, the run counts as failed.
     """
 
@@ -73,6 +93,7 @@ class RunModel:
         self.environment: Mapping[str, Any] = {}
         self.left_out: str | None = None
         self.ended = "failed"
+        self.loaded: dict[SubjectKind, events.SubjectLoaded] = {}
         self._results: dict[Task, TaskResult] = {}
         self._evidence: dict[Task, Mapping[str, Any]] = {}
         self._began = self._last = time.monotonic()
@@ -83,6 +104,8 @@ class RunModel:
             self.settings, self.tasks = event.settings, event.tasks
             self.environment, self.left_out = event.environment, event.left_out
             self._began = self._last
+        elif isinstance(event, events.SubjectLoaded):
+            self.loaded[event.kind] = event
         elif isinstance(event, events.CaseFailed) and event.shrunk:
             # Of another case, if its process was lost after it had told of this one.
             self._evidence.pop(event.task, None)
@@ -115,7 +138,9 @@ class RunModel:
     @property
     def outcome(self) -> Outcome:
         """All results taken together."""
-        return outcome((cell.result for cell in self.cells), len(self.tasks))
+        found = outcome((cell.result for cell in self.cells), len(self.tasks), self.settings.strict)
+        another = any(loaded.another for loaded in self.loaded.values())
+        return Outcome.VIOLATED if another and self.settings.strict else found
 
     @property
     def counts(self) -> Counter[Status]:
@@ -133,12 +158,13 @@ class RunModel:
 
 
 def violation_lines(cell: Cell) -> list[str]:
-    """A violation in words: the sentence, the claim, the smallest case, and how to run it again."""
+    """A violation in words: the sentence, the claim, the worst and the smallest case, and how to run them again."""
     earlier = len(cell.result.earlier)
     after = [f"after {earlier} other calls, which the case file holds"] if earlier else []
     return [
         cell.result.message,
         f"claim: {cell.claim}",
+        *([f"worst case: {cell.worst_words}", f"replay: {cell.worst_replay}"] if cell.worst_case else []),
         f"smallest case: {cell.case_words}",
         *after,
         f"replay: {cell.replay}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -9,12 +10,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.engine.result import Outcome, Status, TaskResult
+from harness.oracle.levels import Level
 from harness.reports.run_model import Cell, RunModel, violation_lines
-from harness.subject_spec import DEFAULT_TRUTH, SubjectKind
+from harness.subject_spec import SubjectKind
 
+_LEVEL = {
+    Level.FAULT: "[bold red]FAULT[/]",
+    Level.DEFINITION: "[magenta]definition[/]",
+    Level.ROUNDING: "[yellow]rounding[/]",
+    Level.STRICTNESS: "[yellow]strictness[/]",
+}
 _CELL = {
     Status.HELD: "[green]held[/]",
-    Status.VIOLATED: "[bold red]VIOLATED[/]",
     Status.NOT_APPLICABLE: "[dim]n/a[/]",
     Status.NOT_RUN: "[yellow]not run[/]",
 }
@@ -26,24 +33,40 @@ def show_run(run: RunModel, console: Console) -> None:
     for kind in SubjectKind:
         mine, subject = [result for result in results if result.task.kind is kind], run.subject(kind)
         if mine and subject is not None:
-            aside = "" if subject.truth == DEFAULT_TRUTH else f", held to {subject.truth}"
+            loaded = run.loaded.get(kind)
+            aside = f", held to {escape(loaded.held_to)}" if loaded is not None else ""
             console.print(f"[bold]{kind.value}[/] {escape(subject.spec)}{aside}", soft_wrap=True, highlight=False)
+            if loaded is not None and loaded.sentence:
+                console.print(f"[magenta]definition[/]: {escape(loaded.sentence)}")
             console.print(_table(mine))
     for cell in _one_for_each_property(run.violated):
         _show_violation(cell, console)
     for reason in dict.fromkeys(r.message for r in results if r.status is Status.NOT_RUN or r.cut_short):
         console.print(f"[yellow]not run[/]: {escape(_which(reason, results))}: {escape(reason)}")
-    parts = [f"{run.counts[status]} {status.value}" for status in Status if run.counts[status]]
     style = {Outcome.VIOLATED: "red", Outcome.HELD: "green", Outcome.INCOMPLETE: "yellow"}[run.outcome]
     console.print(
-        f"[bold {style}]{run.outcome.value.upper()}[/]: {', '.join(parts)}; {run.examples} examples, "
+        f"[bold {style}]{run.outcome.value.upper()}[/]: {', '.join(_counted(run))}; {run.examples} examples, "
         f"seed {run.settings.seed}"
     )
 
 
+def _counted(run: RunModel) -> list[str]:
+    """How many cells are of each status, the violated ones by their level."""
+    levels = Counter(cell.result.level or Level.FAULT for cell in run.violated)
+    words = {
+        Level.FAULT: "fault",
+        Level.DEFINITION: "of definition",
+        Level.ROUNDING: "of rounding",
+        Level.STRICTNESS: "of strictness",
+    }
+    found = [f"{levels[level]} {words[level]}" for level in Level if levels[level]]
+    return found + [f"{run.counts[s]} {s.value}" for s in Status if run.counts[s] and s is not Status.VIOLATED]
+
+
 def _show_violation(cell: Cell, console: Console) -> None:
     sentence, *further = violation_lines(cell)
-    console.print(f"[bold red]{cell.task.property}[/] under {cell.task.precision}: {escape(sentence)}")
+    level = _LEVEL[cell.result.level or Level.FAULT]
+    console.print(f"{level} [bold]{cell.task.property}[/] under {cell.task.precision}: {escape(sentence)}")
     for line in further:
         # A command is copied: it must stay on one line.
         console.print(f"  {escape(line)}", soft_wrap=line.startswith("replay: "), highlight=False)
@@ -66,14 +89,27 @@ def _table(results: Sequence[TaskResult]) -> Table:
         cells = []
         for precision in precisions:
             found = by_task.get((name, precision))
-            cells.append("" if found is None else f"{_CELL[found.status]} {_digits(found.worst)}".strip())
+            cells.append("" if found is None else f"{_word(found)} {_digits(found.worst)}".strip())
         table.add_row(name, *cells)
     return table
 
 
+def _word(result: TaskResult) -> str:
+    return _LEVEL[result.level or Level.FAULT] if result.status is Status.VIOLATED else _CELL[result.status]
+
+
 def _one_for_each_property(violated: Sequence[Cell]) -> list[Cell]:
-    """Each property's last violation: of the precisions, half ones come last and are what users train in."""
-    return list({(cell.task.kind, cell.task.property): cell for cell in violated}.values())
+    """Each property's violation under the precision where it is worst; of equals the last, which users train in."""
+    worst: dict[tuple[SubjectKind, str], Cell] = {}
+    for cell in violated:
+        key = (cell.task.kind, cell.task.property)
+        if key not in worst or _gravity(cell) >= _gravity(worst[key]):
+            worst[key] = cell
+    return sorted(worst.values(), key=lambda cell: (cell.result.level or Level.FAULT).rank)
+
+
+def _gravity(cell: Cell) -> tuple[int, float]:
+    return (-(cell.result.level or Level.FAULT).rank, cell.result.badness)
 
 
 def _digits(value: float | None) -> str:

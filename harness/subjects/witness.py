@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -53,7 +53,9 @@ def found_out(call: Callable[..., Any], kind: LossKind, similarity: bool) -> Hel
     default = DEFINITIONS[DEFAULT_TRUTH]
     if kind is LossKind.POINTS:
         others = ", ".join(d.name for d in DEFINITIONS.values() if d.on_points)
-        raise SubjectError(f"a loss on points needs to be told what it is meant to be: name one of {others} with --truth.")
+        raise SubjectError(
+            f"a loss on points needs to be told what it is meant to be: name one of {others} with --truth."
+        )
     witness = Witness(call, kind, similarity)
     probes = probe_pairs()
     try:
@@ -67,9 +69,9 @@ def found_out(call: Callable[..., Any], kind: LossKind, similarity: bool) -> Hel
         )
     tolerance = FITS if exact else _FITS_FLOAT32
     for name in (DEFAULT_TRUTH, *(n for n, d in DEFINITIONS.items() if _is_candidate(d, kind))):
-        error = _error(DEFINITIONS[name], kind, probes, values)
-        if error <= tolerance:
-            return _known(DEFINITIONS[name], default, error, exact)
+        left_over = _error(DEFINITIONS[name], kind, probes, values)
+        if left_over <= tolerance:
+            return _known(DEFINITIONS[name], default, left_over, exact)
     fit, nearest = fitting(probes, values, kind is LossKind.MASKED, tolerance)
     if fit is not None:
         return _of_fit(fit, kind, values, probes, exact)
@@ -150,14 +152,12 @@ def _of_fit(fit: Fit, kind: LossKind, values: Sequence[float], probes: MaskedPai
 def _definition(found: Combination, bare: bool, what: str) -> LossDefinition:
     # What a bare loss is handed is composited by the harness, as its caller would.
     composited = bare or found.form.shown in (Shown.GREY, Shown.BLACK, Shown.WHITE)
-    truth: Callable[..., Truth] = found.truth
-    if bare:
-        truth = lambda pair: found.truth(pair.composited())  # noqa: E731
+    form = replace(found.form, shown=Shown.GREY) if bare else found.form
     plain = (found.constant, found.similarity, found.absolute, found.squared) == (1.0, -1.0, 0.0, 0.0)
     return LossDefinition(
         what,
         what,
-        truth,
+        replace(found, form=form).truth,
         upper=found.upper,
         lower=found.lower,
         scale=max(abs(found.similarity), abs(found.absolute), abs(found.squared)),
@@ -166,13 +166,16 @@ def _definition(found: Combination, bare: bool, what: str) -> LossDefinition:
         one_minus="SSIM" if plain else "",
         zero_at_identity=found.zero_at_identity,
         smallest_side=found.form.smallest_side if found.similarity else 1,
-        kinks=found.absolute != 0.0,
     )
 
 
 def _own(witness: Witness, values: Sequence[float], nearest: Fit | None, exact: bool) -> HeldTo:
     unknown = f"not known of a loss that is held to {_OWN}"
-    near = "" if nearest is None else f" (nearest: {nearest.combination.formula}, {nearest.combination.form.words}, off by {nearest.error:.0e})"
+    near = (
+        ""
+        if nearest is None
+        else f" (nearest: {nearest.combination.formula}, {nearest.combination.form.words}, off by {nearest.error:.0e})"
+    )
     sizes = [abs(value) for value in values if math.isfinite(value)]
 
     def truth(inputs: LossInputs) -> Truth:

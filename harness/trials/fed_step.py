@@ -25,9 +25,9 @@ from harness.oracle.step_model import (
 )
 from harness.oracle.window import BACKOFF, CLIP_NORM, GROWTH, NORM_FACTOR
 from harness.precision import Precision, refusing_unknown_ops
+from harness.process_state import kept_state
 from harness.subjects.step import StepFactory, StepParts
 from harness.trials.observation import Observation, Snapshot, first_snapshot, snapshot_or, take_snapshot
-from harness.process_state import kept_state
 
 
 class FedStepTrial:

@@ -21,9 +21,9 @@ from harness.oracle.definitions import Counting
 from harness.oracle.levels import Level, gravest
 from harness.oracle.truth import Truth
 from harness.precision import Precision, refusing_unknown_ops
+from harness.process_state import kept_state
 from harness.protocols import LossKind, LossSubject
 from harness.subject_spec import AUTO_TRUTH
-from harness.process_state import kept_state
 
 # A case's tensors are kept a few dozen times over, in float64: this many take some 10 GB.
 _MOST_ELEMENTS = 2**26

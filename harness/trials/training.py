@@ -16,11 +16,11 @@ from harness.errors import reraise_unless_subjects
 from harness.oracle.step_model import Expected
 from harness.oracle.window import BACKOFF, CLIP_NORM, GROWTH, NORM_FACTOR, WindowOutcome, window_outcome
 from harness.precision import Precision, refusing_unknown_ops
+from harness.process_state import kept_state
 from harness.protocols import report_of
 from harness.subjects.training import TrainingFactory, TrainingSettings
 from harness.trials.observation import Observation, Snapshot, first_snapshot, snapshot_or, take_snapshot
 from harness.trials.pristine_training import Prediction, PristineTraining, unmoved
-from harness.process_state import kept_state
 
 
 class TrainingTrial:
