@@ -1,9 +1,10 @@
 """How grave a violation is: four levels, and the numbers that part the first two.
 
-The noise numbers are those of the textbook form of SSIM (means of squares less squared means) in float32, which does
-to anyone what it does: on 1,200 drawn pairs of 11 to 40 pixels a side, pytorch-msssim's value was off by at most 2.0e-4,
-its gradient by at most 4.1e-3/√N as an L2 norm and 3.0e-2/N at one element, N being the gradient's elements.  Up to two
-and a half times that in the value, and five times in the gradient, is called rounding, whatever precision it happens in.
+The noise numbers are those of the textbook form of SSIM (means of squares less squared means) in float32, which
+does to anyone what it does: on 1,200 drawn pairs of 11 to 40 pixels a side, pytorch-msssim's value was off by at
+most 2.0e-4, its gradient by at most 4.1e-3/√N as an L2 norm and 3.0e-2/N at one element, N being the gradient's
+elements. Up to two and a half times that in the value, and five times in the gradient, is called rounding, whatever
+precision it happens in.
 """
 
 from __future__ import annotations

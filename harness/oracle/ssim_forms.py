@@ -1,8 +1,8 @@
 """The forms of SSIM that public losses compute, each in float64, and which of them fits a loss's own values.
 
 A loss of this family is ``a + b·S + c·A + d·Q``: S the mean of an SSIM map, A and Q the mean absolute and squared
-error, all of them of the images as the form composites them.  The coefficients are found by least squares on a few probe
-pairs; a form fits where next to nothing is left over.
+error, all of them of the images as the form composites them. The coefficients are found by least squares on a few
+probe pairs; a form fits where next to nothing is left over.
 """
 
 from __future__ import annotations

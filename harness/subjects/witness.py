@@ -196,7 +196,7 @@ def _own(witness: Witness, values: Sequence[float], nearest: Fit | None, exact: 
     aside = "" if exact else " It computes in float32 whatever it is given, so even that is rounded."
     return HeldTo(
         definition,
-        f"In float64 this is none of the losses that the harness knows{near}: it is held to {_OWN}, so its precision is "
-        f"judged, and not whether it is the loss that was meant.{aside} Name what it is meant to be with --truth.",
+        f"In float64 this is none of the losses that the harness knows{near}: it is held to {_OWN}, so its precision "
+        f"is judged, and not whether it is the loss that was meant.{aside} Name what it is meant to be with --truth.",
         another=True,
     )
