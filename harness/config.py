@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.files import is_name, read_toml, refuse_hostile, shown
-from harness.subject_spec import AUTO_TRUTH, SubjectKind, SubjectSpec
+from harness.subject_spec import AUTO_TRUTH, REDUCTIONS, SubjectKind, SubjectSpec
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Settings:
         truth: what the loss subject is meant to be, which then binds; ``auto``: to be found out.
         arguments: for the constructor of the loss subject's class; in the environment one ``NAME=VALUE``, or several as
             a JSON object.
+        call, reduce, scale: how the loss subject is called, what is made of a map of values, and what it is multiplied
+            by.
         strict: every level of violation makes the run fail, not faults alone.
         precisions, properties: names to run; empty for all.
         max_examples: examples per property and precision.
@@ -48,6 +51,9 @@ class Settings:
     similarity: bool = False
     truth: str = AUTO_TRUTH
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    call: str | None = None
+    reduce: str | None = None
+    scale: float = 1.0
     strict: bool = False
     precisions: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()
@@ -66,7 +72,8 @@ class Settings:
             return None if self.step is None else SubjectSpec(self.step, self.subject_root)
         if self.loss is None:
             return None
-        return SubjectSpec(self.loss, self.subject_root, self.similarity, self.truth, self.arguments)
+        how = (self.call, self.reduce, self.scale)
+        return SubjectSpec(self.loss, self.subject_root, self.similarity, self.truth, self.arguments, *how)
 
 
 def load_settings(
@@ -101,7 +108,7 @@ def load_settings(
             given[name] = _convert(name, environment[variable], variable)
     named = {"loss", "step"} & set(given)
     # What goes with a default subject doesn't go with another.
-    passed_over = {"subject_root", "similarity", "truth", "arguments", "strict"} if named else set()
+    passed_over = {"subject_root", "similarity", "truth", "arguments", "strict", *OF_ONE_LOSS} if named else set()
     if named or defaults_asked_for:
         passed_over |= {"loss", "step"} - defaults_asked_for
     merged = dict(given)
@@ -165,6 +172,8 @@ def _from_pyproject(directory: Path, known: set[str]) -> tuple[dict[str, Any], s
     return values, str(path)
 
 
+OF_ONE_LOSS = ("call", "reduce", "scale")
+"""Settings that say how one loss is called, and nothing of another."""
 _BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _MINIMUM = {"max_examples": 1, "seed": 0, "max_time": 0, "workers": 0, "case_timeout": 0.1}
 _MAXIMUM = {"max_examples": 10**9, "seed": 2**63 - 1, "workers": 1024}
@@ -200,6 +209,20 @@ def _converted(name: str, value: Any) -> Any:
         if isinstance(value, bool):
             raise TypeError
         return float(value)
+    if name == "scale":
+        scale = float(value)
+        if isinstance(value, bool) or not math.isfinite(scale) or scale == 0.0:
+            raise ValueError
+        return scale
+    if name == "reduce":
+        if value not in REDUCTIONS:
+            raise ValueError
+        return value
+    if name == "call":
+        if not isinstance(value, str):
+            raise TypeError
+        refuse_hostile(value)
+        return value
     if name in ("similarity", "strict"):
         if isinstance(value, bool):
             return value

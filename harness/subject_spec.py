@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,9 @@ DEFAULT_TRUTH = "masked-ssim"
 """What a loss is expected to be where nothing else is named."""
 AUTO_TRUTH = "auto"
 """The definition is found out from what the loss computes in float64, and binds nothing."""
+
+REDUCTIONS = ("mean", "sum")
+"""What can be made of a map of values."""
 
 
 class SubjectKind(str, enum.Enum):
@@ -32,7 +36,11 @@ class SubjectSpec:
         root: the folder put first on the import path, or ``None``.
         similarity: the callable returns a similarity, of which the harness takes 1 − value.
         truth: what a loss is meant to be, by the name of its definition; or ``auto``.
-        arguments: for the constructor of a loss' class, beyond those that the harness gives by itself.
+        arguments: for the constructor of a loss' class, or for a loss that is a function, beyond those that the harness
+            gives by itself.
+        call: how a loss is called, as ``f(x, y, 11)``; ``None``: by its required arguments.
+        reduce: what is made of a loss that gives one value for each pixel: ``mean`` or ``sum``; ``None``: it gives one.
+        scale: what the loss is multiplied by before it is judged.
     """
 
     spec: str
@@ -40,13 +48,17 @@ class SubjectSpec:
     similarity: bool = False
     truth: str = DEFAULT_TRUTH
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    call: str | None = None
+    reduce: str | None = None
+    scale: float = 1.0
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; ``arguments`` only where there are any."""
-        arguments = {"arguments": json_value(dict(self.arguments))} if self.arguments else {}
-        return {
-            "spec": self.spec, "root": self.root, "similarity": self.similarity, "truth": self.truth, **arguments
-        }  # fmt: skip
+        """Plain values; what says how it is constructed and called only where it is said."""
+        more = {"arguments": json_value(dict(self.arguments))} if self.arguments else {}
+        more |= {"call": self.call} if self.call is not None else {}
+        more |= {"reduce": self.reduce} if self.reduce is not None else {}
+        more |= {"scale": self.scale} if self.scale != 1.0 else {}
+        return {"spec": self.spec, "root": self.root, "similarity": self.similarity, "truth": self.truth, **more}
 
 
 def subject_from_json(data: Any, where: str) -> SubjectSpec:
@@ -66,7 +78,15 @@ def subject_from_json(data: Any, where: str) -> SubjectSpec:
     if spec is None:
         raise UsageError(f"{where}: spec must be text, not None.")
     truth = name_from_json(data, "truth", where) or DEFAULT_TRUTH
-    return SubjectSpec(spec, name_from_json(data, "root", where), similarity, truth, arguments)
+    call, reduce, scale = data.get("call"), data.get("reduce"), data.get("scale", 1.0)
+    if call is not None and not isinstance(call, str):
+        raise UsageError(f"{where}: call must be text, not {shown(call)}.")
+    if reduce not in (None, *REDUCTIONS):
+        raise UsageError(f"{where}: reduce must be {' or '.join(REDUCTIONS)}, not {shown(reduce)}.")
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale) or scale == 0.0:
+        raise UsageError(f"{where}: scale must be a number other than 0, not {shown(scale)}.")
+    root = name_from_json(data, "root", where)
+    return SubjectSpec(spec, root, similarity, truth, arguments, call, reduce, float(scale))
 
 
 def name_from_json(data: Mapping[str, Any], key: str, where: str) -> str | None:

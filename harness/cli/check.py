@@ -31,14 +31,21 @@ def add_loss_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--truth", metavar="NAME", help="what the loss is meant to be, which then binds (auto: found out)"
     )
-    constructor = "give the loss' constructor this argument, VALUE as in JSON or plain text (repeatable)"
+    constructor = "give the loss, or its class' constructor, this argument, VALUE as in JSON or plain text (repeatable)"
     parser.add_argument("--argument", action="append", metavar="NAME=VALUE", help=constructor)
+
+
+def add_call_options(parser: argparse.ArgumentParser) -> None:
+    """How a loss is called."""
+    parser.add_argument("--call", metavar="CALL", help="call the loss so: 'f(x, y, 11)', 'f(x, y, mask=mask)'")
+    parser.add_argument("--reduce", choices=("mean", "sum"), help="the loss gives a map of values, take this of it")
+    parser.add_argument("--scale", type=float, metavar="NUMBER", help="multiply the loss by this before judging it")
 
 
 def given_subject(options: argparse.Namespace) -> dict[str, Any]:
     """What these options say of the subject, by the settings' names; what isn't given is left out."""
-    names = ("loss", "step", "subject_root", "images", "similarity", "truth")
-    given = {**{name: getattr(options, name) for name in names}, "arguments": options.argument}
+    names = ("loss", "step", "subject_root", "images", "similarity", "truth", "call", "reduce", "scale")
+    given = {**{name: getattr(options, name, None) for name in names}, "arguments": options.argument}
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -57,6 +64,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add_subject_options(parser, bare=True)
     add_loss_options(parser)
+    add_call_options(parser)
     parser.add_argument("--precision", action="append", metavar="NAME", help="only this precision (repeatable)")
     parser.add_argument("--property", action="append", metavar="NAME", help="only this property (repeatable)")
     parser.add_argument(
@@ -82,6 +90,9 @@ def run(options: argparse.Namespace) -> int:
             "similarity": options.similarity,
             "truth": options.truth,
             "arguments": options.argument,
+            "call": options.call,
+            "reduce": options.reduce,
+            "scale": options.scale,
             "strict": options.strict,
             "images": options.images,
             "precisions": options.precision,

@@ -70,15 +70,20 @@ class CaseFile:
             similarity=subject.similarity,
             truth=subject.truth,
             arguments=subject.arguments,
+            call=subject.call,
+            reduce=subject.reduce,
+            scale=subject.scale,
         )
 
     def file_name(self) -> str:
         """A name that is the same for the same finding, and another for any other."""
         subject = self.subject
-        what = [subject.spec, subject.root, case_to_json(self.case)]
+        what: list[Any] = [subject.spec, subject.root, case_to_json(self.case)]
         # Names stay what they were before there was anything else to name.
         what += [subject.truth] if subject.truth != DEFAULT_TRUTH else []
         what += [json_value(dict(subject.arguments))] if subject.arguments else []
+        how = (subject.call, subject.reduce, subject.scale)
+        what += [list(how)] if how != (None, None, 1.0) else []
         identity = json.dumps(what, sort_keys=True)
         digest = hashlib.sha256(identity.encode()).hexdigest()[:10]
         return f"{self.task.kind.value}.{self.task.property}.{self.task.precision}.{digest}.json"

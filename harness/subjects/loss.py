@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,14 +18,9 @@ from harness.oracle.definitions import DEFINITIONS, Counting, LossDefinition, de
 from harness.process_state import kept_state
 from harness.protocols import LossKind
 from harness.subject_spec import AUTO_TRUTH, DEFAULT_TRUTH, SubjectSpec
+from harness.subjects.call_expression import NAMES, CallExpression, parse_call
 from harness.subjects.door import load_object
 from harness.subjects.witness import HeldTo, found_out
-
-_ARGUMENTS = {
-    LossKind.BARE: ("x", "y"),
-    LossKind.MASKED: ("rendering", "target", "mask"),
-    LossKind.POINTS: ("xyz", "origin", "direction", "mask"),
-}
 
 
 @dataclass(frozen=True)
@@ -35,6 +30,7 @@ class AdaptedLoss:
     name: SubjectSpec
     kind: LossKind
     function: Callable[..., Any]
+    expression: CallExpression | None = None
     held_to: HeldTo = field(default_factory=lambda: HeldTo(definition_named(DEFAULT_TRUTH)), compare=False)
 
     @property
@@ -56,15 +52,32 @@ class AdaptedLoss:
         """
         if isinstance(self.function, nn.Module):
             self.function.to(inputs[0].device)
-        value = self.function(*inputs[: len(_ARGUMENTS[self.kind])])
+        value = self.returned(*inputs)
+        if self.name.similarity:
+            value = 1.0 - value.double()
+        return value if self.name.scale == 1.0 else value * self.name.scale
+
+    def returned(self, *inputs: Shaped[Tensor, "n c h w"]) -> Float[Tensor, ""]:
+        """What the subject itself gives, a map reduced.
+
+        Raises:
+            SubjectError: as calling it.
+        """
+        if self.expression is not None:
+            value = self.expression(self.function, inputs)
+        else:
+            value = self.function(*inputs[: len(NAMES[self.kind])])
+        if isinstance(value, Tensor) and self.name.reduce is not None:
+            value = value.mean() if self.name.reduce == "mean" else value.sum()
         if not isinstance(value, Tensor) or value.numel() != 1:
+            several = isinstance(value, Tensor) and value.numel() > 1
             shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
+            hint = " (--reduce mean takes the mean of such a map)" if several else ""
             raise SubjectError(
                 f"{self.name.spec} returned a {type(value).__name__}{shape}; a loss must return one number as a "
-                f"torch.Tensor."
+                f"torch.Tensor{hint}."
             )
-        value = value.reshape(())
-        return 1.0 - value.double() if self.name.similarity else value
+        return value.reshape(())
 
 
 def load_loss(subject: SubjectSpec, *, try_out: bool = True) -> AdaptedLoss:
@@ -90,10 +103,11 @@ def adapt_loss(found: Any, subject: SubjectSpec, *, try_out: bool = True) -> Ada
     """
     # A copy: a constructor may change what it is given, and case files would then name other arguments.
     function = _constructed(found, subject.spec, copy.deepcopy(dict(subject.arguments)))
-    kind = _kind(function, subject.spec)
+    expression = None if subject.call is None else parse_call(subject.call)
+    kind = _kind(function, subject.spec) if expression is None else expression.kind
     auto = subject.truth == AUTO_TRUTH
     named = HeldTo(definition_named(DEFAULT_TRUTH if auto else subject.truth))
-    loss = AdaptedLoss(subject, kind, function, named)
+    loss = AdaptedLoss(subject, kind, function, expression, named)
     if try_out:
         if not auto:
             check_kind(loss, named.definition)
@@ -101,7 +115,7 @@ def adapt_loss(found: Any, subject: SubjectSpec, *, try_out: bool = True) -> Ada
         _try_out(loss)
         if auto:
             with kept_state():
-                return replace(loss, held_to=found_out(function, kind, subject.similarity))
+                return replace(loss, held_to=found_out(loss))
     return loss
 
 
@@ -111,16 +125,16 @@ def _constructed(found: Any, spec: str, given: dict[str, Any]) -> Callable[..., 
     parameters = _parameters(found, spec)
     takes_range = "data_range" in parameters
     if not inspect.isclass(found):
-        if given:
-            raise SubjectError(f"{spec} is no class, but is to be constructed with {', '.join(given)}.")
-        if takes_range and not isinstance(found, nn.Module):
-            return functools.partial(found, data_range=1.0)
+        if given and (isinstance(found, nn.Module) or not _takes(parameters, given)):
+            raise SubjectError(f"{spec} takes no such arguments as {', '.join(given)}.")
+        if (takes_range or given) and not isinstance(found, nn.Module):
+            return functools.partial(found, **{**({"data_range": 1.0} if takes_range else {}), **given})
         return found
     arguments = {**({"data_range": 1.0} if takes_range else {}), **given}
     required = [name for name, p in parameters.items() if _is_required(p) and name not in arguments]
     if required:
         raise SubjectError(
-            f"{spec} can't be constructed without {', '.join(required)}: name a small function around it."
+            f"{spec} can't be constructed without {', '.join(required)}: give it with --argument {required[0]}=VALUE."
         )
     try:
         built = found(**arguments)
@@ -135,6 +149,8 @@ def _constructed(found: Any, spec: str, given: dict[str, Any]) -> Callable[..., 
 def _kind(function: Callable[..., Any], spec: str) -> LossKind:
     parameters = _parameters(function.forward if isinstance(function, nn.Module) else function, spec)
     parameters.pop("data_range", None)
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters.values()) and not any(map(_is_required, parameters.values())):
+        return LossKind.BARE
     required = [name for name, p in parameters.items() if _is_required(p)]
     if len(required) == 3 or (len(required) == 2 and list(parameters)[2:3] == ["mask"]):
         return LossKind.MASKED
@@ -144,7 +160,7 @@ def _kind(function: Callable[..., Any], spec: str) -> LossKind:
         return LossKind.POINTS
     raise SubjectError(
         f"{spec} takes {len(required)} required arguments ({', '.join(required) or 'none'}); a loss takes (x, y), "
-        f"(rendering, target, mask) or (xyz, origin, direction, mask)."
+        f"(rendering, target, mask) or (xyz, origin, direction, mask). Say how it is called with --call 'f(x, y, …)'."
     )
 
 
@@ -154,7 +170,7 @@ def check_kind(loss: AdaptedLoss, definition: LossDefinition) -> None:
     Raises:
         SubjectError: it takes other arguments than the definition has.
     """
-    spec, takes = loss.name.spec, ", ".join(_ARGUMENTS[loss.kind])
+    spec, takes = loss.name.spec, ", ".join(NAMES[loss.kind])
     if (loss.kind is LossKind.POINTS) != definition.on_points:
         others = ", ".join(m.name for m in DEFINITIONS.values() if m.on_points == (loss.kind is LossKind.POINTS))
         raise SubjectError(
@@ -164,6 +180,10 @@ def check_kind(loss: AdaptedLoss, definition: LossDefinition) -> None:
         )
     if loss.kind is LossKind.BARE and definition.counting not in (Counting.ALL, Counting.COMPOSITED):
         raise SubjectError(f"{spec} takes ({takes}), but {definition.name} can't be told without a mask.")
+
+
+def _takes(parameters: dict[str, inspect.Parameter], names: Iterable[str]) -> bool:
+    return all(name in parameters for name in names) or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _parameters(function: Callable[..., Any], spec: str) -> dict[str, inspect.Parameter]:
@@ -198,6 +218,6 @@ def _try_out(loss: AdaptedLoss) -> None:
         reraise_unless_subjects(error)
         plain = "map of points" if loss.kind is LossKind.POINTS else "image pair"
         raise SubjectError(
-            f"{loss.name.spec} does not fit: called as loss({', '.join(_ARGUMENTS[loss.kind])}) on one plain float32 "
+            f"{loss.name.spec} does not fit: called as loss({', '.join(NAMES[loss.kind])}) on one plain float32 "
             f"{plain} of {side}×{side} pixels it raised {describe_exception(error)}."
         ) from error

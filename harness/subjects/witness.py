@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from harness.oracle.ssim_forms import FITS, Combination, Fit, Shown, fitting
 from harness.oracle.truth import Truth, differentiated
 from harness.protocols import LossKind
 from harness.subject_spec import DEFAULT_TRUTH
+
+if TYPE_CHECKING:
+    from harness.subjects.loss import AdaptedLoss
 
 # What a loss that computes in float32 whatever it is given may leave over.
 _FITS_FLOAT32 = 5e-4
@@ -40,25 +43,21 @@ class HeldTo:
     another: bool = False
 
 
-def found_out(call: Callable[..., Any], kind: LossKind, similarity: bool) -> HeldTo:
+def found_out(loss: AdaptedLoss) -> HeldTo:
     """The definition that the loss's float64 values fit, on ten pairs of 20×17 pixels.
-
-    Args:
-        call: the loss; a module is copied and made float64 first.
-        similarity: ``call`` gives a similarity, of which 1 − value is the loss.
 
     Raises:
         SubjectError: the loss is one on points, whose definition must be named.
     """
-    default = DEFINITIONS[DEFAULT_TRUTH]
+    default, kind = DEFINITIONS[DEFAULT_TRUTH], loss.kind
     if kind is LossKind.POINTS:
         others = ", ".join(d.name for d in DEFINITIONS.values() if d.on_points)
         raise SubjectError(
-            f"a loss on points needs to be told what it is meant to be: name one of {others} with --truth."
+            f"{loss.name.spec} is a loss on points, and can be one of several: name one of {others} with --truth."
         )
-    witness = Witness(call, kind, similarity)
     probes = probe_pairs()
     try:
+        witness = Witness(loss)
         values, exact = _values(witness, probes)
     except BaseException as error:
         reraise_unless_subjects(error)
@@ -79,21 +78,21 @@ def found_out(call: Callable[..., Any], kind: LossKind, similarity: bool) -> Hel
 
 
 class Witness:
-    """The loss called with float64 tensors."""
+    """The loss called with float64 tensors; a module is copied and made float64 first."""
 
-    def __init__(self, call: Callable[..., Any], kind: LossKind, similarity: bool) -> None:
-        self._call: Callable[..., Any] = call
-        if isinstance(call, nn.Module):
-            self._call = copy.deepcopy(call).double()
-        self._arguments = 2 if kind is LossKind.BARE else 3
-        self._similarity = similarity
+    def __init__(self, loss: AdaptedLoss) -> None:
+        function = loss.function
+        if isinstance(function, nn.Module):
+            function = copy.deepcopy(function).double()
+        self._loss = replace(loss, function=function)
+        self.dtype = torch.float64
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        value = self._call(*inputs[: self._arguments])
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            raise TypeError("no single number as a tensor")
-        value = value.reshape(())
-        return 1.0 - value if self._similarity else value
+        value = self._loss.returned(*inputs)
+        self.dtype = value.dtype
+        if self._loss.name.similarity:
+            value = 1.0 - value
+        return value * self._loss.name.scale
 
 
 def _values(witness: Witness, probes: MaskedPair) -> tuple[list[float], bool]:
@@ -103,7 +102,7 @@ def _values(witness: Witness, probes: MaskedPair) -> tuple[list[float], bool]:
         for index in range(len(probes.mask)):
             value = witness(*(t[index : index + 1].clone() for t in probes.tensors()))
             values.append(float(value))
-            exact &= value.dtype == torch.float64
+            exact &= witness.dtype == torch.float64
     return values, exact
 
 
