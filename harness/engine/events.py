@@ -79,18 +79,20 @@ class WorstKept:
 
 @dataclass(frozen=True)
 class SubjectLoaded:
-    """What a loss is held to.
+    """What a subject was found to be.
 
     Attributes:
-        held_to: the definition's name.
+        held_to: the name of a loss's definition; empty for a step.
         sentence: what there is to be said of it; empty where it is what was expected.
         another: it is another definition than was expected.
+        table: what a step does, as questions and answers.
     """
 
     kind: SubjectKind
-    held_to: str
-    sentence: str
-    another: bool
+    held_to: str = ""
+    sentence: str = ""
+    another: bool = False
+    table: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

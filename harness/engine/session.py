@@ -54,11 +54,13 @@ class Session:
 
     def loaded(self) -> tuple[SubjectLoaded, ...]:
         """What is to be said of what the subjects are held to."""
-        return tuple(
-            SubjectLoaded(role, held.definition.name, held.sentence, held.another)
-            for role, subject in self._subjects.items()
-            if (held := getattr(subject, "held_to", None)) is not None
-        )
+        found = []
+        for role, subject in self._subjects.items():
+            if (held := getattr(subject, "held_to", None)) is not None:
+                found.append(SubjectLoaded(role, held.definition.name, held.sentence, held.another))
+            elif table := getattr(subject, "table", ()):
+                found.append(SubjectLoaded(role, table=table))
+        return tuple(found)
 
     def spec(self, role: SubjectKind) -> str:
         """The import path that it was named by."""

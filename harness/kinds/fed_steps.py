@@ -22,9 +22,11 @@ from harness.kinds.programs import (
 from harness.precision import Precision
 from harness.properties import STEP_PROPERTIES, StepProperty
 from harness.subject_spec import SubjectKind, SubjectSpec
+from harness.subjects.called_steps import shape_of
 from harness.subjects.step import StepFactory, adapt_fed_step
 from harness.trials.fed_step import FedStepTrial
 from harness.trials.observation import observe_program
+from harness.trials.step_policies import found_out
 
 _LONGEST_PROGRAM = 10
 
@@ -36,11 +38,14 @@ class FedSteps(Kind[StepFactory, StepProperty, StepCase]):
     cases, properties = StepCase, STEP_PROPERTIES
 
     def recognises(self, found: Any) -> bool:
+        if shape_of(found) is not None:
+            return True
         own_shape = hasattr(found, "backward") and hasattr(found, "step")
         return isinstance(found, type) and (own_shape or hasattr(found, "optimizer_step"))
 
     def adapt(self, found: Any, name: SubjectSpec, try_out: bool = True) -> StepFactory:
-        return adapt_fed_step(found, name)
+        factory = adapt_fed_step(found, name)
+        return found_out(factory) if try_out else factory
 
     def refusal(self, subject: Any) -> str:
         return "" if isinstance(subject, StepFactory) else "it isn't fed losses"
@@ -63,9 +68,13 @@ class FedStepBench(Bench[StepProperty, StepCase]):
 
     def inapplicable(self, property_: StepProperty) -> str | None:
         if property_.needs_state and not self._factory.keeps_state:
-            return "a FaceLift-shaped trainer saves itself elsewhere than in optimizer_step"
+            return "it saves itself elsewhere"
+        if property_.needs_counters and not self._factory.counts:
+            return "it counts nothing"
+        if property_.needs_schedule and not self._factory.schedules:
+            return "its caller has the schedule"
         if property_.needs_report and not self._factory.reports:
-            return "a FaceLift-shaped trainer's optimizer_step returns nothing"
+            return "it says nothing of what it did"
         return None
 
     def plan(self, property_: StepProperty, examples: int) -> SearchPlan[StepCase]:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from harness.cases.descriptors import Action, StepCase
-from harness.oracle.window import CLIP_NORM, Fault, ScalerState, WindowOutcome, window_outcome
+from harness.oracle.policies import PROMISED, Policies
+from harness.oracle.window import Fault, ScalerState, WindowOutcome, window_outcome
 
 # The setting that every fault program runs in.
 ELEMENTS = 8  # a 2×3 matrix and its bias
@@ -57,6 +58,7 @@ class Expected:
         scaler: permitted states; more than one only where a non-finite loss may, but need not, count as an overflow.
         parameters: by name, whole or the one number that all elements are; none where they can't be predicted.
         parameter_error: the error that these may have.
+        counted: what the step's own count of updates should be, where that isn't ``updates``.
     """
 
     window_ended: bool
@@ -71,6 +73,7 @@ class Expected:
     scaler: tuple[ScalerState, ...]
     parameters: Mapping[str, float | Tensor]
     parameter_error: float
+    counted: int | None = None
 
 
 @dataclass
@@ -79,14 +82,17 @@ class StepModel:
 
     case: StepCase
     scaled: bool
+    policies: Policies = PROMISED
     passes: int = 0
     updates: int = 0
+    windows: int = 0
     matrix: float = MATRIX_START
     bias: float = BIAS_START
     _momentum: tuple[float, float] | None = None
     _window: list[Action] = field(default_factory=list)
     _scaler: ScalerState = field(init=False)
     _gradient: float | None = None
+    _schedule: int = 0
 
     def __post_init__(self) -> None:
         scale = 2.0**self.case.scale_exponent if self.scaled else 1.0
@@ -95,6 +101,12 @@ class StepModel:
     def adopt(self, scaler: ScalerState) -> None:
         """Go on from the permitted state that the subject chose."""
         self._scaler = scaler
+
+    def advance_schedule_to(self, steps: int) -> None:
+        """The next update is made at the rate that the subject's schedule gives: where it stands wrongly, that is a
+        finding by itself, and no wrong update.
+        """
+        self._schedule = steps
 
     def after(self, action: Action) -> Expected:
         """Feed one action and say what a right step has done."""
@@ -130,13 +142,16 @@ class StepModel:
     def _end(self, window: list[Action], gradient: float | None) -> Expected:
         finite = not any(action in (Action.NAN_LOSS, Action.INF_LOSS) for action in window)
         norm = None if gradient is None else abs(gradient) * math.sqrt(ELEMENTS)
-        outcome = window_outcome(finite, norm, self._scaler, self.case.growth_interval if self.scaled else None)
+        outcome = window_outcome(
+            finite, norm, self._scaler, self.case.growth_interval if self.scaled else None, self.policies
+        )
+        self.windows += 1
         self._scaler = outcome.scaler[0]
         before = self.matrix, self.bias
         if outcome.stepped:
             assert gradient is not None
             assert norm is not None
-            self._move(gradient * min(1.0, CLIP_NORM / norm) if norm > 0 else 0.0)
+            self._move(self.policies.clipped(gradient, norm) if norm > 0 else 0.0)
         farthest = max(abs(self.matrix - before[0]), abs(self.bias - before[1]))
         return self._expected(True, outcome, moved=farthest > _PARAMETER_ERROR)
 
@@ -145,7 +160,7 @@ class StepModel:
         if self._momentum is not None:
             matrix, bias = MOMENTUM * self._momentum[0] + matrix, MOMENTUM * self._momentum[1] + bias
         self._momentum = (matrix, bias)
-        rate = LEARNING_RATE * schedule(self.updates)
+        rate = LEARNING_RATE * schedule(self._schedule)
         self.matrix, self.bias = self.matrix - rate * matrix, self.bias - rate * bias
         self.updates += 1
 
@@ -163,4 +178,5 @@ class StepModel:
             scaler=outcome.scaler,
             parameters={"weight": self.matrix, "bias": self.bias},
             parameter_error=_PARAMETER_ERROR,
+            counted=self.windows if self.policies.counts_attempts else self.updates,
         )

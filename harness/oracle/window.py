@@ -6,8 +6,9 @@ import enum
 import math
 from dataclasses import dataclass
 
+from harness.oracle.policies import PROMISED, Policies
+
 # The setting that every fault program runs in.
-CLIP_NORM, NORM_FACTOR = 1.0, 20.0
 GROWTH, BACKOFF = 2.0, 0.5
 
 
@@ -33,7 +34,7 @@ class WindowOutcome:
     """What a right step does with a window.
 
     Attributes:
-        stepped: the parameters move, by the gradients clipped to ``CLIP_NORM``.
+        stepped: the parameters move, by the gradients clipped as the policies say.
         why: in words, for messages.
         grad_norm: before clipping; ``None`` where no finite one exists.
         scaler: permitted states; more than one only where a non-finite loss may, but need not, count as an overflow.
@@ -48,7 +49,11 @@ class WindowOutcome:
 
 
 def window_outcome(
-    losses_are_finite: bool, norm: float | None, scaler: ScalerState, growth_interval: int | None
+    losses_are_finite: bool,
+    norm: float | None,
+    scaler: ScalerState,
+    growth_interval: int | None,
+    policies: Policies = PROMISED,
 ) -> WindowOutcome:
     """What the rule makes of an accumulation window.
 
@@ -57,6 +62,7 @@ def window_outcome(
         norm: L2 norm of the unscaled gradients; inf or NaN where one isn't finite, ``None`` where there are none.
         scaler: before.
         growth_interval: finite windows after which the scale doubles; ``None`` without a scaler.
+        policies: of the step.
     """
 
     def updated(found_inf: bool) -> ScalerState:
@@ -73,14 +79,14 @@ def window_outcome(
     ) -> WindowOutcome:
         return WindowOutcome(False, why or fault.value, finite_norm, tuple(dict.fromkeys(permitted)), fault)
 
-    if not losses_are_finite:
+    if not losses_are_finite and policies.drops_nonfinite_loss:
         also = () if norm is None else (updated(found_inf=not math.isfinite(norm)),)
         return dropped(Fault.NONFINITE_LOSS, scaler, *also)
     if norm is None:
         return dropped(Fault.NO_GRADIENTS, scaler)
     if not math.isfinite(norm):
         return dropped(Fault.NONFINITE_GRADIENTS, updated(found_inf=True))
-    after, limit = updated(found_inf=False), CLIP_NORM * NORM_FACTOR
-    if norm > limit:
+    after, limit = updated(found_inf=False), policies.norm_limit
+    if limit is not None and norm > limit:
         return dropped(Fault.LARGE_NORM, after, finite_norm=norm, why=f"the norm {norm:.4g} exceeds {limit:g}")
     return WindowOutcome(True, "all was finite and in bounds", norm, (after,))

@@ -60,6 +60,8 @@ def right_update(seen: Observation) -> Verdict:
 
     The parameters are those that the optimizer makes of the clipped gradients, to float32's rounding.
     """
+    if not all(bool(torch.isfinite(p).all()) for p in seen.after.parameters.values()):
+        return VACUOUS  # for finite_parameters to convict
     errors = [0.0]
     for name, value in seen.expected.parameters.items():
         found = seen.after.parameters.get(name)

@@ -28,6 +28,8 @@ class StepProperty:
         needs_state: it applies only to steps that can save and restore themselves.
         needs_report: it applies only to steps that say what they did.
         needs_prediction: it applies only to steps whose optimizer's updates can be predicted.
+        needs_counters: it applies only to steps that count.
+        needs_schedule: it applies only to steps that advance the schedule.
         of_raising: it judges an action that raised too. Every other property passes over such an action.
     """
 
@@ -40,6 +42,8 @@ class StepProperty:
     needs_state: bool = False
     needs_report: bool = False
     needs_prediction: bool = False
+    needs_counters: bool = False
+    needs_schedule: bool = False
     of_raising: bool = False
 
     def verdict(self, seen: Observation) -> Verdict:

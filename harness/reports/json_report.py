@@ -17,6 +17,7 @@ SCHEMA = "harness-report/3"
 def report(run: RunModel) -> dict[str, Any]:
     """The run as plain values. A number that JSON can't hold (NaN, inf) is given as text."""
     settings, loaded = run.settings, run.loaded.get(SubjectKind.LOSS)
+    step = run.loaded.get(SubjectKind.STEP)
     return {
         "schema": SCHEMA,
         "subject": {
@@ -30,6 +31,7 @@ def report(run: RunModel) -> dict[str, Any]:
             "held_to_words": "" if loaded is None else loaded.sentence,
             **({"arguments": json_value(dict(settings.arguments))} if settings.arguments else {}),
         },
+        "step_does": {} if step is None else dict(step.table),
         "seed": settings.seed,
         "strict": settings.strict,
         "environment": json_value(run.environment),

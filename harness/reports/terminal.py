@@ -34,10 +34,12 @@ def show_run(run: RunModel, console: Console) -> None:
         mine, subject = [result for result in results if result.task.kind is kind], run.subject(kind)
         if mine and subject is not None:
             loaded = run.loaded.get(kind)
-            aside = f", held to {escape(loaded.held_to)}" if loaded is not None else ""
+            aside = f", held to {escape(loaded.held_to)}" if loaded is not None and loaded.held_to else ""
             console.print(f"[bold]{kind.value}[/] {escape(subject.spec)}{aside}", soft_wrap=True, highlight=False)
             if loaded is not None and loaded.sentence:
                 console.print(f"[magenta]definition[/]: {escape(loaded.sentence)}")
+            if loaded is not None and loaded.table:
+                console.print(_answers(loaded.table))
             console.print(_table(mine))
     for cell in _one_for_each_property(run.violated):
         _show_violation(cell, console)
@@ -61,6 +63,13 @@ def _counted(run: RunModel) -> list[str]:
     }
     found = [f"{levels[level]} {words[level]}" for level in Level if levels[level]]
     return found + [f"{run.counts[s]} {s.value}" for s in Status if run.counts[s] and s is not Status.VIOLATED]
+
+
+def _answers(rows: Sequence[tuple[str, str]]) -> Table:
+    table = Table("what this step does", "", pad_edge=False)
+    for question, answer in rows:
+        table.add_row(question, answer)
+    return table
 
 
 def _show_violation(cell: Cell, console: Console) -> None:

@@ -11,8 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
+from harness.oracle.policies import PROMISED, Policies
 from harness.protocols import AmpStepLike, StepDriver, StepReport, report_of
 from harness.subject_spec import SubjectSpec
+from harness.subjects.called_steps import OFFERED, CalledStepDriver, shape_of
 from harness.subjects.door import load_object
 from harness.subjects.facelift import FaceLiftDriver, learn_calling_convention
 from harness.subjects.training import is_training
@@ -38,12 +40,27 @@ class StepFactory:
     Attributes:
         keeps_state: the subject can save and restore itself.
         reports: the subject says what each window's end did.
+        counts: it counts its passes and updates.
+        schedules: it advances the learning rate's schedule.
+        call: how it is called at a window's end, for messages.
+        policies: those that it is held to: promised, or found out.
+        table: what it was seen to do, as questions and answers.
     """
 
     name: SubjectSpec
     keeps_state: bool
     reports: bool
     build: Callable[[StepParts], StepDriver]
+    counts: bool = True
+    schedules: bool = True
+    call: str = ""
+    policies: Policies = PROMISED
+    table: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def promises(self) -> bool:
+        """It is handed a clip norm and a norm factor, and so promises to use them."""
+        return self.counts
 
 
 class AmpStepDriver:
@@ -82,13 +99,24 @@ def adapt_fed_step(cls: Any, name: SubjectSpec) -> StepFactory:
         SubjectError: it has no such shape, or raises AttributeError on a plain good step.
     """
     spec = name.spec
+    if (shape := shape_of(cls)) is not None:
+
+        def driver(parts: StepParts) -> StepDriver:
+            return CalledStepDriver(cls, shape, parts)
+
+        schedules = "scheduler" in shape.takes and not shape.native
+        return StepFactory(name, False, False, driver, False, schedules, shape.written)
     if not isinstance(cls, type):
-        raise SubjectError(f"{spec} is a {type(cls).__name__}; a step must be a class.")
+        raise SubjectError(
+            f"{spec} is a {type(cls).__name__}; a step must be a class, or a function step(loss, optimizer, …) that "
+            f"takes of {', '.join(OFFERED)} what it needs."
+        )
     if is_training(cls):
         raise SubjectError(f"{spec} is a whole training; here a step is needed that is fed losses.")
     if callable(getattr(cls, "optimizer_step", None)):
         convention = learn_calling_convention(cls, spec)
-        return StepFactory(name, False, False, lambda parts: FaceLiftDriver(cls, parts, convention))
+        call = f"{cls.__name__}.optimizer_step(result)"
+        return StepFactory(name, False, False, lambda parts: FaceLiftDriver(cls, parts, convention), call=call)
     missing = [m for m in ("backward", "step", "state_dict", "load_state_dict") if not hasattr(cls, m)]
     if missing:
         raise SubjectError(
@@ -114,4 +142,4 @@ def adapt_fed_step(cls: Any, name: SubjectSpec) -> StepFactory:
             ) from error
         return AmpStepDriver(step)
 
-    return StepFactory(name, True, True, build)
+    return StepFactory(name, True, True, build, call=f"{cls.__name__}.backward(loss) and step()")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from harness.cases.descriptors import Action, StepCase
 from harness.errors import reraise_unless_subjects
+from harness.oracle.policies import CLIP_NORM, NORM_FACTOR
 from harness.oracle.step_model import (
     BIAS_START,
     GRADIENT,
@@ -20,10 +22,11 @@ from harness.oracle.step_model import (
     MATRIX_START,
     MOMENTUM,
     WEIGHT_DECAY,
+    Expected,
     StepModel,
     schedule,
 )
-from harness.oracle.window import BACKOFF, CLIP_NORM, GROWTH, NORM_FACTOR
+from harness.oracle.window import BACKOFF, GROWTH, Fault
 from harness.precision import Precision, refusing_unknown_ops
 from harness.process_state import kept_state
 from harness.subjects.step import StepFactory, StepParts
@@ -35,7 +38,7 @@ class FedStepTrial:
 
     def __init__(self, factory: StepFactory, precision: Precision, case: StepCase) -> None:
         self._factory, self._precision, self._case = factory, precision, case
-        self._model = StepModel(case, scaled=precision.needs_scaler)
+        self._model = StepModel(case, precision.needs_scaler, factory.policies)
         self._enter(None)
         self._last = first_snapshot(self.snapshot, factory.name.spec)
 
@@ -49,6 +52,7 @@ class FedStepTrial:
         report, value = None, None
         raised: BaseException | None = None
         before = after = self._last
+        self._model.advance_schedule_to(before.schedule_steps)
         expected = self._model.after(action)
         try:
             with kept_state():
@@ -64,9 +68,23 @@ class FedStepTrial:
             raised = error
             after = snapshot_or(self.snapshot, before)
         self._last = after
+        expected = self._permitted(expected, before, after)
         if after.scaler in expected.scaler:
             self._model.adopt(after.scaler)
         return Observation(action.value, action is Action.RESTORE, before, after, expected, report, raised, value)
+
+    def _permitted(self, expected: Expected, before: Snapshot, after: Snapshot) -> Expected:
+        """A step that promised nothing may take a window without gradients for an update or not; and one that updates
+        where it must not is right to advance its schedule with that.
+        """
+        dropped = expected.window_ended and not expected.stepped
+        poisoned = not all(bool(torch.isfinite(p).all()) for p in after.parameters.values())
+        open_ = expected.fault is Fault.NO_GRADIENTS or poisoned or bool(before.changed(after))
+        if self._factory.promises or not dropped or not open_ or after.schedule_steps != expected.updates + 1:
+            return expected
+        self._model.updates += 1
+        rate = LEARNING_RATE * schedule(self._model.updates)
+        return replace(expected, updates=self._model.updates, learning_rate=rate)
 
     def snapshot(self) -> Snapshot:
         parts = self._parts
@@ -76,33 +94,7 @@ class FedStepTrial:
 
     def _enter(self, saved: dict[str, Any] | None) -> None:
         """Build everything anew, as a new process would, and load what was saved."""
-        device = self._precision.device
-        matrix = nn.Parameter(torch.full((2, 3), MATRIX_START, device=device))
-        bias = nn.Parameter(torch.full((2,), BIAS_START, device=device))
-        optimizer = torch.optim.SGD(
-            [
-                {"params": [matrix], "weight_decay": WEIGHT_DECAY},
-                {"params": [bias], "weight_decay": 0.0},
-            ],
-            lr=LEARNING_RATE,
-            momentum=MOMENTUM,
-        )
-        self._parts = StepParts(
-            {"weight": matrix, "bias": bias},
-            optimizer,
-            torch.amp.GradScaler(
-                device,
-                init_scale=2.0**self._case.scale_exponent,
-                growth_factor=GROWTH,
-                backoff_factor=BACKOFF,
-                growth_interval=self._case.growth_interval,
-                enabled=self._precision.needs_scaler,
-            ),
-            torch.optim.lr_scheduler.LambdaLR(optimizer, schedule),
-            self._case.accumulation,
-            CLIP_NORM,
-            NORM_FACTOR,
-        )
+        self._parts = tiny_parts(self._case, self._precision.device, self._precision.needs_scaler)
         self._driver = self._factory.build(self._parts)
         if saved is not None:
             with torch.no_grad():
@@ -128,6 +120,36 @@ class FedStepTrial:
             return poisoned * math.nan if action is Action.NAN_LOSS else poisoned
         loss = (output.float() * GRADIENT[action]).sum()
         return loss + math.inf if action is Action.INF_LOSS else loss
+
+
+def tiny_parts(case: StepCase, device: str, scaled: bool) -> StepParts:
+    """A 2×3 matrix and its bias with an optimizer, a schedule and a scaler, which is on where ``scaled``."""
+    matrix = nn.Parameter(torch.full((2, 3), MATRIX_START, device=device))
+    bias = nn.Parameter(torch.full((2,), BIAS_START, device=device))
+    optimizer = torch.optim.SGD(
+        [
+            {"params": [matrix], "weight_decay": WEIGHT_DECAY},
+            {"params": [bias], "weight_decay": 0.0},
+        ],
+        lr=LEARNING_RATE,
+        momentum=MOMENTUM,
+    )
+    return StepParts(
+        {"weight": matrix, "bias": bias},
+        optimizer,
+        torch.amp.GradScaler(
+            device,
+            init_scale=2.0**case.scale_exponent,
+            growth_factor=GROWTH,
+            backoff_factor=BACKOFF,
+            growth_interval=case.growth_interval,
+            enabled=scaled,
+        ),
+        torch.optim.lr_scheduler.LambdaLR(optimizer, schedule),
+        case.accumulation,
+        CLIP_NORM,
+        NORM_FACTOR,
+    )
 
 
 class _NanBackward(torch.autograd.Function):

@@ -13,8 +13,9 @@ import torch
 from harness.cases.batch_faults import spoil
 from harness.cases.descriptors import PassKind, TrainingCase
 from harness.errors import reraise_unless_subjects
+from harness.oracle.policies import CLIP_NORM, NORM_FACTOR
 from harness.oracle.step_model import Expected
-from harness.oracle.window import BACKOFF, CLIP_NORM, GROWTH, NORM_FACTOR, WindowOutcome, window_outcome
+from harness.oracle.window import BACKOFF, GROWTH, WindowOutcome, window_outcome
 from harness.precision import Precision, refusing_unknown_ops
 from harness.process_state import kept_state
 from harness.protocols import report_of

@@ -1,0 +1,44 @@
+"""What a training step may do or leave: its policies, to which it is held where it promised or was seen to have them.
+
+The universal rules (a step never raises, non-finite gradients move nothing, the schedule follows the updates, …) are no
+policies: every step is held to them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CLIP_NORM, NORM_FACTOR = 1.0, 20.0
+"""The setting that every fault program runs in: gradients are clipped to the one, and a window is dropped whose norm
+exceeds the product of both, by a step that takes them."""
+
+
+@dataclass(frozen=True)
+class Policies:
+    """A step's own choices.
+
+    Attributes:
+        clip_norm: gradients are clipped to this L2 norm; ``None``: they are not.
+        clip_value: each gradient element is clipped to this size; ``None``: it is not.
+        norm_limit: a window with a larger norm is dropped; ``None``: none is.
+        drops_nonfinite_loss: a window is dropped whose loss is NaN or inf, though its gradients are finite.
+        counts_attempts: its count of updates counts the windows that were dropped too.
+    """
+
+    clip_norm: float | None = CLIP_NORM
+    clip_value: float | None = None
+    norm_limit: float | None = CLIP_NORM * NORM_FACTOR
+    drops_nonfinite_loss: bool = True
+    counts_attempts: bool = False
+
+    def clipped(self, gradient: float, norm: float) -> float:
+        """A gradient, all of whose elements are alike, as it reaches the optimizer."""
+        if self.clip_value is not None and abs(gradient) > self.clip_value:
+            gradient, norm = self.clip_value * (1.0 if gradient > 0 else -1.0), norm * self.clip_value / abs(gradient)
+        if self.clip_norm is not None and norm > self.clip_norm:
+            return gradient * self.clip_norm / norm
+        return gradient
+
+
+PROMISED = Policies()
+"""Of a step that is handed a clip norm and a norm factor: it promises to use them, and to look at its losses."""
