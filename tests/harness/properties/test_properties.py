@@ -27,6 +27,7 @@ _MORE = [
     ("loss", "gradient-alive", "_detached"),
     ("loss", "empty-mask", "_gradient"),
     ("loss", "repeatable", "_gradient"),
+    ("loss", "upstream-gradient", "_second"),
     ("step", "counters", "_passes"),
     ("step", "truthful", "_reason"),
     ("step", "truthful", "_kept"),
