@@ -41,6 +41,7 @@ _OTHERS = {
     f"{_TRIED}:MaskedL1Loss": "l1",
     f"{_TRIED}:MaskedL2Loss": "l2",
     f"{_MUTANTS}:clamped": "clamped",
+    f"{_MUTANTS}:zero_padded": "zero-padded-ssim",
 }
 
 
@@ -90,6 +91,12 @@ _CONVICTIONS = [
     ("l2", "l2_summed_over_images", "batch", "float32"),
     ("masked-ssim-term", "nan_becomes_a_number", "bad-input", "float32"),
     ("ssim", "unclamped", "accuracy", "float32"),
+    ("zero-padded-ssim", "zero_padded_not_at_all", "accuracy", "float32"),
+    ("zero-padded-ssim", "zero_padded_too_little", "accuracy", "float32"),
+    ("zero-padded-ssim", "zero_padded_with_the_edge", "accuracy", "float32"),
+    ("zero-padded-ssim", "zero_padded_renormalised", "accuracy", "float32"),
+    ("zero-padded-ssim", "zero_padded_by_convolution", "range", "float32"),
+    ("zero-padded-ssim", "zero_padded_by_convolution", "accuracy", "float32"),
     ("mse", "mse_in_autocast", "accuracy", "cpu-autocast-bfloat16"),
     ("mse", "mse_in_autocast", "accuracy", "cuda-policy-float16"),
     ("masked-mse", "masked_mse_over_all_pixels", "accuracy", "float32"),
