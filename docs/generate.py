@@ -116,16 +116,11 @@ def _precisions() -> Iterator[str]:
     yield "`--precision NAME` runs one alone; without it, all run that this machine has.\n"
     yield "| name | tensors on | a loss's inputs in | autocast | for |\n|---|---|---|---|---|"
     for one in PRECISIONS:
-        policy = "CUDA's, emulated" if one.cuda_policy else {"cpu": "the CPU's", "cuda": "CUDA's"}[one.device]
-        autocast = "none" if one.autocast_dtype is None else f"{policy}, {_dtype(one.autocast_dtype)}"
         device = {"cpu": "the CPU", "cuda": "a GPU"}[one.device]
         subjects = "losses and steps" if one.applies_to_steps else "losses"
-        yield f"| `{one.name}` | {device} | {_dtype(one.input_dtype)} | {autocast} | {subjects} |"
+        inputs = str(one.input_dtype).removeprefix("torch.")
+        yield f"| `{one.name}` | {device} | {inputs} | {one.autocast_words} | {subjects} |"
     yield ""
-
-
-def _dtype(dtype: object) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _properties() -> Iterator[str]:

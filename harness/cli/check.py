@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.config import load_settings
 from harness.errors import Interrupted
+
+if TYPE_CHECKING:
+    from harness.reports.run_model import RunModel
 
 
 def add_subject_options(parser: argparse.ArgumentParser, bare: bool = False) -> None:
@@ -102,7 +106,9 @@ def run(options: argparse.Namespace) -> int:
     from harness.reports.run_model import RunModel
     from harness.reports.terminal import show_run
 
-    json_file = Path(options.json).absolute() if options.json else None
+    wanted = ((options.json, write_report),)
+    # Made absolute now: a subject may change the working folder.
+    reports = [(Path(file).absolute(), write) for file, write in wanted if file]
     console = report_console()
     if settings.images:
         ImageFolder(settings.images)
@@ -115,7 +121,6 @@ def run(options: argparse.Namespace) -> int:
         run_model(event)
         progress(event)
 
-    unwritten = None
     try:
         with bar:
             run_pooled(RunStarted(tasks, settings, environment(), spared), listen, CaseRecorder(settings))
@@ -123,13 +128,24 @@ def run(options: argparse.Namespace) -> int:
         run_model.ended = "interrupted"
         raise
     finally:
-        # Before anything is printed, so that no output that fails can cost it.
-        if json_file is not None:
-            try:
-                write_report(json_file, run_model)
-            except OSError as error:
-                unwritten = error
+        # Before anything is printed, so that no output that fails can cost them.
+        unwritten = write_reports(reports, run_model)
     show_run(run_model, console)
     if unwritten is not None:
         raise unwritten
     return run_model.outcome.exit_code
+
+
+def write_reports(reports: Sequence[tuple[Path, Callable[[Path, RunModel], None]]], run: RunModel) -> OSError | None:
+    """Write each report into its file; one that can't be written costs no other.
+
+    Returns:
+        Why the first of those that couldn't be written wasn't, or ``None``.
+    """
+    unwritten = None
+    for path, write in reports:
+        try:
+            write(path, run)
+        except OSError as error:
+            unwritten = unwritten or error
+    return unwritten

@@ -38,6 +38,14 @@ class Precision:
         return self.input_dtype == torch.float32
 
     @property
+    def autocast_words(self) -> str:
+        """The autocast as the reference tells it: whose, and to which dtype."""
+        if self.autocast_dtype is None:
+            return "none"
+        whose = "CUDA's, emulated" if self.cuda_policy else {"cpu": "the CPU's", "cuda": "CUDA's"}[self.device]
+        return f"{whose}, {str(self.autocast_dtype).removeprefix('torch.')}"
+
+    @property
     def needs_scaler(self) -> bool:
         """Whether a training step in this precision scales its loss: float16 only."""
         return torch.float16 in (self.autocast_dtype, self.input_dtype)

@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from harness.cases.descriptors import LossCase
+from harness.cli.check import write_reports
 from harness.cli.main import main
 from harness.config import Settings
 from harness.engine.plan import Task
 from harness.findings.case_file import CaseFile, replay_command
 from harness.findings.replay import settings_for
+from harness.reports.json_report import write_report
+from harness.reports.run_model import RunModel
 from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.known_bad import KNOWN_BAD
 
@@ -68,6 +71,15 @@ def test_what_was_not_run_is_not_green(tmp_path: Path, capsys: pytest.CaptureFix
     assert "finite under float32: out of time" in printed
     assert "INCOMPLETE: 1 not run" in printed
     assert json.loads(report.read_text())["verdict"] == "incomplete"
+
+
+def test_a_report_that_can_not_be_written_costs_no_other(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    first, second = tmp_path / "file" / "first.json", tmp_path / "second.json"
+    unwritten = write_reports([(first, write_report), (second, write_report)], RunModel())
+    assert isinstance(unwritten, OSError)
+    assert json.loads(second.read_text())["status"] == "failed"
+    assert write_reports([(second, write_report)], RunModel()) is None
 
 
 def test_the_replay_line_is_for_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,13 @@ from harness.cli.main import main
 from harness.config import Settings
 from harness.engine.run import TaskRunner
 from harness.errors import ExitCode, PrecisionError, UsageError
-from harness.precision import PRECISIONS, import_guard, left_out, precisions_named, unavailable_reason
+from harness.precision import PRECISIONS, Precision, import_guard, left_out, precisions_named, unavailable_reason
 from harness.precision.cuda_policy import emulation
 from harness.precision.cuda_policy.coverage import unemulated_ops
 from harness.subject_spec import SubjectKind
 
 LOSS = "gslrm.model.utils_losses:MaskedSsimLoss"
-EMULATED = {p.name for p in PRECISIONS if p.cuda_policy}
+EMULATED = [p.name for p in PRECISIONS if p.cuda_policy]
 HERE = {p.name for p in PRECISIONS if p.device == "cpu" or torch.cuda.is_available()}
 
 
@@ -40,13 +40,28 @@ def test_every_precision_of_the_cpu_is_had_here() -> None:
     assert {p.name for p in precisions_named(())} == HERE
 
 
+@pytest.mark.parametrize("precision", [p for p in PRECISIONS if p.name in HERE], ids=lambda p: p.name)
+def test_the_context_is_as_the_row_says(precision: Precision) -> None:
+    device = "cuda" if precision.cuda_policy else precision.device
+    outer = torch.bfloat16 if precision.autocast_dtype == torch.float16 else torch.float16
+    with precision.installed(), torch.autocast(device, dtype=outer), precision.context():
+        assert torch.is_autocast_enabled(device) == (precision.autocast_dtype is not None)
+        if precision.autocast_dtype is not None:
+            assert torch.get_autocast_dtype(device) == precision.autocast_dtype
+
+
+def test_what_the_reference_tells_of_each_is_told_of_no_other() -> None:
+    told = {(p.device, p.input_dtype, p.autocast_words) for p in PRECISIONS}
+    assert len(told) == len(PRECISIONS), "tell the difference in Precision.autocast_words"
+
+
 def test_without_emulation_the_others_are_had(no_emulation: str) -> None:
-    assert {p.name for p in precisions_named(())} == HERE - EMULATED
-    assert {p.name for p in PRECISIONS if no_emulation in (unavailable_reason(p) or "")} == EMULATED
+    assert {p.name for p in precisions_named(())} == HERE - set(EMULATED)
+    assert {p.name for p in PRECISIONS if no_emulation in (unavailable_reason(p) or "")} == set(EMULATED)
     assert unemulated_ops() == ()
     sentence = left_out()
     assert sentence is not None
-    assert sentence.startswith("cuda-policy-float16 and cuda-policy-bfloat16 left out: ")
+    assert sentence.startswith(f"{' and '.join(EMULATED)} left out: ")
     assert no_emulation in sentence
 
 
@@ -74,9 +89,9 @@ def test_a_default_check_says_what_it_leaves_out(
     cheap = ["check", "--loss", LOSS, "--property", "repeatable", "--max-examples", "1", "--cases-dir", str(tmp_path)]
     assert main(cheap) == ExitCode.HELD
     printed = capfd.readouterr().out
-    assert printed.count("cuda-policy-float16 and cuda-policy-bfloat16 left out: ") == 1
+    assert printed.count(f"{' and '.join(EMULATED)} left out: ") == 1
     assert no_emulation in printed
-    assert f"HELD: {len(HERE - EMULATED)} held" in printed
+    assert f"HELD: {len(HERE - set(EMULATED))} held" in printed
     assert main([*cheap, "--precision", "cuda-policy-bfloat16"]) == ExitCode.PRECISION
     assert no_emulation in capfd.readouterr().err
 

@@ -9,46 +9,22 @@ from pathlib import Path
 
 from harness.cases.descriptors import LossCase
 from harness.config import Settings
-from harness.engine.events import CaseFailed, Event, RunFinished, RunStarted, TaskFinished
-from harness.engine.plan import Task
+from harness.engine.events import CaseFailed, Event, RunStarted
 from harness.engine.pool import run_pooled
-from harness.engine.result import Call, Outcome, Status, TaskResult
+from harness.engine.result import Outcome
 from harness.findings.recorder import CaseRecorder
 from harness.reports.console import ReportConsole
 from harness.reports.json_report import report, write_report
 from harness.reports.run_model import RunModel, violation_lines
 from harness.reports.terminal import show_run
 from harness.subject_spec import SubjectKind, SubjectSpec
+from tests.harness.reports.made_up_run import FINITE, RANGE, made_up_events, run_of
 
 BEFORE_FIX = "harness.subjects.known_bad.losses:LossBeforeFix"
-RANGE, FINITE = (Task(SubjectKind.LOSS, name, "float32") for name in ("range", "finite"))
-CASE = LossCase(seed=7)
-
-
-def _model(*events: Event) -> RunModel:
-    model = RunModel()
-    for event in events:
-        model(event)
-    return model
-
-
-def _events(cases: str) -> list[Event]:
-    settings = Settings(loss="m:L", truth="mse", seed=3, cases_dir=cases)
-    violated = TaskResult(
-        RANGE, Status.VIOLATED, 5, 0.5, -math.inf, "the loss is [-inf]", CASE, earlier=(Call(FINITE, CASE),)
-    )
-    return [
-        RunStarted((RANGE, FINITE), settings, {"torch": "2"}, "all else left out: no reason."),
-        CaseFailed(RANGE, CASE, "the loss is [-inf]", shrunk=False),
-        TaskFinished(FINITE, TaskResult(FINITE, Status.HELD, 4, 0.1, 0.25)),
-        CaseFailed(RANGE, CASE, "the loss is [-inf]", shrunk=True, evidence={"value": -math.inf, "arrays": {}}),
-        TaskFinished(RANGE, violated),
-        RunFinished(()),
-    ]
 
 
 def test_everything_that_a_report_needs_is_kept(tmp_path: Path) -> None:
-    run = _model(*_events(str(tmp_path)))
+    run = run_of(*made_up_events(str(tmp_path)))
     assert run.subject(SubjectKind.LOSS) == SubjectSpec("m:L", truth="mse")
     assert run.subject(SubjectKind.STEP) is None
     assert (run.ended, run.outcome, run.examples) == ("finished", Outcome.VIOLATED, 9)
@@ -66,21 +42,21 @@ def test_everything_that_a_report_needs_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_cut_off_is_no_finished_one(tmp_path: Path) -> None:
-    run = _model(*_events(str(tmp_path))[:3])
+    run = run_of(*made_up_events(str(tmp_path))[:3])
     assert (run.ended, run.outcome, len(run.cells)) == ("failed", Outcome.INCOMPLETE, 1)
     run.ended = "interrupted"
     assert report(run)["status"] == "interrupted"
 
 
 def test_evidence_is_of_the_case_that_is_reported(tmp_path: Path) -> None:
-    *before, violated, finished = _events(str(tmp_path))
+    *before, violated, finished = made_up_events(str(tmp_path))
     lost = CaseFailed(RANGE, LossCase(seed=8), "ends the interpreter (signal 11)", shrunk=True)
-    (cell,) = _model(*before, lost, violated, finished).violated
+    (cell,) = run_of(*before, lost, violated, finished).violated
     assert cell.evidence is None
 
 
 def test_the_json_holds_what_json_can(tmp_path: Path) -> None:
-    run = _model(*_events(str(tmp_path)))
+    run = run_of(*made_up_events(str(tmp_path)))
     write_report(tmp_path / "report.json", run)
     data = json.loads((tmp_path / "report.json").read_text())
     assert data == report(run)
@@ -92,7 +68,7 @@ def test_the_json_holds_what_json_can(tmp_path: Path) -> None:
 
 def test_the_terminal_prints_brackets_as_they_are(tmp_path: Path) -> None:
     console = ReportConsole(file=io.StringIO(), width=110)
-    show_run(_model(*_events(str(tmp_path))), console)
+    show_run(run_of(*made_up_events(str(tmp_path))), console)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "loss m:L, held to mse" in printed
     assert "range under float32: the loss is [-inf]" in printed
@@ -109,7 +85,7 @@ def test_the_events_of_a_real_run_tell_it_again(tmp_path: Path) -> None:
         live(event)
 
     results = run_pooled(RunStarted((RANGE, FINITE), settings), listen, CaseRecorder(settings))
-    again = _model(*heard)
+    again = run_of(*heard)
     timeless = [{**report(run), "seconds": 0} for run in (live, again)]
     assert timeless[0] == timeless[1]
     assert tuple(cell.result for cell in again.cells) == results
