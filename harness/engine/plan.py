@@ -62,5 +62,6 @@ def plan(kinds: Sequence[SubjectKind], properties: Sequence[str], precisions: Se
         if any(k.runs_in(precision) for k in kinds_with(kind, name))
     )
     if not tasks:
-        raise UsageError(f"nothing to run: a step is fed losses, and no step is run in {', '.join(precisions)}.")
+        roles = " and no ".join(kind.value for kind in kinds)
+        raise UsageError(f"nothing to run: no {roles} is run in {', '.join(precisions)}.")
     return tasks

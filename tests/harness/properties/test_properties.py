@@ -46,7 +46,7 @@ def test_the_mutant_is_convicted(kind: str, name: str, more: str) -> None:
     assert result.status is Status.VIOLATED
     assert result.message
     assert result.case is not None
-    assert describe(result.case)
+    assert describe(result.case, result.task.property)
 
 
 @pytest.mark.parametrize(("kind", "name"), _ALL)
