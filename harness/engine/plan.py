@@ -62,6 +62,7 @@ def plan(kinds: Sequence[SubjectKind], properties: Sequence[str], precisions: Se
         if any(k.runs_in(precision) for k in kinds_with(kind, name))
     )
     if not tasks:
-        roles = " and no ".join(kind.value for kind in kinds)
-        raise UsageError(f"nothing to run: no {roles} is run in {', '.join(precisions)}.")
+        raise UsageError(
+            f"nothing to run: what is asked for isn't checked in {', '.join(precisions)}; name another precision."
+        )
     return tasks
