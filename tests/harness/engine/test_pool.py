@@ -29,7 +29,7 @@ _BOTH = (SubjectKind.LOSS, SubjectKind.STEP)
 
 
 def test_precisions_in_which_nothing_is_run_are_named() -> None:
-    with pytest.raises(UsageError, match="isn't checked in float16-inputs; name another precision"):
+    with pytest.raises(UsageError, match="nothing to run: no step is run in float16-inputs; name another precision"):
         plan(_BOTH, ("scale",), ("float16-inputs",))
 
 
