@@ -42,7 +42,7 @@ class Cell:
     @property
     def case_words(self) -> str:
         """The case in one line, or empty."""
-        return "" if self.result.case is None else describe(self.result.case)
+        return "" if self.result.case is None else describe(self.result.case, self.task.property)
 
     @property
     def case_file(self) -> str | None:

@@ -48,7 +48,7 @@ def test_the_mutant_is_convicted(kind: str, name: str, mutant: str) -> None:
     assert result.status is Status.VIOLATED
     assert result.message
     assert result.case is not None
-    assert describe(result.case)
+    assert describe(result.case, result.task.property)
 
 
 @pytest.mark.parametrize(("kind", "name"), _ALL)

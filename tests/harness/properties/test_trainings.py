@@ -67,7 +67,7 @@ def test_a_broken_training_is_convicted(name: str) -> None:
     assert result.status is Status.VIOLATED
     assert isinstance(result.case, TrainingCase)
     assert result.case.micro_steps <= 3
-    assert describe(result.case)
+    assert describe(result.case, result.task.property)
 
 
 @pytest.mark.parametrize(
