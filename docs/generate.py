@@ -130,10 +130,11 @@ def _properties() -> Iterator[str]:
     yield "`harness check --property NAME` runs one alone. A claim is the docstring of the function that tests it.\n"
     seen: set[str] = set()
     for kind in sorted(KINDS, key=lambda kind: kind.role.value):
+        alike = [other for other in KINDS if other.role is kind.role and other.properties == kind.properties]
         rows = [row for row in kind.properties if f"{kind.role.value} {row.name}" not in seen]
         if not rows:
             continue
-        yield f"## Of a {kind.name if kind.role.value == 'loss' or len(rows) == 1 else 'step'}\n"
+        yield f"## Of a {kind.name if len(alike) == 1 else kind.role.value}\n"
         yield "| property | claim |\n|---|---|"
         for row in rows:
             seen.add(f"{kind.role.value} {row.name}")

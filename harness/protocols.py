@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Shaped
@@ -13,9 +13,6 @@ from torch import Tensor, nn
 
 from harness.errors import printable
 from harness.subject_spec import SubjectSpec
-
-if TYPE_CHECKING:
-    from harness.oracle.definitions import LossDefinition
 
 
 class LossKind(str, enum.Enum):
@@ -36,8 +33,8 @@ class LossSubject(Protocol):
     def kind(self) -> LossKind: ...
 
     @property
-    def definition(self) -> LossDefinition:
-        """What it is held to."""
+    def definition(self) -> Any:
+        """What it is held to: a :class:`harness.oracle.definitions.LossDefinition`."""
 
     @property
     def convolutions(self) -> Sequence[tuple[Tensor, Tensor]] | None:

@@ -37,7 +37,8 @@ def run(options: argparse.Namespace) -> int:
     given = given_subject(options)
     checked = load_settings(given)
     explanation = explain(options.file, {name: getattr(checked, name) for name in given}, options.precision)
-    print(f"{explanation.trial.subject.name.spec}\n{describe(explanation.file.case)}")
+    case_words = describe(explanation.file.case, explanation.file.task.property)
+    print(f"{explanation.trial.subject.name.spec}\n{case_words}")
     print(explanation_text(explanation, brief=options.brief))
     if options.json:
         write_explanation(options.json, explanation)

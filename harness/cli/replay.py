@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         return error.exit_code
     task = replayed.file.task
     print(f"{replayed.answer.value}: {task.property} under {task.precision}: {replayed.message}")
-    print(f"  case: {describe(replayed.file.case)}")
+    print(f"  case: {describe(replayed.file.case, task.property)}")
     if replayed.file.earlier:
         print(f"  after {len(replayed.file.earlier)} other calls")
     return ExitCode.HELD if replayed.answer is Answer.FIXED else ExitCode.VIOLATED

@@ -14,7 +14,7 @@ from typing import Any
 from harness.cases.descriptors import Case
 from harness.errors import HarnessError, SubjectError, describe_exception, reraise_unless_subjects
 from harness.goldens.probes import Observed, Probe, loss_probe, step_probe
-from harness.kinds.registry import kind_of_object
+from harness.kinds.registry import default_kind, kind_of_object
 from harness.oracle.definitions import definition_named
 from harness.precision import Precision, import_guard, precisions_named
 from harness.subject_spec import SubjectKind, SubjectSpec
@@ -116,7 +116,11 @@ _PROBES: dict[SubjectKind, Callable[[Any, Any], Probe]] = {SubjectKind.LOSS: los
 def _loaded(name: SubjectSpec) -> tuple[SubjectKind, Any]:
     """The subject, not tried out: one that raises is compared too."""
     found = load_object(name.spec, name.root)
-    role = kind_of_object(found).role
+    kind = kind_of_object(found)
+    role = kind.role
+    if kind is not default_kind(role):
+        can_be = " or a ".join(default_kind(role).name for role in SubjectKind)
+        raise SubjectError(f"{name.spec} is a {kind.name}: only a {can_be} can be compared.")
     if role is SubjectKind.STEP:
         return role, adapt_fed_step(found, name)
     loss = adapt_loss(found, name, try_out=False)

@@ -64,15 +64,14 @@ def _opened(session: Session, call: Call) -> tuple[Bench[Any, Any], Any, Precisi
 
 def _refuse_another_kinds(kind: AnyKind, session: Session, call: Call) -> None:
     """A file that was written by hand may hold another kind's case."""
-    if kind.refusal(session.subject(call.task.kind)):
-        raise SubjectError(f"the case is {kind.words}, which {session.spec(call.task.kind)} is not.")
-    if isinstance(call.case, kind.cases):
-        return
-    having = [other for other in kinds_with(call.task.kind, call.task.property) if isinstance(call.case, other.cases)]
-    if not having:
-        words = kind_of_case(call.case).words
-        raise UsageError(f"{call.task.property} is judged on {kind.words}, but the case is {words}.")
-    raise SubjectError(f"the case is {having[0].words}, which {one_line(session.spec(call.task.kind))} is not.")
+    task, case = call.task, call.case
+    fitting = [other for other in kinds_with(task.kind, task.property) if isinstance(case, other.cases)]
+    if not fitting:
+        words = kind_of_case(case, task.property).words
+        raise UsageError(f"{task.property} is judged on {kind.words}, but the case is {words}.")
+    if kind not in fitting or kind.refusal(session.subject(task.kind)):
+        meant = kind if kind in fitting else fitting[0]
+        raise SubjectError(f"the case is {meant.words}, which {one_line(session.spec(task.kind))} is not.")
 
 
 _nothing: Callable[[Case], None] = lambda case: None  # noqa: E731

@@ -62,5 +62,7 @@ def plan(kinds: Sequence[SubjectKind], properties: Sequence[str], precisions: Se
         if any(k.runs_in(precision) for k in kinds_with(kind, name))
     )
     if not tasks:
-        raise UsageError(f"nothing to run: a step is fed losses, and no step is run in {', '.join(precisions)}.")
+        asked = [kind for kind in kinds if not properties or set(properties) & set(by_kind[kind])]
+        roles = " and no ".join(kind.value for kind in asked)
+        raise UsageError(f"nothing to run: no {roles} is run in {', '.join(precisions)}; name another precision.")
     return tasks

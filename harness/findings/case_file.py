@@ -130,8 +130,9 @@ def _earlier(data: Any, where: str) -> tuple[Call, ...]:
 
 
 def _call(data: dict[str, Any], case: Case, where: str) -> Call:
-    kind = kind_of_case(case).role
-    return Call(Task(kind, _name(data, "property", where), _name(data, "precision", where)), case)
+    property_ = _name(data, "property", where)
+    role = kind_of_case(case, property_).role
+    return Call(Task(role, property_, _name(data, "precision", where)), case)
 
 
 def read_case_file(path: Path) -> CaseFile:

@@ -10,9 +10,10 @@ import torch
 import harness
 from harness.cases.descriptors import LossCase
 from harness.engine.session import Session
-from harness.errors import UsageError
+from harness.errors import SubjectError, UsageError
 from harness.findings.case_file import CaseFile, read_case_file
 from harness.findings.replay import Given, settings_for
+from harness.kinds.registry import default_kind, kind_of_case
 from harness.precision import Precision, precisions_named
 from harness.rounding.op_trace import Trace, record_ops
 from harness.subject_spec import SubjectKind
@@ -50,13 +51,17 @@ def explain(path: Path, given: Given, precision: str | None = None) -> Explanati
         HarnessError: the file holds no loss case, or subject or precision is not to be had here.
     """
     file = read_case_file(path)
-    if file.task.kind is not SubjectKind.LOSS or not isinstance(file.case, LossCase):
-        raise UsageError(f"{path} holds a fault program of a step: only a loss can be explained op by op.")
+    kind = kind_of_case(file.case, file.task.property)
+    if kind is not default_kind(SubjectKind.LOSS) or not isinstance(file.case, LossCase):
+        raise UsageError(f"{path} holds {kind.words}: only a loss can be explained op by op.")
     if file.case.flaw is not None:
         raise UsageError(f"{path} holds bad input ({file.case.flaw.value}), which has no right value to explain.")
     (chosen,) = precisions_named([precision or file.task.precision])
     session = Session(settings_for(file, given))
-    trial = LossTrial(session.subject(SubjectKind.LOSS), chosen, file.case, session.folder)
+    subject = session.subject(SubjectKind.LOSS)
+    if kind.refusal(subject):
+        raise SubjectError(f"the case is {kind.words}, which {session.spec(SubjectKind.LOSS)} is not.")
+    trial = LossTrial(subject, chosen, file.case, session.folder)
     with chosen.installed(), chosen.context(), torch.no_grad():
         trace = record_ops(lambda: trial.forward(trial.inputs), maps=True, around=_AROUND, keep_raised=True)
     return Explanation(file, chosen, trial, trace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from hypothesis.strategies import SearchStrategy
 
 from harness.cases.descriptors import Case
 from harness.cases.image_folder import ImageFolder
+from harness.errors import describe_exception, reraise_unless_subjects
 from harness.precision import Precision
+from harness.process_state import kept_state
 from harness.properties.verdict import Verdict
 from harness.subject_spec import SubjectKind, SubjectSpec
 
@@ -38,6 +41,19 @@ class Judged:
     verdict: Verdict
     case: Case
     slow: bool = False
+
+
+def verdict_of(check: Callable[[], Verdict]) -> Verdict:
+    """The verdict of a check that runs the subject; what the subject raises in it violates the property.
+
+    Global state that the subject changes is put back.
+    """
+    try:
+        with kept_state():
+            return check()
+    except BaseException as error:
+        reraise_unless_subjects(error)
+        return Verdict(False, math.nan, math.inf, f"raises {describe_exception(error)}")
 
 
 @dataclass(frozen=True)
@@ -86,7 +102,11 @@ class Bench(ABC, Generic[P, C]):
     def judge(self, property_: P, precision: Precision, case: C, starting: Starting) -> Judged:
         """Run the case, under a precision that is installed, and say whether the property holds for it.
 
-        What the subject raises is part of the verdict.
+        What the subject raises is part of the verdict, as :func:`verdict_of` makes it.
+
+        Args:
+            starting: to be called with the case just before it is run: so its time is limited, and where it ends
+                the process, it is on record.
 
         Raises:
             UsageError: the case is beyond the harness' limits, or not whole.
@@ -119,8 +139,9 @@ class Kind(ABC, Generic[S, P, C]):
         name: in a word or two.
         role: the option by which such a subject is named.
         words: what a case of it is, in a sentence that goes on "…, which this subject is not".
-        cases: the descriptors' class.
-        properties: the rows of its properties.
+        cases: the descriptors' class. Several kinds may share one: a case's kind is told by its property too.
+        properties: the rows of its properties, each with a ``name`` and a ``claim``. Within a role a name means one
+            claim: kinds that share it share the row.
         shares_runs: one run serves all its properties, which therefore belong in one process.
         confirms: whether a violation shows by itself can be asked of a fork of the process that found it.
     """
@@ -150,7 +171,9 @@ class Kind(ABC, Generic[S, P, C]):
 
     @abstractmethod
     def refusal(self, subject: Any) -> str:
-        """Why a loaded subject of the same role is none of this kind; empty where it is one."""
+        """Why a loaded subject of the same role, which may be of any kind's class, is none of this kind; empty where it
+        is one.
+        """
 
     @abstractmethod
     def bench(self, subject: S, folder: ImageFolder | None) -> Bench[P, C]:

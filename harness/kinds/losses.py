@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,14 +15,13 @@ from harness.cases.image_folder import ImageFolder
 from harness.cases.loss_inputs import MaskedPair
 from harness.cases.strategies import NEAR_IDENTICAL, loss_cases
 from harness.errors import UsageError, describe_exception, reraise_unless_subjects
-from harness.kinds.kind import Bench, Judged, Kind, SearchPlan, Starting
+from harness.kinds.kind import Bench, Judged, Kind, SearchPlan, Starting, verdict_of
 from harness.precision import Precision
 from harness.process_state import kept_state
 from harness.properties import LOSS_PROPERTIES, LossProperty
-from harness.properties.verdict import Verdict
 from harness.protocols import LossSubject
 from harness.subject_spec import SubjectKind, SubjectSpec
-from harness.subjects.loss import adapt_loss
+from harness.subjects.loss import AdaptedLoss, adapt_loss
 from harness.trials.loss_trial import LossTrial
 
 # What a person can take in at a glance, and how many such cases are tried where shrinking didn't get there.
@@ -46,11 +44,11 @@ class Losses(Kind[LossSubject, LossProperty, LossCase]):
     def recognises(self, found: Any) -> bool:
         return True
 
-    def adapt(self, found: Any, name: SubjectSpec, try_out: bool = True) -> LossSubject:
+    def adapt(self, found: Any, name: SubjectSpec, try_out: bool = True) -> AdaptedLoss:
         return adapt_loss(found, name, try_out=try_out)
 
     def refusal(self, subject: Any) -> str:
-        return ""
+        return "" if isinstance(subject, AdaptedLoss) else "it isn't a loss"
 
     def bench(self, subject: LossSubject, folder: ImageFolder | None) -> LossBench:
         return LossBench(subject, folder)
@@ -109,12 +107,7 @@ class LossBench(Bench[LossProperty, LossCase]):
     def judge(self, property_: LossProperty, precision: Precision, case: LossCase, starting: Starting) -> Judged:
         starting(case)
         trial = LossTrial(self.subject, precision, case, self.folder)
-        try:
-            with kept_state():
-                return Judged(property_.check(trial), case)
-        except BaseException as error:
-            reraise_unless_subjects(error)
-            return Judged(Verdict(False, math.nan, math.inf, f"raises {describe_exception(error)}"), case)
+        return Judged(verdict_of(lambda: property_.check(trial)), case)
 
     def refuse(self, property_: LossProperty, case: LossCase) -> None:
         cases = property_.cases(self._definition)

@@ -17,7 +17,8 @@ from harness.subjects.door import load_object
 
 AnyKind = Kind[Any, Any, Any]
 
-# What is of several kinds is taken for the first of them; the last of a role says what an object of no kind lacks.
+# What is of several kinds is taken for the first of them. The last of a role is its default kind; the very last takes
+# any object, so that a kind after it would never be reached.
 KINDS: tuple[AnyKind, ...] = (Trainings(), RankPairs(), FedSteps(), Losses())
 
 
@@ -34,9 +35,13 @@ def load_subject(role: SubjectKind, name: SubjectSpec) -> Any:
         SubjectError: it can't be imported, or fits no kind of the role.
     """
     found = load_object(name.spec, name.root)
-    of_role = _of_role(role)
-    kind = next((kind for kind in of_role if kind.recognises(found)), of_role[-1])
+    kind = next((kind for kind in _of_role(role) if kind.recognises(found)), default_kind(role))
     return kind.adapt(found, name)
+
+
+def default_kind(role: SubjectKind) -> AnyKind:
+    """The kind that an object of no other is taken for, and says what it lacks; also the one that is compared."""
+    return _of_role(role)[-1]
 
 
 def kinds_of(role: SubjectKind, subject: Any) -> tuple[AnyKind, ...]:
@@ -73,14 +78,15 @@ def claim_of(role: SubjectKind, property_: str) -> str:
     return claim
 
 
-def kind_of_case(case: Case) -> AnyKind:
-    """The first kind whose case it is."""
-    return next(kind for kind in KINDS if isinstance(case, kind.cases))
+def kind_of_case(case: Case, property_: str) -> AnyKind:
+    """The kind that judges the property on such cases; where none does, the first whose case it is."""
+    having = [kind for kind in KINDS if isinstance(case, kind.cases)]
+    return next((kind for kind in having if kind.property_named(property_) is not None), having[0])
 
 
-def describe(case: Case) -> str:
-    """The case in one line."""
-    return kind_of_case(case).describe(case)
+def describe(case: Case, property_: str) -> str:
+    """The property's case in one line."""
+    return kind_of_case(case, property_).describe(case)
 
 
 def _of_role(role: SubjectKind) -> tuple[AnyKind, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.cases.loss_inputs import LossInputs
 from harness.errors import SubjectError, unknown_name
-from harness.oracle import loss_variants, masked_ssim, perceptual, point_terms, squared_errors
+from harness.oracle import loss_variants, masked_ssim, padded_ssim, perceptual, point_terms, squared_errors
 from harness.oracle.levels import Noise, noise
 from harness.oracle.perceptual import Convolutions
 from harness.oracle.truth import Truth
@@ -186,6 +186,14 @@ _ALL = (
         upper=2.0,
         one_minus="SSIM",
         smallest_side=11,
+        subtracts=True,
+    ),
+    LossDefinition(
+        "zero-padded-ssim",
+        "1 − SSIM of the whole images, a window around every pixel, zeros beyond the edges",
+        padded_ssim.zero_padded_ssim_truth,
+        upper=2.0,
+        one_minus="SSIM",
         subtracts=True,
     ),
     LossDefinition("mse", "mean squared error of the whole images", squared_errors.mse_truth, upper=1.0),

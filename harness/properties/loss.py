@@ -21,5 +21,6 @@ LOSS_PROPERTIES: tuple[LossProperty, ...] = (
     loss_invariance.strides,
     loss_use.side_effects,
     loss_use.repeatable,
+    loss_use.upstream_gradient,
     loss_use.bad_input,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import torch
@@ -17,12 +16,9 @@ from harness.oracle.budget import RELATIVE, ZERO
 from harness.oracle.definitions import Counting
 from harness.oracle.levels import Level
 from harness.properties.loss_property import NO_MASK, loss_property
+from harness.properties.sameness import NEAR_ZERO, same_evaluation, same_value
 from harness.properties.verdict import Verdict, at_most, holds_if, relative_to
-from harness.trials.loss_trial import Evaluation, LossTrial, differs
-
-# Where values and gradients are themselves near zero, differences of a billionth don't count.
-_NEAR_ZERO = RELATIVE * ZERO
-_NO_DIFFERENCE = Verdict(True, 0.0, 0.0)
+from harness.trials.loss_trial import LossTrial
 
 
 @loss_property(unless=lambda definition: definition.asymmetry, compares=True)
@@ -32,7 +28,7 @@ def symmetry(trial: LossTrial) -> Verdict:
     assert isinstance(pair, MaskedPair), "the property doesn't apply to points"
     there = trial.value(pair)
     back = trial.value(replace(pair, rendering=pair.target, target=pair.rendering))
-    return _same(trial, there, back, "swapping the images changes the loss")
+    return same_value(trial, there, back, "swapping the images changes the loss")
 
 
 @loss_property(masked_only=NO_MASK, compares=True)
@@ -46,7 +42,7 @@ def hidden_pixels(trial: LossTrial) -> Verdict:
     if leaked != 0.0:
         verdict = holds_if(False, f"a gradient of up to {leaked:.3g} reaches pixels that the mask leaves out", leaked)
         return verdict.at(trial.definition.noise.of_element(leaked, other.gradient.numel()))
-    return _same_evaluation(trial, measured, other, "other values where the mask leaves out change")
+    return same_evaluation(trial, measured, other, "other values where the mask leaves out change")
 
 
 @loss_property(masked_only=NO_MASK, masks=(MaskKind.FULL,), perturbations=DIFFERENT, compares=True)
@@ -57,7 +53,7 @@ def full_mask(trial: LossTrial) -> Verdict:
     mask = f"with {'an empty' if trial.definition.counting is Counting.BACKGROUND else 'a full'} mask"
     measured, right = told_apart(value, truth, 6)
     return relative_to(
-        RELATIVE * truth + _NEAR_ZERO + trial.value_uncertainty,
+        RELATIVE * truth + NEAR_ZERO + trial.value_uncertainty,
         error,
         truth,
         f"{mask} the loss is {measured}, but that of all pixels is {right}",
@@ -90,11 +86,13 @@ def batch(trial: LossTrial) -> Verdict:
         trial.value(trial.inputs.mapped(lambda tensor, i=i: tensor[i : i + 1]))  # type: ignore[misc]
         for i in range(trial.case.images)
     ]
-    verdict = _same(trial, whole, sum(singles) / len(singles), "the batch's loss is not the mean of its images' losses")
+    verdict = same_value(
+        trial, whole, sum(singles) / len(singles), "the batch's loss is not the mean of its images' losses"
+    )
     if not verdict.holds:
         return verdict
     flipped = trial.inputs.mapped(lambda tensor: tensor.flip(0))
-    return _same(trial, whole, trial.value(flipped), "reversing the batch changes the loss")
+    return same_value(trial, whole, trial.value(flipped), "reversing the batch changes the loss")
 
 
 @loss_property(compares=True)
@@ -102,7 +100,7 @@ def strides(trial: LossTrial) -> Verdict:
     """Channels-last and non-contiguous images give the same loss and gradient, to 1e-3."""
     for layout, name in ((_channels_last, "channels-last images"), (_every_other, "non-contiguous images")):
         other = trial.evaluate(trial.inputs.mapped(layout))
-        verdict = _same_evaluation(trial, trial.evaluation, other, f"{name} change")
+        verdict = same_evaluation(trial, trial.evaluation, other, f"{name} change")
         if not verdict.holds:
             return verdict
     return verdict
@@ -115,40 +113,3 @@ def _channels_last(image: Tensor) -> Tensor:
 def _every_other(image: Tensor) -> Tensor:
     """The same values, two elements apart in memory."""
     return torch.stack([image, torch.zeros_like(image)], dim=-1)[..., 0]
-
-
-def _same(trial: LossTrial, first: float, second: float, message: str) -> Verdict:
-    if first == second or (math.isnan(first) and math.isnan(second)):
-        # What is infinite or NaN alike is for the property "finite" to convict.
-        return _NO_DIFFERENCE
-    larger = max(abs(first), abs(second))
-    one, other = told_apart(first, second, 6)
-    return relative_to(
-        RELATIVE * larger + _NEAR_ZERO + 2.0 * trial.value_uncertainty,
-        abs(first - second),
-        larger,
-        f"{message}: {one} against {other}",
-        trial.definition.noise.value,
-        trial.definition.noise.of_value(abs(first - second)),
-    )
-
-
-def _same_evaluation(trial: LossTrial, first: Evaluation, second: Evaluation, what: str) -> Verdict:
-    verdict = _same(trial, first.value, second.value, f"{what} the loss")
-    if not verdict.holds:
-        return verdict
-    length = float(torch.nan_to_num(first.gradient, 0.0, 0.0, 0.0).norm())
-    apart = torch.where(differs(first.gradient, second.gradient), first.gradient - second.gradient, 0.0)
-    difference = float(apart.norm())
-    if difference == 0.0:
-        return _NO_DIFFERENCE
-    bound = RELATIVE * length + _NEAR_ZERO + 2.0 * trial.gradient_uncertainty
-    off, allowed = told_apart(difference, bound)
-    return relative_to(
-        bound,
-        difference,
-        length,
-        f"{what} the gradient by {off}, its length being {length:.3g} and {allowed} allowed",
-        trial.definition.noise.gradient / first.gradient.numel() ** 0.5,
-        trial.definition.noise.of_gradient(difference, first.gradient.numel()),
-    )

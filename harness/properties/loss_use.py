@@ -1,4 +1,4 @@
-"""How the loss behaves as a function: effects, repetition, bad input."""
+"""How the loss behaves as a function: effects, repetition, backward passes, bad input."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ import torch
 
 from harness.cases.descriptors import Flaw, MaskKind, PerturbationKind
 from harness.cases.loss_inputs import LossInputs, MaskedPair
+from harness.cases.strategies import DIFFERENT
 from harness.errors import describe_exception, reraise_unless_subjects
+from harness.oracle.budget import budget
 from harness.oracle.levels import Level
 from harness.precision import refusing_unknown_ops
 from harness.process_state import kept_state, read_state
-from harness.properties.loss_property import loss_property
+from harness.properties.loss_property import FOREGROUND, loss_property
+from harness.properties.sameness import same_gradient
 from harness.properties.verdict import VACUOUS, Verdict, holds_if
 from harness.protocols import LossKind
 from harness.trials.loss_trial import LossTrial, differs
+
+# Powers of two, so that no dtype rounds the gradient otherwise than under 1. One is beyond 1 and negative: losses that
+# leave the upstream gradient out, clamp it or take its size are then all wrong.
+_UPSTREAM = (-2.0, 0.5)
 
 
 @loss_property()
@@ -55,6 +62,26 @@ def repeatable(trial: LossTrial) -> Verdict:
         f"the same call gave the loss {first.value!r} twice, but {changed} of {first.gradient.numel()} elements of its "
         f"gradient changed",
     ).at(noise.of_gradient(apart, first.gradient.numel()))
+
+
+@loss_property(perturbations=DIFFERENT, masks=FOREGROUND, compares=True)
+def upstream_gradient(trial: LossTrial) -> Verdict:
+    """A second backward pass gives the same gradient; with the loss times −2 or 0.5 it is that multiple, to 1e-3."""
+    once, again, *multiples = trial.backward_passes(trial.inputs, (1.0, 1.0, *_UPSTREAM))
+    if not once.has_graph:
+        # For the property "finite" to convict.
+        return VACUOUS
+    verdict = same_gradient(trial, once, again, "a second backward pass over the same graph changes")
+    for upstream, multiple in zip(_UPSTREAM, multiples, strict=True):
+        if not verdict.holds:
+            break
+        divided = replace(multiple, gradient=multiple.gradient / upstream)
+        # What the gradient's dtype cannot hold differs between the two.
+        scales = (once.loss_scale, multiple.loss_scale * abs(upstream))
+        floor = sum(budget(trial.precision, scale).gradient_floor for scale in scales) * once.gradient.numel() ** 0.5
+        what = f"an upstream gradient of {upstream:g}, divided out again, changes"
+        verdict = same_gradient(trial, once, divided, what, floor)
+    return verdict
 
 
 @loss_property(perturbations=(PerturbationKind.NOISE,), masks=(MaskKind.DISC,), flaws=tuple(Flaw))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from harness.cases.descriptors import PassKind
 from harness.properties.claim import claim_of, name_of
@@ -54,14 +55,17 @@ def ranks_agree(actions: Pairs, first: Sequence[RankState], second: Sequence[Ran
     """Two processes that train together decide alike and stay equal to the bit, whatever befalls one of them, and
     neither waits for ever.
 
-    What the two processes saw is compared pass by pass. A list ends early where a pass raised.
+    What the two processes saw is compared pass by pass. A list ends early where a pass of either raised.
     """
     bad_window = False
-    for index, (kinds, states) in enumerate(zip(actions, zip(first, second, strict=False), strict=False)):
+    for index, (kinds, states) in enumerate(zip(actions, zip_longest(first, second), strict=False)):
         label = f"{kinds[0].value} beside {kinds[1].value}"
         for rank, state in enumerate(states):
-            if state.raised is not None:
+            if state is not None and state.raised is not None:
                 return holds_if(False, f"{label}: rank {rank} raises {state.raised}")
+        if None in states:
+            # The other raised later on, and this one had not got so far.
+            continue
         if differing := _differences(*states):
             return holds_if(False, f"{label}: after pass {index + 1} the ranks differ in {', '.join(differing)}")
         bad_window |= any(s.loss is not None and not math.isfinite(s.loss) for s in states)

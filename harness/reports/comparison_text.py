@@ -8,7 +8,7 @@ from typing import Any
 from harness.cases.serialization import case_to_json
 from harness.comparison.result import ComparedCase, Comparison, TermSummary
 from harness.files import json_value
-from harness.kinds.registry import describe
+from harness.kinds.registry import default_kind
 from harness.reports.comparison_model import ComparisonModel
 from harness.reports.golden_text import moved
 from harness.subject_spec import SubjectKind, SubjectSpec
@@ -36,6 +36,7 @@ def comparison_lines(comparison: Comparison) -> list[str]:
     if comparison.first is None or comparison.smallest is None:
         return [*lines, "AGREE: no case differs beyond the budget"]
     beyond = _cases(sum(not compared.agrees for compared in comparison.cases))
+    describe = default_kind(comparison.kind).describe
     lines.append(f"DIFFER: in {beyond}; the first is {describe(comparison.first.case)}")
     return [*lines, f"  shrunk: {describe(comparison.smallest.case)}", *_differences(comparison.smallest)]
 

@@ -43,7 +43,7 @@ class Cell:
     @property
     def case_words(self) -> str:
         """The case in one line, or empty."""
-        return "" if self.result.case is None else describe(self.result.case)
+        return "" if self.result.case is None else describe(self.result.case, self.task.property)
 
     @property
     def case_file(self) -> str | None:
@@ -61,7 +61,7 @@ class Cell:
     @property
     def worst_words(self) -> str:
         """That case in one line, or empty."""
-        return "" if self.worst_case is None else describe(self.worst_case)
+        return "" if self.worst_case is None else describe(self.worst_case, self.task.property)
 
     @property
     def worst_replay(self) -> str | None:

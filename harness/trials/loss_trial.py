@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -129,19 +130,32 @@ class LossTrial:
 
     def evaluate(self, inputs: LossInputs) -> Evaluation:
         """The subject's value and gradient."""
+        return self.backward_passes(inputs, (1.0,))[0]
+
+    def backward_passes(self, inputs: LossInputs, upstream: Sequence[float]) -> list[Evaluation]:
+        """The subject is called once, then differentiated under each of these upstream gradients over one graph.
+
+        Each gradient is that under its upstream gradient, which is not divided out.
+        """
         first = inputs.tensors()[0].detach().clone(memory_format=torch.preserve_format).requires_grad_()
         with self.precision.context():
             loss = self.forward(inputs.with_first(first))
+        value = float(loss.detach())
         if not loss.requires_grad:
             nothing = torch.zeros_like(first, dtype=torch.float64).cpu()
-            return Evaluation(float(loss.detach()), nothing, 1.0, has_graph=False)
+            return [Evaluation(value, nothing, 1.0, has_graph=False) for _ in upstream]
+        return [Evaluation(value, *self._backward(loss, first, times)) for times in upstream]
+
+    def _backward(self, loss: Tensor, first: Tensor, upstream: float) -> tuple[Tensor, float]:
+        """The gradient, and the loss scale that was divided out of it. The graph is kept."""
         for scale in _LOSS_SCALES if self.precision.needs_scaler else (1.0,):
             # The scale multiplies in float32, as GradScaler's does.
             scaled = loss.float() * scale if loss.dtype != torch.float64 else loss * scale
-            (gradient,) = torch.autograd.grad(scaled, first, retain_graph=True, materialize_grads=True)
+            times = torch.full_like(scaled, upstream)
+            (gradient,) = torch.autograd.grad(scaled, first, times, retain_graph=True, materialize_grads=True)
             if bool(torch.isfinite(gradient).all()):
                 break
-        return Evaluation(float(loss.detach()), gradient.detach().double().cpu() / scale, scale)
+        return gradient.detach().double().cpu() / scale, scale
 
     @refusing_unknown_ops()
     def forward(self, inputs: LossInputs) -> Tensor:

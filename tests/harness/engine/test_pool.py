@@ -28,6 +28,11 @@ _HOSTILE = Path(__file__).with_name("hostile_steps.py")
 _BOTH = (SubjectKind.LOSS, SubjectKind.STEP)
 
 
+def test_precisions_in_which_nothing_is_run_are_named() -> None:
+    with pytest.raises(UsageError, match="nothing to run: no step is run in float16-inputs; name another precision"):
+        plan(_BOTH, ("scale",), ("float16-inputs",))
+
+
 def test_one_process_takes_a_property_or_of_a_training_a_precision() -> None:
     tasks = plan(_BOTH, ("range", "counters", "scale", RANKS_AGREE.name), ("float32", "cpu-autocast-float16"))
     fed = [{(task.property, task.precision) for task in group} for group in _groups(tasks, ("fed step",))]

@@ -12,7 +12,7 @@ from tests.gslrm.public_reference import Reference
 
 # SSIM's window is rounded to float32 in the public numbers, though the images are float64.
 _WINDOW = 1.2e-7
-_MEANINGS = {
+_DEFINITIONS = {
     "l2": "mse",
     "l2_unclamped": "mse",
     "masked_l2": "masked-mse",
@@ -37,16 +37,16 @@ def _case(reference: Reference, name: str) -> LossInputs:
     """The reference's batch, its views folded: an oracle knows no clamp, so the rendering is clamped before it."""
     given = {key: tensor.flatten(0, 1) for key, tensor in reference.loss_inputs().items()}
     target, mask = given["target"].split([3, 1], dim=1)
-    if DEFINITIONS[_MEANINGS[name]].on_points:
+    if DEFINITIONS[_DEFINITIONS[name]].on_points:
         return PointMap(given["xyz"], given["ray_o"], given["ray_d"], mask)
     rendering = given["rendering"] if name == "l2_unclamped" else given["rendering"].clamp(0, 1)
     return MaskedPair(rendering, target, mask)
 
 
-@pytest.mark.parametrize("name", _MEANINGS)
+@pytest.mark.parametrize("name", _DEFINITIONS)
 def test_an_oracle_is_the_public_term(reference: Reference, name: str) -> None:
     case = _case(reference, name)
-    truth = DEFINITIONS[_MEANINGS[name]].oracle(case)
+    truth = DEFINITIONS[_DEFINITIONS[name]].oracle(case)
     theirs = reference.cases[name]["loss"]
     assert abs(truth.value - theirs) <= 1e-6 * theirs + (_WINDOW if "ssim" in name else 0.0)
     gradient = truth.gradient

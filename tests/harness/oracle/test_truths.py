@@ -217,7 +217,7 @@ def test_an_unknown_truth_is_named_with_its_neighbour() -> None:
         definition_named("masked-sim")
 
 
-def test_every_meaning_says_what_it_is() -> None:
+def test_every_definition_says_what_it_is() -> None:
     for name, definition in DEFINITIONS.items():
         assert definition.name == name
         assert definition.formula

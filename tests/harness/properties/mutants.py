@@ -131,6 +131,43 @@ class break_repeatable_gradient:
         return value.detach() + self.calls * (value - value.detach())
 
 
+class _UpstreamLeftOut(torch.autograd.Function):
+    """The identity, whose backward pass gives 1 whatever comes in."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
+        return torch.ones_like(upstream)
+
+
+def break_upstream_gradient(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    value: Tensor = _UpstreamLeftOut.apply(_right(rendering, target, mask))
+    return value
+
+
+class _BufferUsedUp(torch.autograd.Function):
+    """The identity, whose backward pass writes over what it kept."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        ctx.factor = torch.ones_like(value)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
+        gradient: Tensor = upstream * ctx.factor
+        ctx.factor.mul_(0.5)
+        return gradient
+
+
+def break_upstream_gradient_second(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    value: Tensor = _BufferUsedUp.apply(_right(rendering, target, mask))
+    return value
+
+
 def always_nan(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Wrong in much, but the same each time, in whatever order and layout."""
     return _right(rendering, target, mask) * torch.nan

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gslrm.model.utils_losses import MaskedSsimLoss
+from gslrm.model.utils_losses import MaskedSsimLoss, SsimLoss
 from gslrm.model.vgg_weights import random_weights
 
 _SSIM = MaskedSsimLoss()
+_PLAIN_SSIM = SsimLoss()
 
 
 def unclamped(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -42,6 +43,51 @@ def l2_summed_over_images(rendering: Tensor, target: Tensor, mask: Tensor) -> Te
 def nan_becomes_a_number(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     value: Tensor = _SSIM(rendering.nan_to_num(0.0), target, mask)
     return value
+
+
+def zero_padded(rendering: Tensor, target: Tensor) -> Tensor:
+    """No mutant: what ``zero-padded-ssim`` means, by the difference form."""
+    value: Tensor = _PLAIN_SSIM(F.pad(rendering, (5,) * 4), F.pad(target, (5,) * 4))
+    return value
+
+
+def zero_padded_not_at_all(rendering: Tensor, target: Tensor) -> Tensor:
+    value: Tensor = _PLAIN_SSIM(rendering, target)
+    return value
+
+
+def zero_padded_too_little(rendering: Tensor, target: Tensor) -> Tensor:
+    value: Tensor = _PLAIN_SSIM(F.pad(rendering, (4,) * 4), F.pad(target, (4,) * 4))
+    return value
+
+
+def zero_padded_with_the_edge(rendering: Tensor, target: Tensor) -> Tensor:
+    value: Tensor = _PLAIN_SSIM(*(F.pad(image, (5,) * 4, mode="replicate") for image in (rendering, target)))
+    return value
+
+
+def zero_padded_renormalised(rendering: Tensor, target: Tensor) -> Tensor:
+    """Each window's weights sum to 1 over the pixels inside the image."""
+    return _ssim_by_convolution(rendering.double(), target.double(), renormalised=True)
+
+
+def zero_padded_by_convolution(rendering: Tensor, target: Tensor) -> Tensor:
+    """As in the code of 3D Gaussian Splatting: its variances and 1 − SSIM cancel in float32."""
+    return _ssim_by_convolution(rendering.float(), target.float(), renormalised=False)
+
+
+def _ssim_by_convolution(x: Tensor, y: Tensor, *, renormalised: bool) -> Tensor:
+    taps = torch.exp(-(torch.arange(-5.0, 6.0, dtype=x.dtype) ** 2) / 4.5)
+    window = torch.outer(taps, taps)[None, None].expand(3, 1, 11, 11) / taps.sum() ** 2
+
+    def mean(image: Tensor) -> Tensor:
+        total = F.conv2d(image, window, padding=5, groups=3)
+        return total / F.conv2d(torch.ones_like(image), window, padding=5, groups=3) if renormalised else total
+
+    mx, my = mean(x), mean(y)
+    variances, covariance = mean(x * x) - mx * mx + mean(y * y) - my * my, mean(x * y) - mx * my
+    similarity = (2 * mx * my + 1e-4) * (2 * covariance + 9e-4) / ((mx * mx + my * my + 1e-4) * (variances + 9e-4))
+    return 1 - similarity.mean()
 
 
 def mse_in_autocast(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ _TERMS = "gslrm.testing.single_terms"
 _TRIED = "gslrm.model.tried_losses"
 _NAMES = [property_.name for property_ in LOSS_PROPERTIES]
 PRECISIONS = ("float32", "cpu-autocast-bfloat16", "cuda-policy-float16", "float16-inputs")
-SUBJECTS = {
+TERMS = {
     f"{_TERMS}:L2Term": "mse",
     f"{_TERMS}:MaskedL2Term": "masked-mse",
     f"{_TERMS}:SsimTerm": "ssim",
@@ -36,11 +36,12 @@ SUBJECTS = {
     f"{_TERMS}:MaskedPixelAlignmentTerm": "masked-pixel-alignment",
     f"{_TERMS}:PointsDistanceTerm": "points-distance",
 }
-_OTHERS = {
+_OTHER_LOSSES = {
     f"{_TRIED}:ForegroundSsimLoss": "foreground",
     f"{_TRIED}:MaskedL1Loss": "l1",
     f"{_TRIED}:MaskedL2Loss": "l2",
     f"{_MUTANTS}:clamped": "clamped",
+    f"{_MUTANTS}:zero_padded": "zero-padded-ssim",
 }
 
 
@@ -61,9 +62,9 @@ def _acquitted(spec: str, truth: str, precision: str, examples: int) -> dict[str
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("spec", SUBJECTS)
+@pytest.mark.parametrize("spec", TERMS)
 def test_a_term_is_acquitted_by_all_that_applies_to_it(spec: str, precision: str) -> None:
-    definition = DEFINITIONS[SUBJECTS[spec]]
+    definition = DEFINITIONS[TERMS[spec]]
     results = _acquitted(spec, definition.name, precision, 20 if precision == "float32" else 5)
     silent = {name: r.message for name, r in results.items() if r.status is Status.NOT_APPLICABLE}
     expected = set()
@@ -77,9 +78,9 @@ def test_a_term_is_acquitted_by_all_that_applies_to_it(spec: str, precision: str
     assert all(silent.values())
 
 
-@pytest.mark.parametrize("spec", _OTHERS)
-def test_what_was_tried_is_what_it_is_held_to(spec: str) -> None:
-    _acquitted(spec, _OTHERS[spec], "float32", 6)
+@pytest.mark.parametrize("spec", _OTHER_LOSSES)
+def test_another_loss_is_what_it_is_held_to(spec: str) -> None:
+    _acquitted(spec, _OTHER_LOSSES[spec], "float32", 6)
 
 
 _CONVICTIONS = [
@@ -90,6 +91,12 @@ _CONVICTIONS = [
     ("l2", "l2_summed_over_images", "batch", "float32"),
     ("masked-ssim-term", "nan_becomes_a_number", "bad-input", "float32"),
     ("ssim", "unclamped", "accuracy", "float32"),
+    ("zero-padded-ssim", "zero_padded_not_at_all", "accuracy", "float32"),
+    ("zero-padded-ssim", "zero_padded_too_little", "accuracy", "float32"),
+    ("zero-padded-ssim", "zero_padded_with_the_edge", "accuracy", "float32"),
+    ("zero-padded-ssim", "zero_padded_renormalised", "accuracy", "float32"),
+    ("zero-padded-ssim", "zero_padded_by_convolution", "range", "float32"),
+    ("zero-padded-ssim", "zero_padded_by_convolution", "accuracy", "float32"),
     ("mse", "mse_in_autocast", "accuracy", "cpu-autocast-bfloat16"),
     ("mse", "mse_in_autocast", "accuracy", "cuda-policy-float16"),
     ("masked-mse", "masked_mse_over_all_pixels", "accuracy", "float32"),
@@ -135,7 +142,7 @@ def test_what_is_held_fixed_in_the_terms_on_points_makes_no_difference(truth: st
     assert result.status is Status.HELD, result.message
 
 
-def test_every_meaning_convicts_something() -> None:
+def test_every_definition_convicts_something() -> None:
     elsewhere = {"masked-ssim", "ms-ssim", "perceptual"}
     assert {truth for truth, *_ in _CONVICTIONS} | elsewhere == set(DEFINITIONS)
 

@@ -11,8 +11,9 @@ from harness.properties import sampling
 
 _SIDES = {"ms-ssim": (161, 161), "perceptual": (16, 20)}
 _BLIND_TO_SMALL_DIFFERENCES = {"perceptual", "pixel-alignment", "masked-pixel-alignment"}
-_WITHOUT_MASK = {"ssim", "mse", "perceptual", "pixel-alignment", "points-distance"}
+_WITHOUT_MASK = {"ssim", "zero-padded-ssim", "mse", "perceptual", "pixel-alignment", "points-distance"}
 _WITHOUT_SMALLEST_SIZE = {
+    "zero-padded-ssim",
     "l1", "l2", "mse", "masked-mse", "background", "pixel-alignment", "masked-pixel-alignment", "points-distance",
 }  # fmt: skip
 

@@ -26,6 +26,7 @@ from harness.properties import RANKS_AGREE, STEP_PROPERTIES
 from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.step import load_fed_step
 from harness.subjects.training import TrainingFactory, load_training
+from harness.trials.observation import RankState
 from harness.trials.rank_pair import RankPair
 from harness.trials.training import TrainingTrial
 from tests.harness.properties.head_training import HEAD
@@ -67,7 +68,7 @@ def test_a_broken_training_is_convicted(name: str) -> None:
     assert result.status is Status.VIOLATED
     assert isinstance(result.case, TrainingCase)
     assert result.case.micro_steps <= 3
-    assert describe(result.case)
+    assert describe(result.case, result.task.property)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,19 @@ def test_of_an_optimizer_whose_step_can_not_be_taken_alone_no_update_is_claimed(
     result = _run(f"{_SMALL}:WithClosure", "right-update", "float32")
     assert result.status is Status.NOT_APPLICABLE
     assert "the step of LBFGS can't be taken by itself: TypeError" in result.message
+
+
+def test_a_raise_counts_though_the_other_process_had_not_got_so_far() -> None:
+    def state(raised: str | None = None) -> RankState:
+        return RankState(0.5, None, 1, 0, 0.1, 1.0, "digest", raised)
+
+    actions = [(PassKind.GOOD, PassKind.GOOD), (PassKind.NAN_PIXELS, PassKind.GOOD)]
+    raised = [state(), state("ZeroDivisionError: division by zero")]
+    for first, second, rank in ((raised, [state()], 0), ([state()], raised, 1), ([], raised, 1)):
+        verdict = RANKS_AGREE(actions, first, second)
+        assert not verdict.holds
+        assert f"rank {rank} raises ZeroDivisionError" in verdict.message
+    assert RANKS_AGREE(actions, [state(), state()], [state()]).holds
 
 
 def test_who_lets_the_other_process_wait_is_convicted() -> None:

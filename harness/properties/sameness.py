@@ -1,0 +1,62 @@
+"""Are two runs of one loss the same, to 1e-3?"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from harness.numerals import told_apart
+from harness.oracle.budget import RELATIVE, ZERO
+from harness.properties.verdict import Verdict, relative_to
+from harness.trials.loss_trial import Evaluation, LossTrial, differs
+
+NEAR_ZERO = RELATIVE * ZERO
+"""Where values and gradients are themselves near zero, differences of a billionth don't count."""
+_NO_DIFFERENCE = Verdict(True, 0.0, 0.0)
+
+
+def same_value(trial: LossTrial, first: float, second: float, message: str) -> Verdict:
+    """Holds where two values differ by rounding at most; the message is what comes before both."""
+    if first == second or (math.isnan(first) and math.isnan(second)):
+        # What is infinite or NaN alike is for the property "finite" to convict.
+        return _NO_DIFFERENCE
+    larger = max(abs(first), abs(second))
+    one, other = told_apart(first, second, 6)
+    return relative_to(
+        RELATIVE * larger + NEAR_ZERO + 2.0 * trial.value_uncertainty,
+        abs(first - second),
+        larger,
+        f"{message}: {one} against {other}",
+        trial.definition.noise.value,
+        trial.definition.noise.of_value(abs(first - second)),
+    )
+
+
+def same_gradient(trial: LossTrial, first: Evaluation, second: Evaluation, what: str, floor: float = 0.0) -> Verdict:
+    """Holds where two gradients differ by rounding at most; ``what`` is the message up to "the gradient".
+
+    Args:
+        floor: added to what is allowed of the difference's L2 norm.
+    """
+    length = float(torch.nan_to_num(first.gradient, 0.0, 0.0, 0.0).norm())
+    apart = torch.where(differs(first.gradient, second.gradient), first.gradient - second.gradient, 0.0)
+    difference = float(apart.norm())
+    if difference == 0.0:
+        return _NO_DIFFERENCE
+    bound = RELATIVE * length + NEAR_ZERO + 2.0 * trial.gradient_uncertainty + floor
+    off, allowed = told_apart(difference, bound)
+    return relative_to(
+        bound,
+        difference,
+        length,
+        f"{what} the gradient by {off}, its length being {length:.3g} and {allowed} allowed",
+        trial.definition.noise.gradient / first.gradient.numel() ** 0.5,
+        trial.definition.noise.of_gradient(difference, first.gradient.numel()),
+    )
+
+
+def same_evaluation(trial: LossTrial, first: Evaluation, second: Evaluation, what: str) -> Verdict:
+    """Holds where values and gradients differ by rounding at most; ``what`` is the message up to "the loss"."""
+    verdict = same_value(trial, first.value, second.value, f"{what} the loss")
+    return same_gradient(trial, first, second, what) if verdict.holds else verdict
