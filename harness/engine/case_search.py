@@ -58,14 +58,14 @@ class _CaseSearch:
     def __init__(self, bench: Bench[Any, Any], asked: Asked, emit: Listener) -> None:
         self._bench, self._asked = bench, asked
         self._plan: SearchPlan[Any] = bench.plan(asked.property, asked.examples)
-        self._search = Search(asked.task, emit, asked.deadline, self._plan.after_fault)
+        self._search = Search(asked.task, emit, asked.deadline, self._plan.after_fault, self._plan.gravest)
         self._stream = _DRAWN
 
     def result(self) -> TaskResult:
         search, plan = self._search, self._plan
         for case in (*self._asked.suspects, *plan.first):
             self._survey(case)
-            if search.has_fault:
+            if search.has_gravest:
                 break
         settled = search.worst_level
         self._draw(plan.drawn, plan.examples, _DRAWN)
@@ -79,14 +79,14 @@ class _CaseSearch:
 
     def _make_smaller(self) -> None:
         search, plan = self._search, self._plan
-        shrinks = plan.shrinks if search.has_fault else min(plan.shrinks, _LESSER_SHRINKS)
+        shrinks = plan.shrinks if search.has_gravest else min(plan.shrinks, _LESSER_SHRINKS)
         search.begin_shrinking(0 if search.slow else shrinks)
         stream = search.found_in
         if stream is not None:
             examples = plan.examples if stream == _DRAWN else max(1, plan.examples // 2)
             phases = (Phase.generate, Phase.shrink)
             self._draw(plan.drawn, examples, stream, phases if stream == _DRAWN else (*phases, Phase.target))
-        if not search.has_fault:
+        if not search.has_gravest:
             return
         if not self._is_small():
             self._try_simpler()

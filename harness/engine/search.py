@@ -54,11 +54,19 @@ def keep_hypothesis_in(folder: Path) -> None:
 class Search:
     """Bookkeeping of one task: every verdict, the first failing case, the smallest, the worst, and the counts.
 
-    First it surveys: cases are run whether or not one has failed, so that the worst violation is known; after a fault
-    only so many more (``after_fault``).  Then it shrinks: among those that fail as gravely as the worst.
+    First it surveys: cases are run whether or not one has failed, so that the worst violation is known; after a fault,
+    or what is as grave as the property knows (``gravest``), only so many more (``after_fault``).  Then it shrinks:
+    among those that fail as gravely as the worst.
     """
 
-    def __init__(self, task: Task, emit: Listener, deadline: float | None, after_fault: int) -> None:
+    def __init__(
+        self,
+        task: Task,
+        emit: Listener,
+        deadline: float | None,
+        after_fault: int,
+        gravest: Level = Level.FAULT,
+    ) -> None:
         self.task = task
         self.examples = 0
         self.first_failing: Case | None = None
@@ -67,7 +75,7 @@ class Search:
         self._smallest: Case | None = None
         self._worst: tuple[Case, Verdict] | None = None
         self._left: int | None = None
-        self._after_fault = after_fault
+        self._after_fault, self._gravest = after_fault, gravest
         self._shrinking = False
         self._cut_short = False
         self._emit, self._deadline = emit, deadline
@@ -88,8 +96,9 @@ class Search:
         return self._worst[1].level if self.has_failed and self._worst is not None else None
 
     @property
-    def has_fault(self) -> bool:
-        return self.worst_level is Level.FAULT
+    def has_gravest(self) -> bool:
+        """Nothing graver can be found: a fault, or what else is the gravest that the property speaks of."""
+        return self.worst_level is not None and self.worst_level.rank <= self._gravest.rank
 
     @property
     def found_in(self) -> str | None:
@@ -170,13 +179,14 @@ class Search:
         if not verdict.holds and not self.has_failed:
             self.first_failing = judged.case
             self._emit(CaseFailed(self.task, judged.case, verdict.message, shrunk=False))
-        had_fault = self.has_fault
+        had_gravest = self.has_gravest
         if self._worst is None or verdict.gravity > self._worst[1].gravity:
             self._worst = (judged.case, verdict)
             if not verdict.holds and (self._smallest is None or not self._fails_gravely(self._smallest)):
                 self._smallest, self.slow = judged.case, judged.slow
-        if self.has_fault and not had_fault and not self._shrinking:
-            self._left = 0 if judged.slow else self._after_fault
+        if self.has_gravest and not had_gravest and not self._shrinking:
+            # Of a plain no there is no worse.
+            self._left = 0 if judged.slow or verdict.badness == math.inf else self._after_fault
         return verdict
 
     def _fails_gravely(self, case: Case) -> bool:

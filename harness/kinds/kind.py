@@ -13,6 +13,7 @@ from hypothesis.strategies import SearchStrategy
 from harness.cases.descriptors import Case
 from harness.cases.image_folder import ImageFolder
 from harness.errors import describe_exception, reraise_unless_subjects
+from harness.oracle.levels import Level
 from harness.precision import Precision
 from harness.process_state import kept_state
 from harness.properties.verdict import Verdict
@@ -70,6 +71,7 @@ class SearchPlan(Generic[C]):
         small: small cases to draw afresh where that hasn't found one either; ``None`` for none.
         small_examples: how many of them.
         after_fault: drawn cases run after a fault, in search of a worse one; as many climb as are drawn for that.
+        gravest: level that a violation can have.
         shrinks: cases run in search of a smaller one after the first failure.
         shared_draws: the same cases are drawn for every property, so that these can share the runs.
     """
@@ -83,6 +85,7 @@ class SearchPlan(Generic[C]):
     small: SearchStrategy[C] | None = None
     small_examples: int = 0
     after_fault: int = 0
+    gravest: Level = Level.FAULT
     shrinks: int = SHRINKS
     shared_draws: bool = False
 

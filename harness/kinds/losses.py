@@ -99,6 +99,7 @@ class LossBench(Bench[LossProperty, LossCase]):
             is_small,
             _nearby(property_.fewest_images, cases["smallest_side"]),
             climbs=property_.searched,
+            gravest=property_.gravest,
             after_fault=max(_AFTER_FAULT, examples // 2) if property_.searched else _AFTER_FAULT,
             small=strategy(largest_side=small_side, most_images=1),
             small_examples=_SMALL_CASES,

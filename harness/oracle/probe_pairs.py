@@ -8,8 +8,8 @@ from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, Pe
 from harness.cases.loss_inputs import MaskedPair
 from harness.cases.tensors import build_pair
 
-SIDES = (20, 17)
-"""Height and width, pixels."""
+SIDES = (16, 16)
+"""Height and width, pixels: of the size on which a loss is tried out first."""
 
 _P = PerturbationKind
 _PAIRS = (
@@ -27,7 +27,7 @@ _PAIRS = (
 
 
 def probe_pairs() -> MaskedPair:
-    """Ten pairs of 20×17 pixels as one batch in float64; a loss is called on each by itself."""
+    """Ten pairs of 16×16 pixels as one batch in float64; a loss is called on each by itself."""
     height, width = SIDES
     pairs = [
         build_pair(LossCase(height, width, 1, 1, seed, Picture(picture), Mask(mask, height * width // 3), perturbation))

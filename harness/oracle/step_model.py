@@ -108,6 +108,12 @@ class StepModel:
         """
         self._schedule = steps
 
+    def step_on_zeros(self) -> None:
+        """Take the window without gradients that was just dropped for one whose gradients are zero, as they are where
+        they were not set to ``None``.
+        """
+        self._move(0.0)
+
     def after(self, action: Action) -> Expected:
         """Feed one action and say what a right step has done."""
         if action is Action.RESTORE:
@@ -177,6 +183,6 @@ class StepModel:
             learning_rate=LEARNING_RATE * schedule(self.updates),
             scaler=outcome.scaler,
             parameters={"weight": self.matrix, "bias": self.bias},
-            parameter_error=_PARAMETER_ERROR,
+            parameter_error=_PARAMETER_ERROR * max(1.0, abs(self.matrix), abs(self.bias)),
             counted=self.windows if self.policies.counts_attempts else self.updates,
         )

@@ -9,6 +9,7 @@ from typing import Any
 from harness.cases.descriptors import Flaw, MaskKind, PerturbationKind
 from harness.cases.strategies import ALL_PERTURBATIONS, DRAWN_MASKS
 from harness.oracle.definitions import LossDefinition
+from harness.oracle.levels import Level
 from harness.properties import sampling
 from harness.properties.claim import claim_of, name_of
 from harness.properties.verdict import Verdict
@@ -38,6 +39,7 @@ class LossProperty:
         compares: it compares two runs, or a run and the truth, so its cases must differ by more than float32's
             rounding.
         searched: the verdict's badness is worth climbing.
+        gravest: level that a violation can have.
         effort: how many times the examples asked for are run: more where a check is cheap and a break is rare.
     """
 
@@ -53,6 +55,7 @@ class LossProperty:
     compares: bool = False
     searched: bool = False
     effort: int = 1
+    gravest: Level = Level.FAULT
 
     def inapplicable(self, kind: LossKind, definition: LossDefinition) -> str | None:
         """Why the property doesn't apply to a loss of this kind that is meant to be this, or ``None``."""

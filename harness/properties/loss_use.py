@@ -84,7 +84,9 @@ def upstream_gradient(trial: LossTrial) -> Verdict:
     return verdict
 
 
-@loss_property(perturbations=(PerturbationKind.NOISE,), masks=(MaskKind.DISC,), flaws=tuple(Flaw))
+@loss_property(
+    perturbations=(PerturbationKind.NOISE,), masks=(MaskKind.DISC,), flaws=tuple(Flaw), gravest=Level.STRICTNESS
+)
 @refusing_unknown_ops()
 def bad_input(trial: LossTrial) -> Verdict:
     """Bad input is refused with a ValueError or TypeError that says why; a term of a training step may pass NaN on."""

@@ -24,7 +24,7 @@ _NO_GRAPH = "the loss has no graph: backward() would raise"
 
 @loss_property(unless=lambda definition: definition.range_unknown, searched=True, effort=3)
 def range_(trial: LossTrial) -> Verdict:
-    """The loss lies in the range of its definition: 1 − SSIM in [0, 2], no other loss below 0."""
+    """The loss lies in the range of its definition, which for 1 − SSIM is [0, 2]."""
     value, definition = trial.value(trial.inputs), trial.definition
     lower, upper, similarity = definition.lower, definition.upper, definition.one_minus
     edge = lower if value < lower else upper if value > upper else lower

@@ -219,5 +219,6 @@ def _try_out(loss: AdaptedLoss) -> None:
         plain = "map of points" if loss.kind is LossKind.POINTS else "image pair"
         raise SubjectError(
             f"{loss.name.spec} does not fit: called as loss({', '.join(NAMES[loss.kind])}) on one plain float32 "
-            f"{plain} of {side}×{side} pixels it raised {describe_exception(error)}."
+            f"{plain} of {side}×{side} pixels it raised {describe_exception(error)}. If it is called otherwise, "
+            f"say how with --call 'f(x, y, …)'."
         ) from error

@@ -44,7 +44,7 @@ class HeldTo:
 
 
 def found_out(loss: AdaptedLoss) -> HeldTo:
-    """The definition that the loss's float64 values fit, on ten pairs of 20×17 pixels.
+    """The definition that the loss's float64 values fit, on ten pairs of 16×16 pixels.
 
     Raises:
         SubjectError: the loss is one on points, whose definition must be named.

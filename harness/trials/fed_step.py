@@ -26,7 +26,7 @@ from harness.oracle.step_model import (
     StepModel,
     schedule,
 )
-from harness.oracle.window import BACKOFF, GROWTH, Fault
+from harness.oracle.window import BACKOFF, GROWTH, Fault, window_outcome
 from harness.precision import Precision, refusing_unknown_ops
 from harness.process_state import kept_state
 from harness.subjects.step import StepFactory, StepParts
@@ -77,14 +77,32 @@ class FedStepTrial:
         """A step that promised nothing may take a window without gradients for an update or not; and one that updates
         where it must not is right to advance its schedule with that.
         """
-        dropped = expected.window_ended and not expected.stepped
-        poisoned = not all(bool(torch.isfinite(p).all()) for p in after.parameters.values())
-        open_ = expected.fault is Fault.NO_GRADIENTS or poisoned or bool(before.changed(after))
-        if self._factory.promises or not dropped or not open_ or after.schedule_steps != expected.updates + 1:
+        if self._factory.promises or not expected.window_ended or expected.stepped:
             return expected
-        self._model.updates += 1
-        rate = LEARNING_RATE * schedule(self._model.updates)
-        return replace(expected, updates=self._model.updates, learning_rate=rate)
+        moved, model = bool(before.changed(after)), self._model
+        if expected.fault is Fault.NO_GRADIENTS:
+            finite = window_outcome(True, 0.0, expected.scaler[0], self._growth_interval)
+            expected = replace(expected, scaler=(*expected.scaler, *finite.scaler))
+            if moved:
+                model.step_on_zeros()
+                stepped = {"stepped": True, "parameters": {"weight": model.matrix, "bias": model.bias}}
+                return self._advanced(replace(expected, **stepped))  # type: ignore[arg-type]
+            if after.schedule_steps > before.schedule_steps:
+                model.updates += 1
+            return self._advanced(expected)
+        poisoned = not all(bool(torch.isfinite(p).all()) for p in after.parameters.values())
+        if (poisoned or moved) and after.schedule_steps > before.schedule_steps:
+            model.updates += 1
+            return self._advanced(expected)
+        return expected
+
+    def _advanced(self, expected: Expected) -> Expected:
+        updates = self._model.updates
+        return replace(expected, updates=updates, learning_rate=LEARNING_RATE * schedule(updates))
+
+    @property
+    def _growth_interval(self) -> int | None:
+        return self._case.growth_interval if self._precision.needs_scaler else None
 
     def snapshot(self) -> Snapshot:
         parts = self._parts

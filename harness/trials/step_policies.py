@@ -103,11 +103,13 @@ def _overflow(factory: StepFactory) -> _Seen:
 
 
 def _clip_norm(factory: StepFactory) -> float | None:
-    norm, seen = _LARGE * math.sqrt(ELEMENTS), _window(factory, _even(_LARGE))
-    if not seen.moved:
-        return 1.0
-    factor = seen.bias / (LEARNING_RATE * _LARGE)
-    return None if factor > 1.0 - _SAME else round(factor * norm, 4)
+    """Where a window's gradients are shortened; looked for at the largest that the step doesn't drop."""
+    for gradient in (_LARGE, _LARGE / 2, _LARGE / 4, _LARGE / 8, _GOOD):
+        seen = _window(factory, _even(gradient))
+        if seen.moved:
+            factor = seen.bias / (LEARNING_RATE * gradient)
+            return None if factor > 1.0 - _SAME else round(factor * gradient * math.sqrt(ELEMENTS), 4)
+    return None
 
 
 def _clip_value(factory: StepFactory) -> float | None:

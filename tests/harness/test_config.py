@@ -60,7 +60,7 @@ def test_folders_are_told_from_where_they_are_named(tmp_path: Path, monkeypatch:
 def test_the_truth_comes_with_the_loss(tmp_path: Path) -> None:
     folder = _pyproject(tmp_path, '[tool.harness]\nloss = "a:b"\ntruth = "mse"\n')
     assert load_settings({}, directory=folder, environment={}).truth == "mse"
-    assert load_settings({"loss": "e:f"}, directory=folder, environment={}).truth == "masked-ssim"
+    assert load_settings({"loss": "e:f"}, directory=folder, environment={}).truth == "auto"
     assert load_settings({"loss": "e:f"}, directory=folder, environment={"HARNESS_TRUTH": "l2"}).truth == "l2"
     assert load_settings({"truth": "l1"}, directory=folder, environment={"HARNESS_TRUTH": "l2"}).truth == "l1"
 

@@ -105,7 +105,7 @@ def test_settings_give_it_whole(tmp_path: Path) -> None:
     assert settings.subject(SubjectKind.STEP) == SubjectSpec("m:S")
     # What goes with the default subject doesn't go with another.
     other = load_settings({"loss": "n:L"}, directory=tmp_path, environment={})
-    assert other.subject(SubjectKind.LOSS) == SubjectSpec("n:L")
+    assert other.subject(SubjectKind.LOSS) == SubjectSpec("n:L", truth="auto")
     assert Settings().subject(SubjectKind.LOSS) is None
 
 
@@ -223,7 +223,7 @@ def test_the_case_in_hand_is_whole_whatever_the_arguments_take(tmp_path: Path) -
 
 def test_old_case_files_keep_their_names_and_are_read() -> None:
     task = Task(SubjectKind.LOSS, "range", "float32")
-    plain = CaseFile.of(Settings(loss="m:L"), task, LossCase())
+    plain = CaseFile.of(Settings(loss="m:L", truth="masked-ssim"), task, LossCase())
     identity = json.dumps(["m:L", None, case_to_json(LossCase())], sort_keys=True)
     assert plain.file_name().split(".")[3] == hashlib.sha256(identity.encode()).hexdigest()[:10]
     with_arguments = CaseFile.of(Settings(loss="m:L", arguments={"a": 1}), task, LossCase())

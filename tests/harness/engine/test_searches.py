@@ -130,4 +130,4 @@ def test_a_subject_that_stops_fitting_ends_the_run(tmp_path: Path) -> None:
     path = tmp_path / "late.py"
     path.write_text("def loss(x, y):\n    return (x - y).mean() if x.shape[-1] == 16 and len(x) == 1 else (x - y)\n")
     with pytest.raises(SubjectError, match="must return one number"):
-        _run(Settings(loss=f"{path}:loss"), "loss", "range", "float32")
+        _run(Settings(loss=f"{path}:loss", truth="masked-ssim"), "loss", "range", "float32")

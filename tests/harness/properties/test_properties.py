@@ -36,7 +36,7 @@ def _convictions() -> Iterator[tuple[str, str, str]]:
 
 
 def _run(kind: str, name: str, spec: str) -> TaskResult:
-    settings = Settings(**{kind: spec}, max_examples=60)  # type: ignore[arg-type]
+    settings = Settings(**{kind: spec}, truth="masked-ssim", max_examples=60)  # type: ignore[arg-type]
     # A scaler is at work in float16 only.
     precision = "cpu-autocast-float16" if kind == "step" else "float32"
     return TaskRunner(settings).run(Task(SubjectKind(kind), name, precision), lambda _: None)

@@ -33,16 +33,18 @@ def test_everything_that_a_report_needs_is_kept(tmp_path: Path) -> None:
     assert (range_.task, finite.task) == (RANGE, FINITE)
     assert range_.evidence == {"value": -math.inf, "arrays": {}}
     assert (finite.evidence, finite.replay, finite.case_file) == (None, None, None)
-    sentence, claim, smallest, after, replay = violation_lines(range_)
+    sentence, claim, worst, worst_replay, smallest, after, replay = violation_lines(range_)
+    assert worst.endswith("seed 9")
+    assert worst_replay == f"replay: {range_.worst_replay}" != replay
     assert sentence == "the loss is [-inf]"
-    assert claim == "claim: The loss lies in its range: never negative, for 1 − SSIM at most 2."
+    assert claim == "claim: The loss lies in the range of its definition, which for 1 − SSIM is [0, 2]."
     assert smallest.endswith("seed 7")
     assert after == "after 1 other calls, which the case file holds"
     assert replay == f"replay: harness replay {range_.case_file}"
 
 
 def test_a_run_that_was_cut_off_is_no_finished_one(tmp_path: Path) -> None:
-    run = run_of(*made_up_events(str(tmp_path))[:3])
+    run = run_of(*made_up_events(str(tmp_path))[:4])
     assert (run.ended, run.outcome, len(run.cells)) == ("failed", Outcome.INCOMPLETE, 1)
     run.ended = "interrupted"
     assert report(run)["status"] == "interrupted"
@@ -63,16 +65,17 @@ def test_the_json_holds_what_json_can(tmp_path: Path) -> None:
     violated, held = data["results"]
     assert (violated["worst"], violated["evidence"]["value"]) == ("-inf", "-inf")
     assert (held["worst"], held["evidence"], held["case_words"]) == (0.25, None, "")
-    assert (data["schema"], data["left_out"]) == ("harness-report/2", "all else left out: no reason.")
+    assert (data["schema"], data["left_out"]) == ("harness-report/3", "all else left out: no reason.")
 
 
 def test_the_terminal_prints_brackets_as_they_are(tmp_path: Path) -> None:
     console = ReportConsole(file=io.StringIO(), width=110)
     show_run(run_of(*made_up_events(str(tmp_path))), console)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "loss m:L, held to mse" in printed
-    assert "range under float32: the loss is [-inf]" in printed
-    assert "VIOLATED: 1 held, 1 violated; 9 examples, seed 3" in printed
+    assert "loss m:L, held to [mse]" in printed
+    assert "definition: In float64 this is [mse]." in printed
+    assert "FAULT range under float32: the loss is [-inf]" in printed
+    assert "VIOLATED: 1 fault, 1 held; 9 examples, seed 3" in printed
 
 
 def test_the_events_of_a_real_run_tell_it_again(tmp_path: Path) -> None:
