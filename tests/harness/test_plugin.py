@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.properties import LOSS_PROPERTIES
 from harness.subjects.known_bad import KNOWN_BAD
 
 pytest_plugins = ["pytester"]
@@ -19,7 +20,8 @@ def _run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
 def test_properties_are_tests(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_own(): pass")
     result = _run(pytester, f"--harness-loss={RIGHT}", *FEW, "-v")
-    result.assert_outcomes(passed=33)
+    # Under both of the precisions, and the test beside them.
+    result.assert_outcomes(passed=2 * len(LOSS_PROPERTIES) + 1)
     result.stdout.fnmatch_lines(["*loss-range?float32? PASSED*"])
 
 
