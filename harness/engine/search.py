@@ -202,6 +202,10 @@ class Search:
             return TaskResult(self.task, Status.NOT_RUN, seconds=seconds, message="out of time")
         case, verdict = self._worst
         if self._smallest is not None and self.has_failed:
+            smallest = self._verdicts[self._smallest][1]
+            if smallest.gravity >= verdict.gravity:
+                # No worse than the smallest, as of a plain no none is.
+                case, verdict = self._smallest, smallest
             return TaskResult(
                 self.task,
                 Status.VIOLATED,

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # Where rounding leads on another processor is not what the pages are about.
-_ELSEWHERE = ("smallest case:", "replay:", "shrunk:")
+_ELSEWHERE = ("smallest case:", "worst case:", "replay:", "shrunk:")
 _NUMBER = re.compile(r"\b[0-9a-f]{10}\b|\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 LOSS = "def SsimLoss(x, y):\n    return (x - y).square().mean()\n"
