@@ -6,13 +6,14 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
 
 @dataclass(frozen=True)
 class ProcessState:
-    """Torch's modes, and the working directory (empty where there is none any more)."""
+    """Torch's modes, its hooks for every module, and the working directory (empty where there is none any more)."""
 
     gradients: bool
     cpu_autocast: tuple[bool, torch.dtype]
@@ -21,6 +22,9 @@ class ProcessState:
     default_device: torch.device
     threads: int
     deterministic_algorithms: bool
+    anomaly_mode: bool
+    matmul_precision: str
+    module_hooks: int
     working_directory: str
 
     def changes(self, later: ProcessState) -> list[str]:
@@ -43,6 +47,9 @@ def read_state() -> ProcessState:
         torch.get_default_device(),
         torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(),
+        torch.is_anomaly_enabled(),
+        torch.get_float32_matmul_precision(),
+        sum(map(len, _global_hooks())),
         _working_directory(),
     )
 
@@ -72,9 +79,22 @@ def _put_back(state: ProcessState) -> None:
         torch.set_num_threads(state.threads)
     if torch.are_deterministic_algorithms_enabled() != state.deterministic_algorithms:
         torch.use_deterministic_algorithms(state.deterministic_algorithms)
+    if torch.is_anomaly_enabled() != state.anomaly_mode:
+        torch.autograd.set_detect_anomaly(state.anomaly_mode)
+    if torch.get_float32_matmul_precision() != state.matmul_precision:
+        torch.set_float32_matmul_precision(state.matmul_precision)
+    if sum(map(len, _global_hooks())) > state.module_hooks == 0:
+        for hooks in _global_hooks():
+            hooks.clear()
     if state.working_directory:
         with contextlib.suppress(OSError):
             os.chdir(state.working_directory)
+
+
+def _global_hooks() -> list[dict[int, Any]]:
+    """Those that torch calls for every module."""
+    names = ("_global_forward_pre_hooks", "_global_forward_hooks", "_global_backward_hooks")
+    return [getattr(torch.nn.modules.module, name, {}) for name in names]
 
 
 def _working_directory() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -44,6 +45,12 @@ class LossSubject(Protocol):
         """The loss of (rendering, target, mask), or of (xyz, origin, direction, mask) where its kind is on points.
         Whatever the subject raises passes through.
         """
+
+    def copied(self) -> LossSubject:
+        """A deep copy."""
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Surrounds calls in eval mode, where it has modes."""
 
 
 @runtime_checkable

@@ -51,6 +51,7 @@ class PerturbationKind(str, enum.Enum):
     SHIFT = "shift"  # one pixel to the right
     UNRELATED = "unrelated"  # another picture; magnitude unused
     ANTICORRELATED = "anticorrelated"  # the negative about mid-grey; magnitude unused
+    OVERSHOOT = "overshoot"  # from −0.02 to 1.05, as renderers give that don't clamp; magnitude unused
 
 
 class Flaw(str, enum.Enum):

@@ -31,7 +31,12 @@ NEAR_IDENTICAL = (
     PerturbationKind.BLUR,
     PerturbationKind.SHIFT,
 )
-DIFFERENT = (*NEAR_IDENTICAL, PerturbationKind.UNRELATED, PerturbationKind.ANTICORRELATED)
+DIFFERENT = (
+    *NEAR_IDENTICAL,
+    PerturbationKind.UNRELATED,
+    PerturbationKind.ANTICORRELATED,
+    PerturbationKind.OVERSHOOT,
+)
 ALL_PERTURBATIONS = (PerturbationKind.NONE, *DIFFERENT)
 
 DRAWN_MASKS = tuple(kind for kind in MaskKind if kind is not MaskKind.OWN)

@@ -18,6 +18,8 @@ from harness.cases.masks import draw_mask
 from harness.cases.pictures import draw_picture
 from harness.cases.random_numbers import RandomNumbers
 
+# What a renderer that doesn't clamp makes of black and of white.
+_LEAST, _MOST = -0.02, 1.05
 # Streams of random numbers; rays have one of their own in points.py.
 _PICTURE, _MASK, _PERTURBATION, _HIDDEN, _SOFT = range(5)
 
@@ -33,7 +35,9 @@ def build_pair(case: LossCase, folder: ImageFolder | None = None) -> MaskedPair:
     renderings, targets, masks = [], [], []
     for index in range(case.images):
         target, mask = target_and_mask(case, index, folder)
-        rendering = np.clip(perturbed(case, index, target, mask, folder), 0.0, 1.0)
+        rendering = perturbed(case, index, target, mask, folder)
+        if case.perturbation.kind is not PerturbationKind.OVERSHOOT:
+            rendering = np.clip(rendering, 0.0, 1.0)
         renderings.append(rendering)
         targets.append(target)
         masks.append(mask[..., None])
@@ -112,6 +116,8 @@ def perturbed(
         if case.picture.kind in (PictureKind.FLAT, PictureKind.FILE):
             return numbers.uniform(*target.shape)
         return _target(case, index, folder, stream=_PERTURBATION)[0]
+    if kind is PerturbationKind.OVERSHOOT:
+        return _LEAST + (_MOST - _LEAST) * target
     if kind is PerturbationKind.ANTICORRELATED:
         return 1.0 - target
     return target

@@ -10,10 +10,18 @@ import torch
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
-from harness.cases.descriptors import LossCase, MaskKind, PerturbationKind, PictureKind
+from harness.cases.descriptors import (
+    LossCase,
+    Mask,
+    MaskKind,
+    Perturbation,
+    PerturbationKind,
+    Picture,
+    PictureKind,
+)
 from harness.cases.image_folder import ImageFolder
 from harness.cases.loss_inputs import MaskedPair
-from harness.cases.strategies import NEAR_IDENTICAL, loss_cases
+from harness.cases.strategies import LARGEST_SIDE, NEAR_IDENTICAL, SMALLEST_SIDE, loss_cases
 from harness.errors import UsageError, describe_exception, reraise_unless_subjects
 from harness.kinds.kind import Bench, Judged, Kind, SearchPlan, Starting, verdict_of
 from harness.precision import Precision
@@ -30,6 +38,7 @@ _SMALL_SIDE = 16
 _AFTER_FAULT = 20
 _SMALL_CASES = 400
 _NEARBY_SEEDS = 40
+_WITHOUT_MAGNITUDE = (PerturbationKind.UNRELATED, PerturbationKind.ANTICORRELATED, PerturbationKind.OVERSHOOT)
 _NEARBY_SIZES = ((11, 11), (11, 14), (14, 11), (13, 13), (16, 16))
 # Numbers of an array that a report is handed to draw.
 _MOST_DRAWN = 2**12
@@ -66,7 +75,7 @@ class Losses(Kind[LossSubject, LossProperty, LossCase]):
         change = case.perturbation.kind.value
         if case.perturbation.kind is PerturbationKind.NONE:
             change = "identical"
-        elif case.perturbation.kind not in (PerturbationKind.UNRELATED, PerturbationKind.ANTICORRELATED):
+        elif case.perturbation.kind not in _WITHOUT_MAGNITUDE:
             change += f" {case.perturbation.magnitude:g}"
         flaw = f", {case.flaw.value}" if case.flaw else ""
         return f"{images}{case.height}×{case.width}, {picture}, {mask}, {change}{flaw}, seed {case.seed}"
@@ -98,6 +107,7 @@ class LossBench(Bench[LossProperty, LossCase]):
             examples * property_.effort,
             is_small,
             _nearby(property_.fewest_images, cases["smallest_side"]),
+            first=_beyond(cases),
             climbs=property_.searched,
             gravest=property_.gravest,
             after_fault=max(_AFTER_FAULT, examples // 2) if property_.searched else _AFTER_FAULT,
@@ -159,6 +169,30 @@ class LossBench(Bench[LossProperty, LossCase]):
             arrays["gradient"] = measured.gradient[0]
         small = {name: array for name, array in arrays.items() if array.numel() <= _MOST_DRAWN}
         return {**found, "arrays": {name: array.detach().cpu().float().tolist() for name, array in small.items()}}
+
+
+def _beyond(cases: Mapping[str, Any]) -> tuple[LossCase, ...]:
+    """White beyond 1, a picture larger than any that is drawn, a batch of eight, one eight times as wide as high."""
+    if cases["largest_side"] < LARGEST_SIDE or cases["smallest_side"] > SMALLEST_SIDE:
+        return ()  # its truth is slow
+    kinds, masks = cases["perturbations"], cases["masks"]
+    common = {
+        "picture": Picture(PictureKind.TEXTURE),
+        "mask": Mask(MaskKind.DISC if MaskKind.DISC in masks else masks[0], 300),
+        "perturbation": Perturbation(PerturbationKind.NOISE if PerturbationKind.NOISE in kinds else kinds[0], 0.1),
+        "flaw": cases["flaws"][0],
+    }
+    batch = max(1, cases["fewest_images"])
+    overshoot: tuple[LossCase, ...] = ()
+    if PerturbationKind.OVERSHOOT in kinds:
+        white = {"picture": Picture(PictureKind.FLAT, 255), "perturbation": Perturbation(PerturbationKind.OVERSHOOT)}
+        overshoot = (LossCase(16, 16, batch, 1, **{**common, **white}),)
+    return (
+        *overshoot,
+        LossCase(48, 96, batch, 1, **common),
+        LossCase(16, 16, 2, 4, **common),
+        LossCase(11, 88, batch, 1, **common),
+    )
 
 
 def _nearby(images: int, smallest_side: int) -> Callable[[LossCase], Iterator[LossCase]]:

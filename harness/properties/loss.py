@@ -21,6 +21,7 @@ LOSS_PROPERTIES: tuple[LossProperty, ...] = (
     loss_invariance.strides,
     loss_use.side_effects,
     loss_use.repeatable,
+    loss_use.modes,
     loss_use.upstream_gradient,
     loss_use.bad_input,
 )

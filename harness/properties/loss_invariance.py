@@ -97,13 +97,16 @@ def batch(trial: LossTrial) -> Verdict:
 
 @loss_property(compares=True)
 def strides(trial: LossTrial) -> Verdict:
-    """Channels-last and non-contiguous images give the same loss and gradient, to 1e-3."""
+    """Channels-last, non-contiguous and expanded images give the same loss and gradient, to 1e-3."""
     for layout, name in ((_channels_last, "channels-last images"), (_every_other, "non-contiguous images")):
         other = trial.evaluate(trial.inputs.mapped(layout))
         verdict = same_evaluation(trial, trial.evaluation, other, f"{name} change")
         if not verdict.holds:
             return verdict
-    return verdict
+    # One image for all of the batch, as a target that is the same for several renderings is expanded.
+    expanded = trial.inputs.mapped(lambda tensor: tensor[:1].expand_as(tensor))
+    whole = trial.evaluate(expanded.mapped(torch.Tensor.contiguous))
+    return same_evaluation(trial, whole, trial.evaluate(expanded), "expanded images change")
 
 
 def _channels_last(image: Tensor) -> Tensor:

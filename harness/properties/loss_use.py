@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import random
 import warnings
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
 
 from harness.cases.descriptors import Flaw, MaskKind, PerturbationKind
@@ -17,7 +20,7 @@ from harness.oracle.levels import Level
 from harness.precision import refusing_unknown_ops
 from harness.process_state import kept_state, read_state
 from harness.properties.loss_property import FOREGROUND, loss_property
-from harness.properties.sameness import same_gradient
+from harness.properties.sameness import same_gradient, same_value
 from harness.properties.verdict import VACUOUS, Verdict, holds_if
 from harness.protocols import LossKind
 from harness.trials.loss_trial import LossTrial, differs
@@ -33,18 +36,26 @@ def side_effects(trial: LossTrial) -> Verdict:
     """The call leaves its inputs, the random state, torch's modes and the working directory as they were."""
     tensors = trial.inputs.named()
     before = {name: tensor.clone() for name, tensor in tensors.items()}
-    random_state = torch.random.get_rng_state()
+    random_state, others = torch.random.get_rng_state(), _other_random_states()
     trial.evaluate(trial.inputs)
     changed = [name for name, tensor in tensors.items() if not torch.equal(tensor, before[name])]
     if changed:
         return holds_if(False, f"the call changed its {', '.join(changed)}")
     if not torch.equal(torch.random.get_rng_state(), random_state):
         return holds_if(False, "the call drew from torch's global random numbers")
+    for name, state in _other_random_states().items():
+        if state != others[name]:
+            return holds_if(False, f"the call drew from {name}'s global random numbers")
     with trial.precision.context(), kept_state():
         inside = read_state()
         trial.subject(*trial.inputs.tensors())
         changes = inside.changes(read_state())
     return holds_if(not changes, f"the call changed {', '.join(changes)}")
+
+
+def _other_random_states() -> dict[str, Any]:
+    numbers = np.random.get_state(legacy=False)
+    return {"Python": random.getstate(), "NumPy": repr(numbers)}
 
 
 @loss_property()
@@ -62,6 +73,22 @@ def repeatable(trial: LossTrial) -> Verdict:
         f"the same call gave the loss {first.value!r} twice, but {changed} of {first.gradient.numel()} elements of its "
         f"gradient changed",
     ).at(noise.of_gradient(apart, first.gradient.numel()))
+
+
+@loss_property(compares=True)
+def modes(trial: LossTrial) -> Verdict:
+    """In inference_mode, in eval mode and of a deep copy the loss is the same, to 1e-3."""
+    value = trial.value(trial.inputs)
+    with torch.inference_mode():
+        inference = trial.value(trial.inputs)
+    verdict = same_value(trial, value, inference, "inference_mode changes the loss")
+    if verdict.holds:
+        with trial.subject.evaluating():
+            evaluated = trial.value(trial.inputs)
+        verdict = same_value(trial, value, evaluated, "eval() changes the loss")
+    if verdict.holds:
+        verdict = same_value(trial, value, trial.value_of_copy(trial.inputs), "a deep copy of it gives another loss")
+    return verdict
 
 
 @loss_property(perturbations=DIFFERENT, masks=FOREGROUND, compares=True)

@@ -26,6 +26,8 @@ _NO_GRAPH = "the loss has no graph: backward() would raise"
 def range_(trial: LossTrial) -> Verdict:
     """The loss lies in the range of its definition, which for 1 − SSIM is [0, 2]."""
     value, definition = trial.value(trial.inputs), trial.definition
+    if trial.case.perturbation.kind is PerturbationKind.OVERSHOOT and not definition.one_minus:
+        return VACUOUS  # its range is that of images in [0, 1]
     lower, upper, similarity = definition.lower, definition.upper, definition.one_minus
     edge = lower if value < lower else upper if value > upper else lower
     similar, _ = told_apart(1.0 - value, 1.0 - edge, 6)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -56,6 +57,23 @@ class AdaptedLoss:
         if self.name.similarity:
             value = 1.0 - value.double()
         return value if self.name.scale == 1.0 else value * self.name.scale
+
+    def copied(self) -> AdaptedLoss:
+        """A deep copy."""
+        return replace(self, function=copy.deepcopy(self.function))
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Surrounds calls in eval mode, where it has modes."""
+        if not isinstance(self.function, nn.Module):
+            yield
+            return
+        training = self.function.training
+        self.function.eval()
+        try:
+            yield
+        finally:
+            self.function.train(training)
 
     def returned(self, *inputs: Shaped[Tensor, "n c h w"]) -> Float[Tensor, ""]:
         """What the subject itself gives, a map reduced.
@@ -112,9 +130,10 @@ def adapt_loss(found: Any, subject: SubjectSpec, *, try_out: bool = True) -> Ada
         if not auto:
             check_kind(loss, named.definition)
             named.definition.needed(loss.convolutions)
-        _try_out(loss)
-        if auto:
-            with kept_state():
+        # What it leaves behind is for its cases to show.
+        with kept_state():
+            _try_out(loss)
+            if auto:
                 return replace(loss, held_to=found_out(loss))
     return loss
 

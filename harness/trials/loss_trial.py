@@ -128,6 +128,14 @@ class LossTrial:
         with torch.no_grad(), self.precision.context():
             return float(self.forward(inputs))
 
+    def value_of_copy(self, inputs: LossInputs) -> float:
+        """The same of a deep copy of the subject."""
+        original, self.subject = self.subject, self.subject.copied()
+        try:
+            return self.value(inputs)
+        finally:
+            self.subject = original
+
     def evaluate(self, inputs: LossInputs) -> Evaluation:
         """The subject's value and gradient."""
         return self.backward_passes(inputs, (1.0,))[0]

@@ -27,7 +27,9 @@ def test_pairs_are_images_in_range(case: LossCase) -> None:
     for image in (pair.rendering, pair.target):
         assert image.dtype == torch.float32
         assert image.is_contiguous()
-        assert 0.0 <= float(image.min()) <= float(image.max()) <= 1.0
+        beyond = image is pair.rendering and case.perturbation.kind is PerturbationKind.OVERSHOOT
+        least, most = (-0.0201, 1.0501) if beyond else (0.0, 1.0)
+        assert least <= float(image.min()) <= float(image.max()) <= most
     assert set(pair.mask.unique().tolist()) <= {0.0, 1.0}
 
 
@@ -104,6 +106,8 @@ def test_perturbations_do_what_they_say(kind: PerturbationKind) -> None:
         assert not change.any()
     elif kind in (PerturbationKind.UNRELATED, PerturbationKind.ANTICORRELATED):
         assert change.max() > 0.1
+    elif kind is PerturbationKind.OVERSHOOT:
+        assert torch.allclose(pair.rendering, 1.07 * pair.target - 0.02, atol=1e-6)
     else:
         assert 0 < change.max() <= 1.001e-3
     if kind is PerturbationKind.PIXEL:

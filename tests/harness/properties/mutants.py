@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,6 +110,68 @@ def break_side_effects_random(rendering: Tensor, target: Tensor, mask: Tensor) -
 def break_side_effects_modes(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     torch.set_autocast_enabled("cpu", not torch.is_autocast_enabled("cpu"))
     return _right(rendering, target, mask)
+
+
+def break_side_effects_python(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    random.random()
+    return _right(rendering, target, mask)
+
+
+def break_side_effects_numpy(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    np.random.rand()
+    return _right(rendering, target, mask)
+
+
+def break_side_effects_anomaly(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    torch.autograd.set_detect_anomaly(True)
+    return _right(rendering, target, mask)
+
+
+def break_side_effects_hooks(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
+    return _right(rendering, target, mask)
+
+
+def break_modes(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    return _right(rendering, target, mask) * (0.5 if torch.is_inference_mode_enabled() else 1.0)
+
+
+class break_modes_eval(torch.nn.Module):
+    def forward(self, rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        return _right(rendering, target, mask) * (1.0 if self.training else 0.5)
+
+
+class break_modes_copy:
+    def __init__(self) -> None:
+        self.share = 1.0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> break_modes_copy:
+        other = break_modes_copy()
+        other.share = 0.5
+        return other
+
+    def __call__(self, rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        return self.share * _right(rendering, target, mask)
+
+
+def break_accuracy_large(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    return _right(rendering, target, mask) * (0.5 if rendering.shape[-1] > 90 else 1.0)
+
+
+def break_accuracy_many(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    return _right(rendering, target, mask) * (0.5 if len(rendering) > 4 else 1.0)
+
+
+def break_accuracy_wide(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    return _right(rendering, target, mask) * (0.5 if rendering.shape[-1] > 4 * rendering.shape[-2] else 1.0)
+
+
+def break_gradient_accuracy_overshoot(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    return _right(rendering.clamp(0.0, 1.0), target, mask)
+
+
+def break_strides_expanded(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    return _right(rendering, target, mask) * (0.5 if 0 in target.stride() else 1.0)
 
 
 class break_repeatable:
