@@ -33,6 +33,8 @@ class Settings:
             a JSON object.
         call, reduce, scale: how the loss subject is called, what is made of a map of values, and what it is multiplied
             by.
+        promises: policies that the step is held to, each ``NAME=VALUE``, whatever it was seen to do.
+        without: faults that the step's programs are made without.
         strict: every level of violation makes the run fail, not faults alone.
         precisions, properties: names to run; empty for all.
         max_examples: examples per property and precision.
@@ -54,6 +56,8 @@ class Settings:
     call: str | None = None
     reduce: str | None = None
     scale: float = 1.0
+    promises: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     strict: bool = False
     precisions: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()
@@ -69,7 +73,9 @@ class Settings:
     def subject(self, kind: SubjectKind) -> SubjectSpec | None:
         """The subject of this kind, whole; ``None`` where none is named. Only a loss has the last three attributes."""
         if kind is SubjectKind.STEP:
-            return None if self.step is None else SubjectSpec(self.step, self.subject_root)
+            if self.step is None:
+                return None
+            return SubjectSpec(self.step, self.subject_root, promises=self.promises, without=self.without)
         if self.loss is None:
             return None
         how = (self.call, self.reduce, self.scale)
@@ -108,7 +114,9 @@ def load_settings(
             given[name] = _convert(name, environment[variable], variable)
     named = {"loss", "step"} & set(given)
     # What goes with a default subject doesn't go with another.
-    passed_over = {"subject_root", "similarity", "truth", "arguments", "strict", *OF_ONE_LOSS} if named else set()
+    passed_over = (
+        {"subject_root", "similarity", "truth", "arguments", "strict", *OF_ONE_LOSS, *OF_ONE_STEP} if named else set()
+    )
     if named or defaults_asked_for:
         passed_over |= {"loss", "step"} - defaults_asked_for
     merged = dict(given)
@@ -174,10 +182,12 @@ def _from_pyproject(directory: Path, known: set[str]) -> tuple[dict[str, Any], s
 
 OF_ONE_LOSS = ("call", "reduce", "scale")
 """Settings that say how one loss is called, and nothing of another."""
+OF_ONE_STEP = ("promises", "without")
+"""Settings that say what one step is held to."""
 _BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _MINIMUM = {"max_examples": 1, "seed": 0, "max_time": 0, "workers": 0, "case_timeout": 0.1}
 _MAXIMUM = {"max_examples": 10**9, "seed": 2**63 - 1, "workers": 1024}
-_FLAGS = {"arguments": "--argument", "precisions": "--precision", "properties": "--property"}
+_FLAGS = {"arguments": "--argument", "precisions": "--precision", "properties": "--property", "promises": "--promise"}
 _PATHS = ("subject_root", "images", "cases_dir", "golden_dir")
 
 
@@ -231,7 +241,7 @@ def _converted(name: str, value: Any) -> Any:
         return _BOOLEANS[str(value).lower()]
     if name == "arguments":
         return _arguments(value)
-    if name in ("precisions", "properties"):
+    if name in ("precisions", "properties", *OF_ONE_STEP):
         items = value.split(",") if isinstance(value, str) else list(value)
         if not all(isinstance(item, str) for item in items):
             raise TypeError

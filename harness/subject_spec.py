@@ -41,6 +41,8 @@ class SubjectSpec:
         call: how a loss is called, as ``f(x, y, 11)``; ``None``: by its required arguments.
         reduce: what is made of a loss that gives one value for each pixel: ``mean`` or ``sum``; ``None``: it gives one.
         scale: what the loss is multiplied by before it is judged.
+        promises: policies that a step is held to, each ``NAME=VALUE``, whatever it was seen to do.
+        without: faults by name that a step's programs are made without.
     """
 
     spec: str
@@ -51,6 +53,8 @@ class SubjectSpec:
     call: str | None = None
     reduce: str | None = None
     scale: float = 1.0
+    promises: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; what says how it is constructed and called only where it is said."""
@@ -58,6 +62,8 @@ class SubjectSpec:
         more |= {"call": self.call} if self.call is not None else {}
         more |= {"reduce": self.reduce} if self.reduce is not None else {}
         more |= {"scale": self.scale} if self.scale != 1.0 else {}
+        more |= {"promises": list(self.promises)} if self.promises else {}
+        more |= {"without": list(self.without)} if self.without else {}
         return {"spec": self.spec, "root": self.root, "similarity": self.similarity, "truth": self.truth, **more}
 
 
@@ -86,7 +92,13 @@ def subject_from_json(data: Any, where: str) -> SubjectSpec:
     if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale) or scale == 0.0:
         raise UsageError(f"{where}: scale must be a number other than 0, not {shown(scale)}.")
     root = name_from_json(data, "root", where)
-    return SubjectSpec(spec, root, similarity, truth, arguments, call, reduce, float(scale))
+    lists = []
+    for key in ("promises", "without"):
+        texts = data.get(key, [])
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise UsageError(f"{where}: {key} must be a list of texts, not {shown(texts)}.")
+        lists.append(tuple(texts))
+    return SubjectSpec(spec, root, similarity, truth, arguments, call, reduce, float(scale), *lists)
 
 
 def name_from_json(data: Mapping[str, Any], key: str, where: str) -> str | None:

@@ -72,6 +72,15 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--precision", action="append", metavar="NAME", help="only this precision (repeatable)")
     parser.add_argument("--property", action="append", metavar="NAME", help="only this property (repeatable)")
     parser.add_argument(
+        "--promise",
+        action="append",
+        metavar="NAME=VALUE",
+        help="hold the step to a policy: norm-limit=20 (repeatable)",
+    )
+    parser.add_argument(
+        "--without", action="append", metavar="FAULT", help="leave this fault out of the step's programs (repeatable)"
+    )
+    parser.add_argument(
         "--strict", action="store_true", default=None, help="fail for every level of violation, not for faults alone"
     )
     parser.add_argument("--max-examples", type=int, metavar="N", help="examples per property and precision (100)")
@@ -97,6 +106,8 @@ def run(options: argparse.Namespace) -> int:
             "call": options.call,
             "reduce": options.reduce,
             "scale": options.scale,
+            "promises": options.promise,
+            "without": options.without,
             "strict": options.strict,
             "images": options.images,
             "precisions": options.precision,

@@ -63,7 +63,7 @@ class CaseFile:
         subject = self.subject
         loaded = Settings(subject_root=subject.root, images=self.images, seed=self.seed)
         if self.task.kind is SubjectKind.STEP:
-            return replace(loaded, step=subject.spec)
+            return replace(loaded, step=subject.spec, promises=subject.promises, without=subject.without)
         return replace(
             loaded,
             loss=subject.spec,
@@ -84,6 +84,7 @@ class CaseFile:
         what += [json_value(dict(subject.arguments))] if subject.arguments else []
         how = (subject.call, subject.reduce, subject.scale)
         what += [list(how)] if how != (None, None, 1.0) else []
+        what += [list(subject.promises)] if subject.promises else []
         identity = json.dumps(what, sort_keys=True)
         digest = hashlib.sha256(identity.encode()).hexdigest()[:10]
         return f"{self.task.kind.value}.{self.task.property}.{self.task.precision}.{digest}.json"

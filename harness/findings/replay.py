@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from harness.config import OF_ONE_LOSS, Settings
+from harness.config import OF_ONE_LOSS, OF_ONE_STEP, Settings
 from harness.engine.judge import judge_calls
 from harness.engine.pool import judge_in_worker
 from harness.engine.session import Session
@@ -71,7 +71,7 @@ def settings_for(file: CaseFile, given: Given) -> Settings:
     kind = file.task.kind.value
     own = file.settings()
     if named.get(kind, file.subject.spec) != file.subject.spec:
-        said_of_another = ("subject_root", "similarity", "truth", "arguments", *OF_ONE_LOSS)
+        said_of_another = ("subject_root", "similarity", "truth", "arguments", *OF_ONE_LOSS, *OF_ONE_STEP)
         own = replace(own, **{name: getattr(Settings(), name) for name in said_of_another})
     other = {"loss": "step", "step": "loss"}[kind]
     return replace(own, **{name: value for name, value in named.items() if name != other})

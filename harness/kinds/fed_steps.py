@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.cases.descriptors import Action, StepCase
@@ -18,7 +19,9 @@ from harness.kinds.programs import (
     parts,
     program_cases,
     timeline,
+    without,
 )
+from harness.oracle.policies import with_promises
 from harness.precision import Precision
 from harness.properties import STEP_PROPERTIES, StepProperty
 from harness.subject_spec import SubjectKind, SubjectSpec
@@ -45,7 +48,11 @@ class FedSteps(Kind[StepFactory, StepProperty, StepCase]):
 
     def adapt(self, found: Any, name: SubjectSpec, try_out: bool = True) -> StepFactory:
         factory = adapt_fed_step(found, name)
-        return found_out(factory) if try_out else factory
+        without(tuple(Action), name.without)
+        if not try_out:
+            return factory
+        found = found_out(factory)
+        return replace(found, policies=with_promises(found.policies, name.promises))
 
     def refusal(self, subject: Any) -> str:
         return "" if isinstance(subject, StepFactory) else "it isn't fed losses"
@@ -78,8 +85,11 @@ class FedStepBench(Bench[StepProperty, StepCase]):
         return None
 
     def plan(self, property_: StepProperty, examples: int) -> SearchPlan[StepCase]:
-        drawn = program_cases(StepCase, property_.actions, SCALE_EXPONENTS, _LONGEST_PROGRAM)
-        return SearchPlan(drawn, examples, is_short, lambda case: parts(case, SCALE_EXPONENTS))
+        actions = without(property_.actions, self._factory.name.without)
+        drawn = program_cases(StepCase, actions, SCALE_EXPONENTS, _LONGEST_PROGRAM)
+        shortest = [*((action,) for action in actions), *itertools.product(actions, actions)][:examples]
+        first = [StepCase(actions=program) for program in shortest]
+        return SearchPlan(drawn, examples, is_short, lambda case: parts(case, SCALE_EXPONENTS), first=first)
 
     def judge(self, property_: StepProperty, precision: Precision, case: StepCase, starting: Starting) -> Judged:
         def begin() -> _Run:

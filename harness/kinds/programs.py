@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from harness.cases.descriptors import Action, PassKind, ProgramCase, StepCase, TrainingCase, with_actions
 from harness.cases.strategies import ACCUMULATIONS, GROWTH_INTERVALS
+from harness.errors import UsageError, unknown_name
 from harness.kinds.kind import Judged, Starting
 from harness.properties.verdict import VACUOUS, Verdict
 from harness.trials.observation import Observation
@@ -64,6 +65,22 @@ def program_cases(
         st.sampled_from(GROWTH_INTERVALS),
         program.map(tuple),
     )
+
+
+def without(actions: Sequence[A], faults: Iterable[str]) -> tuple[A, ...]:
+    """The actions but for these, each named with dashes or spaces.
+
+    Raises:
+        UsageError: there is no such fault, or nothing is left.
+    """
+    left_out = {fault.replace("-", " ") for fault in faults}
+    of_any_kind = {action.value.replace("-", " ") for action in (*Action, *PassKind)}
+    for fault in sorted(left_out - of_any_kind):
+        raise unknown_name("fault", fault.replace(" ", "-"), sorted(name.replace(" ", "-") for name in of_any_kind))
+    kept = tuple(action for action in actions if action.value.replace("-", " ") not in left_out)
+    if not kept:
+        raise UsageError(f"without {', '.join(sorted(left_out))} no program is left to run.")
+    return kept
 
 
 def is_short(case: ProgramCase) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from harness.cases.descriptors import PassKind, TrainingCase
 from harness.cases.image_folder import ImageFolder
 from harness.cases.strategies import TRAINING_SCALE_EXPONENTS
+from harness.errors import UsageError
 from harness.kinds.kind import Bench, Judged, Kind, SearchPlan, Starting
 from harness.kinds.programs import (
     JudgedAction,
@@ -18,6 +19,7 @@ from harness.kinds.programs import (
     parts,
     program_cases,
     timeline,
+    without,
 )
 from harness.precision import Precision
 from harness.properties import STEP_PROPERTIES, StepProperty
@@ -44,6 +46,9 @@ class Trainings(Kind[TrainingFactory, StepProperty, TrainingCase]):
         return is_training(found)
 
     def adapt(self, found: Any, name: SubjectSpec, try_out: bool = True) -> TrainingFactory:
+        without(tuple(PassKind), name.without)
+        if name.promises:
+            raise UsageError(f"{name.spec} is a whole training: it promises what it is handed, and takes no --promise.")
         return adapt_training(found, name)
 
     def refusal(self, subject: Any) -> str:
@@ -73,7 +78,7 @@ class TrainingBench(Bench[StepProperty, TrainingCase]):
         return (why_unpredictable(self._factory) if property_.needs_prediction else "") or None
 
     def plan(self, property_: StepProperty, examples: int) -> SearchPlan[TrainingCase]:
-        passes = property_.passes
+        passes = without(property_.passes, self._factory.name.without)
         return SearchPlan(
             program_cases(TrainingCase, passes, TRAINING_SCALE_EXPONENTS, _LONGEST_PROGRAM),
             max(1, examples // _EXAMPLES_A_PROGRAM),

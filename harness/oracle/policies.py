@@ -6,7 +6,12 @@ policies: every step is held to them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.errors import UsageError, unknown_name
 
 CLIP_NORM, NORM_FACTOR = 1.0, 20.0
 """The setting that every fault program runs in: gradients are clipped to the one, and a window is dropped whose norm
@@ -38,6 +43,41 @@ class Policies:
         if self.clip_norm is not None and norm > self.clip_norm:
             return gradient * self.clip_norm / norm
         return gradient
+
+
+NAMES = ("clip-norm", "clip-value", "norm-limit", "drops-nonfinite-loss", "counts-attempts")
+"""As ``--promise`` takes them."""
+
+
+def with_promises(policies: Policies, promises: Iterable[str]) -> Policies:
+    """The policies with what is promised in place of what was found: each ``NAME=VALUE``, the value a number above 0,
+    ``yes`` or ``no``; ``none`` for no clipping or no limit.
+
+    Raises:
+        UsageError: there is no such policy, or the value is none of its kind.
+    """
+    for promise in promises:
+        name, _, value = promise.partition("=")
+        if name not in NAMES:
+            raise unknown_name("policy", name, NAMES)
+        policies = replace(policies, **{name.replace("-", "_"): _value(name, value.strip().lower())})
+    return policies
+
+
+def _value(name: str, text: str) -> Any:
+    if name in ("drops-nonfinite-loss", "counts-attempts"):
+        if text in ("yes", "no"):
+            return text == "yes"
+        raise UsageError(f"--promise {name}={text}: the value must be yes or no.")
+    if text == "none":
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0.0 < number < math.inf:
+        raise UsageError(f"--promise {name}={text}: the value must be a number above 0, or none.")
+    return number
 
 
 PROMISED = Policies()

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.cases.descriptors import Action, StepCase
 from harness.config import Settings
+from harness.engine.events import CaseStarted, Event
 from harness.engine.plan import plan
 from harness.engine.result import Status
 from harness.engine.run import TaskRunner
-from harness.errors import SubjectError
+from harness.errors import SubjectError, UsageError
 from harness.kinds.registry import load_subject
 from harness.oracle.policies import PROMISED
 from harness.subject_spec import SubjectKind, SubjectSpec
@@ -142,3 +144,52 @@ def test_it_is_held_to_what_every_step_owes_and_to_what_it_does_itself(
 def test_what_fails_on_a_good_window_is_a_misfit(name: str, says: str) -> None:
     with pytest.raises(SubjectError, match=says):
         _factory(name)
+
+
+@pytest.mark.parametrize(
+    ("promise", "violated"),
+    [
+        ((), set()),
+        (("norm-limit=5",), set()),
+        (("norm-limit=20",), {"drops-bad-windows", "right-update", "schedule"}),
+        (("norm-limit=none", "clip-norm=1"), {"drops-bad-windows", "right-update", "schedule"}),
+        (("drops-nonfinite-loss=no",), {"drops-bad-windows", "right-update", "schedule"}),
+    ],
+)
+def test_it_is_held_to_what_it_was_said_to_promise(promise: tuple[str, ...], violated: set[str]) -> None:
+    settings = Settings(step=f"{_PUBLIC}:Limited", promises=promise, max_examples=60)
+    runner = TaskRunner(settings)
+    names = ("drops-bad-windows", "right-update", "schedule", "scale", "never-raises")
+    results = [runner.run(task, lambda _: None) for task in plan((SubjectKind.STEP,), names, ("float32",))]
+    assert {result.task.property for result in results if result.status is Status.VIOLATED} == violated
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"promises": ("norm-limits=3",)}, "did you mean 'norm-limit'"),
+        ({"promises": ("norm-limit=-3",)}, "a number above 0, or none"),
+        ({"promises": ("drops-nonfinite-loss=3",)}, "yes or no"),
+        ({"without": ("inf-losses",)}, "did you mean 'inf-loss'"),
+    ],
+)
+def test_what_can_not_be_promised_or_left_out_is_named(more: dict[str, tuple[str, ...]], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        load_subject(SubjectKind.STEP, SubjectSpec(f"{_PUBLIC}:Limited", **more))  # type: ignore[arg-type]
+
+
+def test_a_fault_can_be_left_out(tmp_path: Path) -> None:
+    task = plan((SubjectKind.STEP,), ("never-raises",), (_FP16,))[0]
+    spec = f"{_BAD}:StepAfterReport"
+    seen: list[StepCase] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, CaseStarted):
+            assert isinstance(event.case, StepCase)
+            seen.append(event.case)
+
+    without = ("inf-loss", "nan-loss")
+    result = TaskRunner(Settings(step=spec, without=without, cases_dir=str(tmp_path))).run(task, listen)
+    assert not {Action.INF_LOSS, Action.NAN_LOSS} & {action for case in seen for action in case.actions}
+    assert result.status is Status.HELD
+    assert TaskRunner(Settings(step=spec, cases_dir=str(tmp_path))).run(task, listen).status is Status.VIOLATED
