@@ -80,6 +80,8 @@ class FedStepBench(Bench[StepProperty, StepCase]):
             return "it counts nothing"
         if property_.needs_schedule and not self._factory.schedules:
             return "its caller has the schedule"
+        if property_.needs_clearing and not self._factory.promises:
+            return "it may clear gradients when the next window begins"
         if property_.needs_report and not self._factory.reports:
             return "it says nothing of what it did"
         return None

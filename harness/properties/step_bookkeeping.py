@@ -59,7 +59,7 @@ def scale(seen: Observation) -> Verdict:
     )
 
 
-@step_property()
+@step_property(needs_clearing=True)
 def gradients_cleared(seen: Observation) -> Verdict:
     """No gradient is left when a window has ended."""
     return holds_if(

@@ -30,6 +30,7 @@ class StepProperty:
         needs_prediction: it applies only to steps whose optimizer's updates can be predicted.
         needs_counters: it applies only to steps that count.
         needs_schedule: it applies only to steps that advance the schedule.
+        needs_clearing: it applies only to steps that promise to clear their gradients at a window's end.
         of_raising: it judges an action that raised too. Every other property passes over such an action.
     """
 
@@ -44,6 +45,7 @@ class StepProperty:
     needs_prediction: bool = False
     needs_counters: bool = False
     needs_schedule: bool = False
+    needs_clearing: bool = False
     of_raising: bool = False
 
     def verdict(self, seen: Observation) -> Verdict:

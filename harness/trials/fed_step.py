@@ -80,9 +80,11 @@ class FedStepTrial:
         if self._factory.promises or not expected.window_ended or expected.stepped:
             return expected
         moved, model = bool(before.changed(after)), self._model
-        if expected.fault is Fault.NO_GRADIENTS:
-            finite = window_outcome(True, 0.0, expected.scaler[0], self._growth_interval)
+        if expected.fault in (Fault.NO_GRADIENTS, Fault.NONFINITE_LOSS):
+            # The scaler may have seen nothing, or, where the backward pass was spared, finite gradients alone.
+            finite = window_outcome(True, 0.0, before.scaler, self._growth_interval)
             expected = replace(expected, scaler=(*expected.scaler, *finite.scaler))
+        if expected.fault is Fault.NO_GRADIENTS:
             if moved:
                 model.step_on_zeros()
                 stepped = {"stepped": True, "parameters": {"weight": model.matrix, "bias": model.bias}}

@@ -148,3 +148,62 @@ class RaisesWhenBuilt:
 
     def step(self, loss: Tensor, optimizer: Any) -> None:
         optimizer.step()
+
+
+def guarded(loss: Tensor, optimizer: Any, scaler: Any, scheduler: Any, parameters: Any, last: bool) -> None:
+    """PyTorch's recipe for whoever may have nothing to update, or no scaler: looks at the norm."""
+    scaler.scale(loss).backward()
+    if not last:
+        return
+    if any(p.grad is not None for p in parameters):
+        scaler.unscale_(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        if bool(torch.isfinite(norm)):
+            scaler.step(optimizer)
+            scheduler.step()
+        scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+
+
+class ClearsFirst:
+    """The same, with the gradients cleared when the next window begins."""
+
+    def __init__(self) -> None:
+        self._begins = True
+
+    def step(self, loss: Tensor, optimizer: Any, scaler: Any, scheduler: Any, parameters: Any, last: bool) -> None:
+        if self._begins:
+            optimizer.zero_grad()
+        self._begins = last
+        scaler.scale(loss).backward()
+        if last and any(p.grad is not None for p in parameters):
+            scaler.unscale_(optimizer)
+            norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            if bool(torch.isfinite(norm)):
+                scaler.step(optimizer)
+                scheduler.step()
+            scaler.update()
+
+
+class LooksAtTheLoss:
+    """Spares the backward pass where the loss isn't finite, and drops that window."""
+
+    def __init__(self) -> None:
+        self._bad = False
+
+    def step(self, loss: Tensor, optimizer: Any, scaler: Any, scheduler: Any, parameters: Any, last: bool) -> None:
+        if bool(torch.isfinite(loss)):
+            scaler.scale(loss).backward()
+        else:
+            self._bad = True
+        if not last:
+            return
+        if any(p.grad is not None for p in parameters):
+            scaler.unscale_(optimizer)
+            norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            if bool(torch.isfinite(norm)) and not self._bad:
+                scaler.step(optimizer)
+                scheduler.step()
+            scaler.update()
+        self._bad = False
+        optimizer.zero_grad()
