@@ -29,9 +29,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--harness-step", metavar="SPEC", help="check this AMP training step")
     group.addoption("--harness-subject-root", metavar="DIR", help="put this checkout first on the import path")
     group.addoption("--harness-similarity", action="store_true", default=None, help="the loss returns a similarity")
-    group.addoption("--harness-truth", metavar="NAME", help="what the loss is meant to be (masked-ssim)")
-    argument = "an argument of the loss' constructor (repeatable)"
+    group.addoption(
+        "--harness-truth", metavar="NAME", help="what the loss is meant to be, which then binds (auto: found out)"
+    )
+    argument = "an argument of the loss, or of its class' constructor (repeatable)"
     group.addoption("--harness-argument", action="append", metavar="NAME=VALUE", help=argument)
+    group.addoption("--harness-call", metavar="CALL", help="call the loss so: 'f(x, y, 11)'")
+    group.addoption("--harness-reduce", choices=("mean", "sum"), help="take this of a loss that gives a map of values")
+    group.addoption("--harness-scale", type=float, metavar="NUMBER", help="multiply the loss by this before judging it")
+    promise = "hold the step to a policy: norm-limit=20 (repeatable)"
+    group.addoption("--harness-promise", action="append", metavar="NAME=VALUE", help=promise)
+    left_out = "leave this fault out of the step's programs (repeatable)"
+    group.addoption("--harness-without", action="append", metavar="FAULT", help=left_out)
+    strict = "fail for every level of violation, not for faults alone"
+    group.addoption("--harness-strict", action="store_true", default=None, help=strict)
     group.addoption("--harness-images", metavar="DIR", help="use these pictures instead of the bundled ones")
     group.addoption("--harness-precision", action="append", metavar="NAME", help="only this precision (repeatable)")
     group.addoption("--harness-property", action="append", metavar="NAME", help="only this property (repeatable)")
@@ -74,7 +85,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
 def _settings(config: pytest.Config) -> Settings:
     from harness.config import load_settings
 
-    names = {"precision": "precisions", "property": "properties", "argument": "arguments"}
+    names = {"precision": "precisions", "property": "properties", "argument": "arguments", "promise": "promises"}
     options = (
         "loss",
         "step",
@@ -82,6 +93,12 @@ def _settings(config: pytest.Config) -> Settings:
         "similarity",
         "truth",
         "argument",
+        "call",
+        "reduce",
+        "scale",
+        "promise",
+        "without",
+        "strict",
         "images",
         "precision",
         "property",

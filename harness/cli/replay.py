@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.cli.check import add_case_timeout, add_loss_options, add_subject_options, given_subject
+from harness.cli.check import add_call_options, add_case_timeout, add_loss_options, add_subject_options, given_subject
 from harness.errors import ExitCode, HarnessError, printable
 
 
@@ -21,6 +21,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("file", metavar="FILE", type=Path, help="a case file, as harness check leaves them")
     add_subject_options(parser)
     add_loss_options(parser)
+    add_call_options(parser)
     add_case_timeout(parser)
     parser.set_defaults(run=run)
 
@@ -43,6 +44,8 @@ def run(options: argparse.Namespace) -> int:
     task = replayed.file.task
     print(f"{replayed.answer.value}: {task.property} under {task.precision}: {replayed.message}")
     print(f"  case: {describe(replayed.file.case, task.property)}")
+    if replayed.level is not None:
+        print(f"  level: {replayed.level.value}")
     if replayed.file.earlier:
         print(f"  after {len(replayed.file.earlier)} other calls")
     return ExitCode.HELD if replayed.answer is Answer.FIXED else ExitCode.VIOLATED

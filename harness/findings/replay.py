@@ -14,6 +14,7 @@ from harness.engine.judge import judge_calls
 from harness.engine.pool import judge_in_worker
 from harness.engine.session import Session
 from harness.findings.case_file import CaseFile, read_case_file
+from harness.oracle.levels import Level
 from harness.properties.verdict import Verdict
 
 Given = Settings | Mapping[str, Any]
@@ -27,11 +28,12 @@ class Answer(str, enum.Enum):
 
 @dataclass(frozen=True)
 class Replayed:
-    """The file, and what its case does now."""
+    """The file, and what its case does now; the level of the violation where it has failed."""
 
     file: CaseFile
     answer: Answer
     message: str
+    level: Level | None = None
 
 
 def replay(path: Path, given: Given = NOTHING) -> Replayed:
@@ -87,4 +89,4 @@ def _named(given: Given) -> Mapping[str, Any]:
 def _answered(file: CaseFile, verdict: Verdict) -> Replayed:
     if verdict.holds:
         return Replayed(file, Answer.FIXED, "the property holds for this case")
-    return Replayed(file, Answer.FAILED, verdict.message)
+    return Replayed(file, Answer.FAILED, verdict.message, verdict.level)
