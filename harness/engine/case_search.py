@@ -69,8 +69,7 @@ class _CaseSearch:
                 break
         settled = search.worst_level
         self._draw(plan.drawn, plan.examples, _DRAWN)
-        if plan.climbs and search.may_survey():
-            search.begin_climb(max(1, plan.examples // 2))
+        if plan.climbs and search.begin_climb(max(1, plan.examples // 2)):
             self._draw(plan.drawn, max(1, plan.examples // 2), _CLIMB, (Phase.generate, Phase.target))
         # What a suspect showed needs no other to be found and made smaller, unless something graver was found since.
         if search.has_failed and search.worst_level is not settled:

@@ -127,10 +127,12 @@ class Search:
         assert case in self._verdicts
         self._smallest = case
 
-    def begin_climb(self, cases: int) -> None:
-        """The survey goes on towards what is worse; after a fault, by so many more cases."""
+    def begin_climb(self, cases: int) -> bool:
+        """Whether the survey goes on towards what is worse; after a fault, by so many more cases."""
         if self._left is not None:
-            self._left = cases
+            assert self._worst is not None
+            self._left = 0 if self.slow or self._worst[1].badness == math.inf else cases
+        return self.may_survey()
 
     def begin_shrinking(self, cases: int) -> None:
         """Fail from now on; so many more cases may be run in search of a smaller one."""

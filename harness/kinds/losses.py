@@ -110,7 +110,7 @@ class LossBench(Bench[LossProperty, LossCase]):
             first=_beyond(cases),
             climbs=property_.searched,
             gravest=property_.gravest,
-            after_fault=max(_AFTER_FAULT, examples // 2) if property_.searched else _AFTER_FAULT,
+            after_fault=max(_AFTER_FAULT, examples) if property_.searched else _AFTER_FAULT,
             small=strategy(largest_side=small_side, most_images=1),
             small_examples=_SMALL_CASES,
         )
