@@ -63,11 +63,13 @@ class _CaseSearch:
 
     def result(self) -> TaskResult:
         search, plan = self._search, self._plan
-        for case in (*self._asked.suspects, *plan.first):
-            self._survey(case)
-            if search.has_gravest:
-                break
+        for case in self._asked.suspects:
+            if not search.has_gravest and search.may_survey():
+                self._survey(case)
         settled = search.worst_level
+        for case in plan.first:
+            if search.known(case) is None and search.may_survey():
+                self._survey(case)
         self._draw(plan.drawn, plan.examples, _DRAWN)
         if plan.climbs and search.begin_climb(max(1, plan.examples // 2)):
             self._draw(plan.drawn, max(1, plan.examples // 2), _CLIMB, (Phase.generate, Phase.target))

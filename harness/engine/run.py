@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.cases.descriptors import Case
@@ -92,7 +93,11 @@ class TaskRunner:
         kind = self.session.kind(task)
         if self._pristine is not None and kind.confirms:
             emit(Confirming(task))
+            alone = result.message
             result = confirmed(result, self._before(task, case), self._pristine.verdict)
+            if result.message != alone:
+                # What the smallest case needs besides is known; of the worst it isn't.
+                result = replace(result, worst_case=None)
         evidence = self._evidence(kind, (*result.earlier, Call(task, case)))
         if result.worst_case not in (None, case):
             assert result.worst_case is not None

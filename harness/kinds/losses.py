@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,7 @@ from harness.cases.loss_inputs import MaskedPair
 from harness.cases.strategies import LARGEST_SIDE, NEAR_IDENTICAL, SMALLEST_SIDE, loss_cases
 from harness.errors import UsageError, describe_exception, reraise_unless_subjects
 from harness.kinds.kind import Bench, Judged, Kind, SearchPlan, Starting, verdict_of
+from harness.oracle.levels import Level
 from harness.precision import Precision
 from harness.process_state import kept_state
 from harness.properties import LOSS_PROPERTIES, LossProperty
@@ -118,7 +120,15 @@ class LossBench(Bench[LossProperty, LossCase]):
     def judge(self, property_: LossProperty, precision: Precision, case: LossCase, starting: Starting) -> Judged:
         starting(case)
         trial = LossTrial(self.subject, precision, case, self.folder)
-        return Judged(verdict_of(lambda: property_.check(trial)), case)
+        verdict = verdict_of(lambda: property_.check(trial))
+        if (
+            not trial.binding
+            and case.perturbation.kind is PerturbationKind.OVERSHOOT
+            and math.isfinite(verdict.badness)
+        ):
+            # What a loss whose definition was found out makes of values beyond [0, 1] was not.
+            verdict = verdict.at(Level.DEFINITION) if verdict.level is Level.FAULT else verdict
+        return Judged(verdict, case)
 
     def refuse(self, property_: LossProperty, case: LossCase) -> None:
         cases = property_.cases(self._definition)
@@ -172,7 +182,9 @@ class LossBench(Bench[LossProperty, LossCase]):
 
 
 def _beyond(cases: Mapping[str, Any]) -> tuple[LossCase, ...]:
-    """White beyond 1, a picture larger than any that is drawn, a batch of eight, one eight times as wide as high."""
+    """White beyond 1, a negative, a picture larger than any that is drawn, a batch of eight, one eight times as wide as
+    high.
+    """
     if cases["largest_side"] < LARGEST_SIDE or cases["smallest_side"] > SMALLEST_SIDE:
         return ()  # its truth is slow
     kinds, masks = cases["perturbations"], cases["masks"]
@@ -187,8 +199,13 @@ def _beyond(cases: Mapping[str, Any]) -> tuple[LossCase, ...]:
     if PerturbationKind.OVERSHOOT in kinds:
         white = {"picture": Picture(PictureKind.FLAT, 255), "perturbation": Perturbation(PerturbationKind.OVERSHOOT)}
         overshoot = (LossCase(16, 16, batch, 1, **{**common, **white}),)
+    opposite: tuple[LossCase, ...] = ()
+    if PerturbationKind.ANTICORRELATED in kinds and MaskKind.FULL in masks:
+        change = {"mask": Mask(MaskKind.FULL), "perturbation": Perturbation(PerturbationKind.ANTICORRELATED)}
+        opposite = (LossCase(16, 16, batch, 1, **{**common, **change}),)
     return (
         *overshoot,
+        *opposite,
         LossCase(48, 96, batch, 1, **common),
         LossCase(16, 16, 2, 4, **common),
         LossCase(11, 88, batch, 1, **common),

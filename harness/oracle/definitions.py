@@ -51,6 +51,8 @@ class LossDefinition:
         asymmetry: why swapping the images changes it; empty where it doesn't.
         pooling: why a batch's loss isn't the mean of its images' losses; empty where it is.
         smallest_side: pixels; smaller images must be refused.
+        beyond: it says what renderings beyond [0, 1] give; where it doesn't, as of a term of a training, which clamps
+            them first, none are drawn.
         kinks: its gradient jumps, so its truths come with uncertainties.
         refuses_nan: NaN in an image must be an error; if not, it may also come out as NaN, but never as a number.
         needs_convolutions: its oracle needs the weights of the subject's network.
@@ -70,6 +72,7 @@ class LossDefinition:
     asymmetry: str = ""
     pooling: str = ""
     smallest_side: int = 1
+    beyond: bool = False
     kinks: bool = False
     refuses_nan: bool = False
     needs_convolutions: bool = False
@@ -129,6 +132,7 @@ _MASKED_SSIM = LossDefinition(
     counting=Counting.COMPOSITED,
     one_minus="SSIM",
     smallest_side=11,
+    beyond=True,
     refuses_nan=True,
     subtracts=True,
 )
@@ -177,6 +181,7 @@ _ALL = (
         _MASKED_SSIM,
         name="masked-ssim-term",
         formula="masked-ssim as a term of a training step: NaN may come out as NaN",
+        beyond=False,
         refuses_nan=False,
     ),
     LossDefinition(

@@ -92,7 +92,7 @@ class StepModel:
     _window: list[Action] = field(default_factory=list)
     _scaler: ScalerState = field(init=False)
     _gradient: float | None = None
-    _schedule: int = 0
+    _schedule: int | None = None
 
     def __post_init__(self) -> None:
         scale = 2.0**self.case.scale_exponent if self.scaled else 1.0
@@ -166,7 +166,7 @@ class StepModel:
         if self._momentum is not None:
             matrix, bias = MOMENTUM * self._momentum[0] + matrix, MOMENTUM * self._momentum[1] + bias
         self._momentum = (matrix, bias)
-        rate = LEARNING_RATE * schedule(self._schedule)
+        rate = LEARNING_RATE * schedule(self.updates if self._schedule is None else self._schedule)
         self.matrix, self.bias = self.matrix - rate * matrix, self.bias - rate * bias
         self.updates += 1
 

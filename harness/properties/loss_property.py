@@ -67,7 +67,7 @@ class LossProperty:
         """What :func:`harness.cases.strategies.loss_cases` is to draw from for a loss that is meant to be this."""
         smallest, largest = sampling.sides(definition)
         return {
-            "perturbations": self.perturbations,
+            "perturbations": sampling.perturbations(definition, self.perturbations),
             "masks": sampling.masks(definition, self.masks),
             "flaws": sampling.flaws(definition, self.flaws),
             "fewest_images": self.fewest_images,

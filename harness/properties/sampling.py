@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.cases.descriptors import Flaw, MaskKind
+from harness.cases.descriptors import Flaw, MaskKind, PerturbationKind
 from harness.cases.strategies import LARGEST_SIDE, MAGNITUDES, SMALLEST_SIDE
 from harness.oracle.definitions import Counting, LossDefinition
 
@@ -18,6 +18,11 @@ def sides(definition: LossDefinition) -> tuple[int, int]:
     """The smallest and the largest side that is drawn, in pixels."""
     largest = _LARGEST_FOR_NETWORKS if definition.needs_convolutions else LARGEST_SIDE
     return max(SMALLEST_SIDE, definition.smallest_side), max(largest, definition.smallest_side)
+
+
+def perturbations(definition: LossDefinition, kinds: Sequence[PerturbationKind]) -> tuple[PerturbationKind, ...]:
+    """Those of the kinds of which the definition says what they give."""
+    return tuple(kind for kind in kinds if definition.beyond or kind is not PerturbationKind.OVERSHOOT)
 
 
 def masks(definition: LossDefinition, kinds: Sequence[MaskKind]) -> tuple[MaskKind, ...]:

@@ -164,6 +164,7 @@ def _definition(found: Combination, bare: bool, what: str) -> LossDefinition:
         counting=Counting.COMPOSITED if composited else Counting.ALL,
         one_minus="SSIM" if plain else "",
         zero_at_identity=found.zero_at_identity,
+        beyond=True,
         smallest_side=found.form.smallest_side if found.similarity else 1,
     )
 
@@ -188,6 +189,7 @@ def _own(witness: Witness, values: Sequence[float], nearest: Fit | None, exact: 
         lower=-math.inf,
         scale=max(1.0, *sizes) if sizes else 1.0,
         subtracts=True,
+        beyond=True,
         zero_at_identity=False,
         asymmetry=unknown,
         pooling=unknown,

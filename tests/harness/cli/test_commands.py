@@ -52,11 +52,13 @@ def test_the_defaults_are_acquitted_and_reported(tmp_path: Path) -> None:
     assert "HELD" in done.stdout
     data = json.loads(report.read_text())
     whole = {"schema", "subject", "seed", "environment", "left_out", "status", "verdict", "seconds", "results"}
+    whole |= {"strict", "step_does"}
     assert set(data) == whole
     assert data["verdict"] == "held"
     assert {r["kind"] for r in data["results"]} == {"loss", "step"}
     fields = {"property", "kind", "precision", "status", "examples", "seconds", "worst", "message", "case"}
     fields |= {"claim", "case_words", "case_file", "replay", "earlier_calls", "cut_short", "evidence"}
+    fields |= {"level", "worst_case", "worst_words", "worst_replay"}
     assert all(set(r) == fields for r in data["results"])
     assert not list((tmp_path / "cases").glob("*.json"))
 
@@ -69,7 +71,9 @@ def test_a_conviction_names_case_and_replay(tmp_path: Path) -> None:
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "VIOLATED" in done.stdout
-    command = next(line for line in done.stdout.splitlines() if "replay: harness " in line)
+    lines = done.stdout.splitlines()
+    smallest = next(index for index, line in enumerate(lines) if "smallest case:" in line)
+    command = next(line for line in lines[smallest:] if "replay: harness " in line)
     path = command.split("harness replay ")[1].strip()
     again = _harness("replay", path)
     assert (again.returncode, again.stdout.split(":")[0]) == (1, "FAILED")

@@ -101,7 +101,7 @@ def test_what_a_file_says_of_its_subject_is_said_of_no_other() -> None:
     own = settings_for(file, {})
     assert (own.loss, own.subject_root, own.similarity, own.truth) == ("a:b", "/root", True, "mse")
     other = settings_for(file, {"loss": "c:d"})
-    assert (other.loss, other.subject_root, other.similarity, other.truth) == ("c:d", None, False, "masked-ssim")
+    assert (other.loss, other.subject_root, other.similarity, other.truth) == ("c:d", None, False, "auto")
     assert (other.images, other.seed) == ("/pictures", 3)
     told = settings_for(file, {"loss": "c:d", "truth": "l1", "similarity": True, "subject_root": "/r", "step": "e:f"})
     assert (told.subject_root, told.similarity, told.truth, told.step) == ("/r", True, "l1", None)

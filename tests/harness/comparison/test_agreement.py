@@ -183,7 +183,7 @@ def test_an_exception_without_words_is_told_as_such(subjects: str) -> None:
 @pytest.mark.usefixtures("here")
 def test_similarities_are_compared_as_what_one_minus_them_is(subjects: str) -> None:
     names = (f"{subjects}:alike", f"{subjects}:alike_otherwise")
-    comparison = _compare(*names, 40, truth="mse", similarity=True)
+    comparison = _compare(*names, 80, truth="mse", similarity=True)
     # Nearly equal images tell the two apart, which one minus a small number hides.
     assert comparison.summaries(1e-2)[0].largest < 1e-3
     unrelated = next(s for s in comparison.cases if s.case.perturbation.kind.value == "unrelated")  # type: ignore[union-attr]

@@ -62,7 +62,7 @@ def test_the_seed_decides_them_in_another_process_too() -> None:
         for ci, hash_seed in (("", "1"), ("true", "2"))
     ]
     assert printed[0] == printed[1]
-    assert len(json.loads(printed[0])) == 20
+    assert len(json.loads(printed[0])) >= 20
 
 
 @pytest.mark.parametrize("seed", range(10))
