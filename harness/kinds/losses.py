@@ -121,13 +121,10 @@ class LossBench(Bench[LossProperty, LossCase]):
         starting(case)
         trial = LossTrial(self.subject, precision, case, self.folder)
         verdict = verdict_of(lambda: property_.check(trial))
-        if (
-            not trial.binding
-            and case.perturbation.kind is PerturbationKind.OVERSHOOT
-            and math.isfinite(verdict.badness)
-        ):
-            # What a loss whose definition was found out makes of values beyond [0, 1] was not.
-            verdict = verdict.at(Level.DEFINITION) if verdict.level is Level.FAULT else verdict
+        beyond = case.perturbation.kind is PerturbationKind.OVERSHOOT and math.isfinite(verdict.badness)
+        if beyond and not trial.binding and verdict.level is Level.FAULT:
+            # Of a definition that was found out it isn't known what it makes of values beyond [0, 1].
+            verdict = verdict.at(Level.DEFINITION)
         return Judged(verdict, case)
 
     def refuse(self, property_: LossProperty, case: LossCase) -> None:

@@ -19,6 +19,8 @@ from harness.trials.loss_trial import LossTrial
 
 # Where a gradient is uncertain by more than this share of its length, nothing is claimed of it.
 _MOST_UNCERTAIN = 0.1
+# Beyond so many times the true value a share of it says nothing.
+_MANY = 10.0
 _NO_GRAPH = "the loss has no graph: backward() would raise"
 
 
@@ -142,6 +144,8 @@ def _value_against(trial: LossTrial, value: float, truth: Truth) -> Verdict:
     error = abs(value - truth.value)
     measured, right = told_apart(value, truth.value, 6)
     off, most = shares_told_apart(error / size, bound / size)
+    if error > _MANY * size:
+        off, most = told_apart(error, bound)
     return relative_to(
         bound,
         error,

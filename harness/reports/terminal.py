@@ -98,13 +98,16 @@ def _table(results: Sequence[TaskResult]) -> Table:
         cells = []
         for precision in precisions:
             found = by_task.get((name, precision))
-            cells.append("" if found is None else f"{_word(found)} {_digits(found.worst)}".strip())
+            cells.append("" if found is None else _cell(found))
         table.add_row(name, *cells)
     return table
 
 
-def _word(result: TaskResult) -> str:
-    return _LEVEL[result.level or Level.FAULT] if result.status is Status.VIOLATED else _CELL[result.status]
+def _cell(result: TaskResult) -> str:
+    """The verdict, and its figure: beside it where the property held, under it where it is violated."""
+    if result.status is Status.VIOLATED:
+        return f"{_LEVEL[result.level or Level.FAULT]}\n{_digits(result.worst)}".strip()
+    return f"{_CELL[result.status]} {_digits(result.worst)}".strip()
 
 
 def _one_for_each_property(violated: Sequence[Cell]) -> list[Cell]:

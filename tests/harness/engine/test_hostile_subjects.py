@@ -127,7 +127,8 @@ def test_what_a_call_changes_is_told_and_put_back(tmp_path: Path) -> None:
     for precision, word in words.items():
         assert f"the call changed {word}" in checked.cells()["side-effects", precision][1]
     assert checked.code == 1
-    assert len(list(checked.cases.glob("loss.side-effects.*.json"))) == 3
+    # Of each the first, and the smallest where that is another.
+    assert 3 <= len(list(checked.cases.glob("loss.side-effects.*.json"))) <= 6
 
 
 def test_what_a_call_leaves_running_is_ended(tmp_path: Path) -> None:
