@@ -123,9 +123,9 @@ class Search:
         return self._smallest
 
     def restore_smallest(self, case: Case) -> None:
-        """Go back to a case that failed before."""
-        assert case in self._verdicts
-        self._smallest = case
+        """Go back to a case that failed before, unless something graver was found since."""
+        if self._fails_gravely(case):
+            self._smallest = case
 
     def begin_climb(self, cases: int) -> bool:
         """Whether the survey goes on towards what is worse; after a fault, by so many more cases."""

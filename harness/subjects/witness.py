@@ -159,7 +159,7 @@ def _definition(found: Combination, bare: bool, what: str) -> LossDefinition:
         replace(found, form=form).truth,
         upper=found.upper,
         lower=found.lower,
-        scale=max(abs(found.similarity), abs(found.absolute), abs(found.squared)),
+        scale=abs(found.similarity) or max(abs(found.absolute), abs(found.squared)),
         subtracts=found.similarity != 0.0,
         counting=Counting.COMPOSITED if composited else Counting.ALL,
         one_minus="SSIM" if plain else "",

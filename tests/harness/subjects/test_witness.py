@@ -137,3 +137,8 @@ def test_the_truth_of_a_form_has_the_slope_that_it_says() -> None:
     moved = [loss.definition.truth(MaskedPair(pair.rendering + s * way, pair.target, pair.mask)) for s in (step, -step)]
     slope = (moved[0].value - moved[1].value) / (2.0 * step)
     assert slope == pytest.approx(float((truth.gradient * way).sum()), rel=1e-5)
+
+
+def test_the_noise_of_a_sum_is_that_of_its_share_of_ssim() -> None:
+    whole = _held("harness.subjects.known_bad.losses:LossBeforeFix").definition.noise.value
+    assert _held("splatting").definition.noise.value == pytest.approx(0.2 * whole)
