@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -184,4 +185,7 @@ def test_real_pictures(folder: str, tmp_path: Path) -> None:
     assert ours.returncode == 0, ours.stdout + ours.stderr
     theirs = _harness("check", "--loss", BEFORE_FIX, *images, *narrow)
     assert theirs.returncode == 1, theirs.stdout + theirs.stderr
-    assert "the loss is -" in theirs.stdout
+    told = re.search(r"the loss is (-?[\d.]+)", theirs.stdout)
+    assert told, theirs.stdout
+    # Which of the two precisions is worse, and on which side of the range, depends on the pictures.
+    assert not 0 <= float(told[1]) <= 2
