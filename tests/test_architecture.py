@@ -28,7 +28,7 @@ ROOMS = [
     {"engine"},
     {"findings"},
     {"goldens"},
-    {"comparison"},
+    {"comparison", "conditions"},
     {"reports"},
     {"cuda_session"},
     {"cli", "plugin", "golden_tests", "__main__"},
