@@ -100,7 +100,8 @@ class FedStepTrial:
 
     def _advanced(self, expected: Expected) -> Expected:
         updates = self._model.updates
-        return replace(expected, updates=updates, learning_rate=LEARNING_RATE * schedule(updates))
+        counted = expected.counted if self._factory.policies.counts_attempts else updates
+        return replace(expected, updates=updates, counted=counted, learning_rate=LEARNING_RATE * schedule(updates))
 
     @property
     def _growth_interval(self) -> int | None:
