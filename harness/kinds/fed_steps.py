@@ -78,7 +78,7 @@ class FedStepBench(Bench[StepProperty, StepCase]):
             return "it counts nothing"
         if property_.needs_schedule and not self._factory.schedules:
             return "its caller has the schedule"
-        if property_.needs_prediction and self._factory.clips_apart:
+        if (property_.needs_prediction or property_.needs_state) and self._factory.clips_apart:
             return "it clips each optimizer's gradients by their own norm, which no prediction has"
         if property_.needs_clearing and not self._factory.promises:
             return "it may clear gradients when the next window begins"

@@ -73,6 +73,12 @@ def shape_of(found: Any) -> CallingShape | None:
 def misfit(found: Any) -> str:
     """What a step that is called wants and isn't offered, as the end of a sentence; empty where that isn't it."""
     step = getattr(found, "step", None) if inspect.isclass(found) else found
+    if _is_kit(found):
+        if not callable(step):
+            return f"it is a {Step.__module__}.Step, but has no method step(loss, …)"
+        begins, to_begin = list(_names(found.begin))[1:], [name for name in OFFERED if name not in OF_EACH_CALL]
+        if wanted := [name for name in begins if name not in to_begin]:
+            return f"begin({', '.join(begins)}) wants {', '.join(wanted)}, and is offered {', '.join(to_begin)} alone"
     if not callable(step) or isinstance(step, type) or "loss" not in (parameters := _names(step)):
         return ""
     asked = [name for name in parameters if name != "self"]
@@ -141,7 +147,7 @@ class CalledStepDriver:
             if shape.native:
                 self._hand_over_scaler(self._object)
         if _is_kit(found):
-            self._object.begin(**{name: self._handed[name] for name in shape.begins})
+            self._begin(shape.begins)
 
     def micro_step(self, loss: Float[Tensor, ""]) -> StepReport | None:
         self._passes += 1
@@ -152,7 +158,7 @@ class CalledStepDriver:
             return None
         if self._shape.native:
             self._parts.optimizer.zero_grad()
-        self._handed.gather_schedules(before)
+        self._handed.gather(before)
         return StepReport(None, None, None)
 
     def counters(self) -> tuple[int, int]:
@@ -171,7 +177,7 @@ class CalledStepDriver:
             raise SubjectError("a step that is called restores itself elsewhere.")
         self._object.load_state_dict(state["step"])
         self._passes = state["passes"]
-        self._handed.gather_schedules(None)
+        self._handed.gather(None)
 
     def _arguments(self, loss: Tensor, last: bool) -> Mapping[str, Any]:
         of_this_call = {"loss": loss, "last": last}
@@ -179,6 +185,15 @@ class CalledStepDriver:
             of_this_call |= dict.fromkeys(_NATIVE, last) | {"clip_grad": self._parts.clip_norm}
         names = [name for name in self._shape.takes if name in of_this_call or name in OFFERED]
         return {name: of_this_call[name] if name in of_this_call else self._handed[name] for name in names}
+
+    def _begin(self, names: tuple[str, ...]) -> None:
+        try:
+            self._object.begin(**{name: self._handed[name] for name in names})
+        except BaseException as error:
+            reraise_unless_subjects(error)
+            raise SubjectError(
+                f"{type(self._object).__name__}().begin({', '.join(names)}) raised {describe_exception(error)}."
+            ) from error
 
     def _built(self, cls: Any) -> Any:
         try:

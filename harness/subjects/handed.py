@@ -50,15 +50,18 @@ class Handed:
         return int(self._made["ema"].n_averaged) if "ema" in self._made else None
 
     def parameters(self) -> dict[str, Tensor] | None:
-        """As they stand, where :meth:`gather_schedules` needs to know."""
+        """As they stand, where :meth:`gather` needs to know."""
         if "schedulers" not in self._made and "optimizers" not in self._made:
             return None
         return {name: p.detach().clone() for name, p in self._parts.parameters.items()}
 
-    def gather_schedules(self, before: Mapping[str, Tensor] | None) -> None:
-        """Show several schedules as the one that is looked at. Where they stand apart, it is the one that is wrong:
-        after an update the last, and after a dropped window the first.
+    def gather(self, before: Mapping[str, Tensor] | None) -> None:
+        """Show several optimizers' rates and schedules as the one that is looked at. Where schedules stand apart, it is
+        the one that is wrong: after an update the last, and after a dropped window the first.
         """
+        for group, optimizer in zip(self._parts.optimizer.param_groups, self._made.get("optimizers", ()), strict=False):
+            # Loading a state makes new groups.
+            group["lr"] = optimizer.param_groups[0]["lr"]
         if "schedulers" not in self._made:
             return
         steps = [scheduler.last_epoch for scheduler in self._made["schedulers"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -146,9 +147,14 @@ def adapt_fed_step(cls: Any, name: SubjectSpec) -> StepFactory:
         )
     if is_training(cls):
         raise SubjectError(f"{spec} is a whole training; here a step is needed that is fed losses.")
-    if callable(getattr(cls, "optimizer_step", None)):
-        convention = learn_calling_convention(cls, spec)
+    if callable(optimizer_step := getattr(cls, "optimizer_step", None)):
         call = f"{cls.__name__}.optimizer_step(result)"
+        if wants := _other_arguments(optimizer_step):
+            raise SubjectError(
+                f"{spec} does not fit: it would be called as {call}, but wants optimizer_step{wants}; put it before "
+                f"the harness in a subclass of harness.adapters.Step."
+            )
+        convention = learn_calling_convention(cls, spec)
         return StepFactory(
             name,
             keeps_state=False,
@@ -192,3 +198,16 @@ def adapt_fed_step(cls: Any, name: SubjectSpec) -> StepFactory:
         promised=PROMISED,
         handed_clip=True,
     )
+
+
+def _other_arguments(method: Any) -> str:
+    """The arguments that a method wants, where a result alone isn't enough or is too many; else empty."""
+    try:
+        signature = inspect.signature(method)
+    except (TypeError, ValueError):
+        return ""
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        return f"({', '.join(list(signature.parameters)[1:])})"
+    return ""

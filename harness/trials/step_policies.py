@@ -70,7 +70,7 @@ def found_out(factory: StepFactory) -> StepFactory:
         clip_norm, clips_apart = _clip_norm(factory)
         policies = Policies(
             clip_norm=clip_norm,
-            clip_value=_clip_value(factory),
+            clip_value=None if clips_apart else _clip_value(factory),
             norm_limit=_norm_limit(factory),
             drops_nonfinite_loss=not _window(factory, lambda parts: _even(_GOOD)(parts) + math.inf).moved,
             counts_attempts=_overflow(factory).updates > 0,
@@ -110,6 +110,12 @@ def _written(value: float | bool | None) -> str:
 def _even(gradient: float) -> Losses:
     """A loss whose gradient by every element is this."""
     return lambda parts: sum((gradient * p.sum() for p in parts.parameters.values()), torch.zeros(()))
+
+
+def _of_nan_gradients(parts: StepParts) -> Tensor:
+    """A finite loss, of which every gradient is NaN: the slope of a root at 0, times 0."""
+    distances = sum(((p - p.detach()).square().sum() for p in parts.parameters.values()), torch.zeros(()))
+    return _even(_GOOD)(parts) + distances.sqrt()
 
 
 def _window(factory: StepFactory, loss: Losses, scaled: bool = False, clip_norm: float = CLIP_NORM) -> _Seen:
@@ -177,7 +183,7 @@ def _clip_value(factory: StepFactory) -> float | None:
             small = seen.bias / (LEARNING_RATE * 2.0**-8)
             large = seen.matrix / LEARNING_RATE - WEIGHT_DECAY * MATRIX_START
             cut = abs(small - 1.0) < _SAME and large < gradient * (1.0 - _SAME)
-            return round(large, 4) if cut and not factory.clips_apart else None
+            return round(large, 4) if cut else None
     return None
 
 
@@ -193,7 +199,8 @@ def _norm_limit(factory: StepFactory) -> float | None:
 
 def _table(factory: StepFactory, policies: Policies) -> tuple[tuple[str, str], ...]:
     overflow = _overflow(factory)
-    nan = _window(factory, lambda parts: _even(_GOOD)(parts) * math.nan)
+    nan_loss = _window(factory, lambda parts: _even(_GOOD)(parts) * math.nan, scaled=True)
+    nan = _window(factory, _of_nan_gradients)
     nothing = _window(factory, lambda parts: torch.ones((), requires_grad=True) * 1.0, scaled=True)
     clip, whose = "does not clip", "each optimizer's " if factory.clips_apart else ""
     if policies.clip_value is not None:
@@ -207,6 +214,7 @@ def _table(factory: StepFactory, policies: Policies) -> tuple[tuple[str, str], .
         rows.append(("a clip norm of 0", _without_clip_norm(factory)))
     rows += [
         ("an infinite loss with finite gradients", "drops the window" if policies.drops_nonfinite_loss else "steps"),
+        ("a NaN loss with a scaler", _moved(nan_loss)),
         ("NaN gradients without a scaler", _moved(nan)),
         ("overflowing gradients with a scaler", _moved(overflow)),
         ("the scale after an overflow", _scale(overflow)),

@@ -149,7 +149,7 @@ class MMEngine(Step):
 
 
 class Nerfstudio(Step):
-    """nerfstudio's way: an optimizer for each group that got gradients, one scaler, and schedules that wait together."""
+    """nerfstudio's way: an optimizer for each group, one scaler, and schedules that wait together."""
 
     updates = 0
 
