@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,8 +21,6 @@ _GOOD, _LARGE = GRADIENT[Action.GOOD], GRADIENT[Action.LARGE]
 # The largest of any program: a limit or a clip norm that lies over it is never met.
 _LARGEST = GRADIENT[Action.OVERFLOW]
 _DESCENDING = (_LARGEST, 2.0**20, GRADIENT[Action.HUGE], 2.0**4, _LARGE, _LARGE / 2, _LARGE / 4, _LARGE / 8, _GOOD)
-# A finite loss' gradient that float32 can hold, and not the same scaled.
-_OVERFLOWING = 2.0**120
 _HALVINGS = 17
 _SAME = 1e-3
 _BIAS_ELEMENTS = 2
@@ -112,6 +110,11 @@ def _even(gradient: float) -> Losses:
     return lambda parts: sum((gradient * p.sum() for p in parts.parameters.values()), torch.zeros(()))
 
 
+def _of_infinite_gradients(parameters: Iterable[Tensor]) -> Tensor:
+    """A finite loss, of which these gradients are infinite: the slope of a root at 0."""
+    return sum(((p - p.detach()).sqrt().sum() for p in parameters), torch.zeros(()))
+
+
 def _of_nan_gradients(parts: StepParts) -> Tensor:
     """A finite loss, of which every gradient is NaN: the slope of a root at 0, times 0."""
     distances = sum(((p - p.detach()).square().sum() for p in parts.parameters.values()), torch.zeros(()))
@@ -151,7 +154,7 @@ def _window(factory: StepFactory, loss: Losses, scaled: bool = False, clip_norm:
 
 def _overflow(factory: StepFactory) -> _Seen:
     """A window whose loss is finite and whose gradients overflow, with a scaler that is on."""
-    return _window(factory, _even(_OVERFLOWING), scaled=True)
+    return _window(factory, lambda parts: _of_infinite_gradients(parts.parameters.values()), scaled=True)
 
 
 def _clip_norm(factory: StepFactory) -> tuple[float | None, bool]:
@@ -251,7 +254,7 @@ def _one_overflow(factory: StepFactory) -> list[tuple[str, str]]:
     """What becomes of the second optimizer and of the schedule where the first's gradients overflow."""
 
     def first_alone(parts: StepParts) -> Tensor:
-        return _OVERFLOWING * parts.parameters["weight"].sum() + _GOOD * parts.parameters["bias"].sum()
+        return _of_infinite_gradients([parts.parameters["weight"]]) + _GOOD * parts.parameters["bias"].sum()
 
     seen = _window(factory, first_alone, scaled=True)
     if seen.raised or not seen.finite:
