@@ -6,14 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from harness.cases.descriptors import Action, StepCase
 from harness.cli.main import main
 from harness.config import Settings
 from harness.engine.plan import plan
 from harness.engine.result import Status
 from harness.engine.run import TaskRunner
 from harness.kinds.registry import load_subject
+from harness.precision import precisions_named
+from harness.properties import STEP_PROPERTIES
 from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.step import StepFactory
+from harness.trials.fed_step import FedStepTrial
+from harness.trials.observation import observe_program
 
 _KIT = Path(__file__).parents[1] / "subjects" / "kit_steps.py"
 _PUBLIC = _KIT.with_name("public_steps.py")
@@ -78,6 +83,14 @@ def test_it_is_held_to_what_it_says(name: str, precision: str, violated: set[str
     results = {task.property: runner.run(task, lambda _: None) for task in tasks}
     assert {name for name, result in results.items() if result.status is Status.VIOLATED} == violated
     assert (results["right-update"].status is Status.NOT_APPLICABLE) == (name == "ClipsApart")
+
+
+def test_it_is_not_restored_inside_a_window() -> None:
+    case = StepCase(accumulation=2, actions=(Action.GOOD, Action.RESTORE, Action.GOOD, Action.RESTORE, Action.GOOD))
+    resume = next(p for p in STEP_PROPERTIES if p.name == "resume")
+    trial = FedStepTrial(_factory("Together"), precisions_named(("float32",))[0], case)
+    seen = observe_program(trial.act, case.actions)
+    assert [resume.verdict(action).message for action in seen if not resume.verdict(action).holds] == []
 
 
 @pytest.mark.parametrize(
