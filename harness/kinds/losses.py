@@ -91,6 +91,8 @@ class LossBench(Bench[LossProperty, LossCase]):
         self._definition = subject.definition
 
     def inapplicable(self, property_: LossProperty) -> str | None:
+        if property_.modules_only and self.subject.module is None:
+            return property_.modules_only
         return property_.inapplicable(self.subject.kind, self._definition)
 
     def plan(self, property_: LossProperty, examples: int) -> SearchPlan[LossCase]:
