@@ -69,7 +69,7 @@ def read_state() -> ProcessState:
         torch.get_float32_matmul_precision(),
         sum(map(len, _global_hooks())),
         _saved_tensors_hooks() is not None,
-        tuple(np.geterr().items()),
+        tuple((kind, str(answer)) for kind, answer in np.geterr().items()),
         _working_directory(),
     )
 

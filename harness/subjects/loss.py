@@ -198,18 +198,23 @@ def _constructed(found: Any, spec: str, given: dict[str, Any]) -> Callable[..., 
 def _origin(found: Any, function: Callable[..., Any], subject: SubjectSpec) -> Origin:
     if isinstance(function, (functools.partial, types.FunctionType, types.BuiltinFunctionType)):
         return Origin()
-    construct = None
+    construct: Callable[[], Callable[..., Any]] | None = None
     if inspect.isclass(found):
         given = copy.deepcopy(dict(subject.arguments))
         # What this raises is for a property to show, unlike what the first one raised.
         takes = {"data_range": 1.0} if "data_range" in _parameters(found, subject.spec) else {}
-        construct = lambda: found(**copy.deepcopy({**takes, **given}))  # noqa: E731
+        construct = functools.partial(_built, found, {**takes, **given})
     try:
         return Origin(construct, copy.deepcopy(function))
     except BaseException as error:
         # Likewise.
         reraise_unless_subjects(error)
         return Origin(construct)
+
+
+def _built(found: Callable[..., Any], arguments: dict[str, Any]) -> Callable[..., Any]:
+    built: Callable[..., Any] = found(**copy.deepcopy(arguments))
+    return built
 
 
 def _kind(function: Callable[..., Any], spec: str) -> LossKind:
