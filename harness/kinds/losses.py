@@ -217,7 +217,7 @@ def _beyond(cases: Mapping[str, Any]) -> tuple[LossCase, ...]:
 
 def _varied(cases: Mapping[str, Any]) -> Callable[[LossCase, Random], LossCase]:
     """One image of the smallest size or thereabouts, of few windows to take the mean of; other random numbers; and now
-    and then another size of the mask, of the perturbation, or another grey.
+    and then another mask, another perturbation, another grey, or flat grey in place of a picture.
     """
     least = cases["smallest_side"]
     magnitudes = cases.get("magnitudes", MAGNITUDES)
@@ -234,6 +234,14 @@ def _varied(cases: Mapping[str, Any]) -> Callable[[LossCase, Random], LossCase]:
             nearest = min(range(len(magnitudes)), key=lambda i: abs(magnitudes[i] - case.perturbation.magnitude))
             beside = magnitudes[min(max(nearest + numbers.choice((-2, -1, 1, 2)), 0), len(magnitudes) - 1)]
             other = replace(other, perturbation=replace(case.perturbation, magnitude=beside))
+        if numbers.random() < 0.2:
+            other = replace(
+                other, perturbation=replace(other.perturbation, kind=numbers.choice(cases["perturbations"]))
+            )
+        if numbers.random() < 0.2:
+            other = replace(other, mask=replace(other.mask, kind=numbers.choice(cases["masks"])))
+        if numbers.random() < 0.2 and case.picture.kind is not PictureKind.FILE:
+            return replace(other, picture=Picture(PictureKind.FLAT, numbers.randrange(256)))
         if numbers.random() < 0.3:
             level = min(max(case.picture.level + numbers.randrange(-8, 9), 0), 255)
             other = replace(other, picture=replace(case.picture, level=level))

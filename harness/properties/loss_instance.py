@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +19,13 @@ from harness.properties.verdict import VACUOUS, Verdict, holds_if
 from harness.trials.left_alive import left_alive
 from harness.trials.loss_trial import LossTrial
 
+T = TypeVar("T")
+
 # Casting rounds weights for good, and nobody can help it. More numbers than this are a network's, not a window's.
 _MOST_NUMBERS = 4096
 _CALLS = 6
+# Of images of at most so many numbers every way is tried, of others one: the search always begins with some of 16×16.
+_SMALL = 3 * 20 * 20
 _WHY_NO_MODULE = "it isn't a module"
 
 
@@ -63,8 +68,21 @@ def first_call(trial: LossTrial) -> Verdict:
     the same afterwards, to 1e-3."""
     if trial.subject.fresh() is trial.subject:
         return VACUOUS
-    names = list(_FIRST_CALLS)
-    name = names[trial.case.seed % len(names)]
+    verdict = VACUOUS
+    for name in _ways(trial, tuple(_FIRST_CALLS)):
+        if verdict.holds:
+            verdict = _after_first_call(trial, name)
+    return verdict
+
+
+def _ways(trial: LossTrial, all_of_them: Sequence[T]) -> Sequence[T]:
+    """Those that are tried on this case."""
+    if trial.case.elements <= _SMALL:
+        return all_of_them
+    return (all_of_them[trial.case.seed % len(all_of_them)],)
+
+
+def _after_first_call(trial: LossTrial, name: str) -> Verdict:
     other = trial.of(trial.subject.fresh())
     _FIRST_CALLS[name](other)
     at_once = trial.of(trial.subject.fresh()).evaluate(trial.inputs)
@@ -138,8 +156,14 @@ def _saved(module: nn.Module | None) -> dict[str, Tensor]:
 def casts(trial: LossTrial) -> Verdict:
     """Cast to another dtype and back to float32, before or after a call, a module gives the same loss, to 1e-3 (with a
     network's weights: to float64)."""
-    dtypes = (torch.float64, torch.float16, torch.bfloat16)
-    dtype = dtypes[trial.case.seed % len(dtypes)]
+    dtypes, verdict = (torch.float64, torch.float16, torch.bfloat16), VACUOUS
+    for dtype, called in _ways(trial, [(dtype, called) for called in (False, True) for dtype in dtypes]):
+        if verdict.holds:
+            verdict = _after_cast(trial, dtype, called)
+    return verdict
+
+
+def _after_cast(trial: LossTrial, dtype: torch.dtype, called: bool) -> Verdict:
     fresh = trial.subject.fresh()
     assert fresh.module is not None
     kept = (*fresh.module.parameters(), *fresh.module.buffers())
@@ -148,7 +172,7 @@ def casts(trial: LossTrial) -> Verdict:
     value = trial.of(trial.subject.fresh()).value(trial.inputs)
     other = trial.of(fresh)
     when = "before any call"
-    if trial.case.seed // len(dtypes) % 2:
+    if called:
         when = "after a call"
         other.value(trial.inputs)
     fresh.module.to(dtype)

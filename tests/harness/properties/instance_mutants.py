@@ -236,13 +236,13 @@ class RightModule(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("half", torch.tensor(0.5), persistent=False)
+        self.register_buffer("a_half", torch.tensor(0.5), persistent=False)
         self.ones: dict[torch.dtype, Tensor] = {}
         self.last: Tensor | None = None
 
     def forward(self, rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         with torch.inference_mode(False):
             one = self.ones.setdefault(rendering.dtype, torch.ones((), dtype=torch.float64))
-        value: Tensor = 2.0 * self.get_buffer("half").double() * one * _right(rendering, target, mask).double()
+        value: Tensor = 2.0 * self.get_buffer("a_half").double() * one * _right(rendering, target, mask).double()
         self.last = value.detach()
         return value

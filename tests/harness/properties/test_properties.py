@@ -75,6 +75,18 @@ def test_what_is_nan_alike_has_not_changed(name: str) -> None:
     assert _run("loss", name, f"{_MUTANTS}:break_empty_mask_gradient").status is Status.HELD
 
 
+@pytest.mark.parametrize("name", ["first-call", "calls-add-up", "state-dict", "casts", "keeps-nothing", "modes"])
+def test_a_module_that_caches_rightly_is_acquitted(name: str) -> None:
+    result = _run("loss", name, f"{instance_mutants.__file__}:RightModule")
+    assert result.status is Status.HELD, result.message
+
+
+@pytest.mark.parametrize("name", ["state-dict", "casts"])
+def test_what_speaks_of_modules_says_that_it_does_not_apply_to_a_function(name: str) -> None:
+    result = _run("loss", name, f"{_MUTANTS}:break_batch")
+    assert (result.status, result.message) == (Status.NOT_APPLICABLE, "it isn't a module")
+
+
 def test_a_step_may_give_its_reasons_in_words_of_its_own() -> None:
     result = _run("step", "truthful", f"{_MUTANTS}:OtherWords")
     assert result.status is Status.HELD, result.message
