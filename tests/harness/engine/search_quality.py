@@ -47,7 +47,10 @@ def main() -> None:
     parser.add_argument("--precision", action="append")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--examples", type=int, default=100)
+    parser.add_argument("--without-walk", action="store_true", help="from the worst case to worse ones")
     options = parser.parse_args()
+    if options.without_walk:
+        case_search._WALK = 0
     torch.set_num_threads(1)
     # The smallest case is not what is asked for here.
     case_search._CaseSearch._make_smaller = lambda self: None  # type: ignore[method-assign]
