@@ -46,8 +46,18 @@ class LossSubject(Protocol):
         Whatever the subject raises passes through.
         """
 
+    @property
+    def module(self) -> nn.Module | None:
+        """What it is, where that is a module: has a state dict, and can be cast."""
+
     def copied(self) -> LossSubject:
         """A deep copy."""
+
+    def fresh(self) -> LossSubject:
+        """As it was before its first call. Of a function, which is one alone, itself."""
+
+    def constructed(self) -> LossSubject:
+        """Another of its class, constructed with the same arguments. Of what has no class to be constructed, fresh."""
 
     def evaluating(self) -> AbstractContextManager[None]:
         """Surrounds calls in eval mode, where it has modes."""

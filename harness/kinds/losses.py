@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from harness.cases.descriptors import (
 )
 from harness.cases.image_folder import ImageFolder
 from harness.cases.loss_inputs import MaskedPair
-from harness.cases.strategies import LARGEST_SIDE, NEAR_IDENTICAL, SMALLEST_SIDE, loss_cases
+from harness.cases.strategies import LARGEST_SIDE, MAGNITUDES, NEAR_IDENTICAL, SMALLEST_SIDE, loss_cases
 from harness.errors import UsageError, describe_exception, reraise_unless_subjects
 from harness.kinds.kind import Bench, Judged, Kind, SearchPlan, Starting, verdict_of
 from harness.oracle.levels import Level
@@ -39,6 +40,8 @@ _SMALL_SIDE = 16
 # Drawn cases that are run after a fault, to find a worse one.
 _AFTER_FAULT = 20
 _SMALL_CASES = 400
+# What a mask's pixels are multiplied by, on the way to a worse case.
+_STEPS = (0.5, 0.8, 1.25, 2.0)
 _NEARBY_SEEDS = 40
 _WITHOUT_MAGNITUDE = (PerturbationKind.UNRELATED, PerturbationKind.ANTICORRELATED, PerturbationKind.OVERSHOOT)
 _NEARBY_SIZES = ((11, 11), (11, 14), (14, 11), (13, 13), (16, 16))
@@ -91,6 +94,8 @@ class LossBench(Bench[LossProperty, LossCase]):
         self._definition = subject.definition
 
     def inapplicable(self, property_: LossProperty) -> str | None:
+        if property_.modules_only and self.subject.module is None:
+            return property_.modules_only
         return property_.inapplicable(self.subject.kind, self._definition)
 
     def plan(self, property_: LossProperty, examples: int) -> SearchPlan[LossCase]:
@@ -113,6 +118,7 @@ class LossBench(Bench[LossProperty, LossCase]):
             climbs=property_.searched,
             gravest=property_.gravest,
             after_fault=max(_AFTER_FAULT, examples) if property_.searched else _AFTER_FAULT,
+            varied=_varied(cases) if property_.searched else None,
             small=strategy(largest_side=small_side, most_images=1),
             small_examples=_SMALL_CASES,
         )
@@ -207,6 +213,41 @@ def _beyond(cases: Mapping[str, Any]) -> tuple[LossCase, ...]:
         LossCase(16, 16, 2, 4, **common),
         LossCase(11, 88, batch, 1, **common),
     )
+
+
+def _varied(cases: Mapping[str, Any]) -> Callable[[LossCase, Random], LossCase]:
+    """One image of the smallest size or thereabouts, of few windows to take the mean of; other random numbers; and now
+    and then another mask, another perturbation, another grey, or flat grey in place of a picture.
+    """
+    least = cases["smallest_side"]
+    magnitudes = cases.get("magnitudes", MAGNITUDES)
+
+    def varied(case: LossCase, numbers: Random) -> LossCase:
+        other = replace(case, batch=cases["fewest_images"], views=1, seed=numbers.randrange(10_000))
+        if numbers.random() < 0.5:
+            other = replace(other, height=least + numbers.randrange(3), width=least + numbers.randrange(3))
+        if numbers.random() < 0.3:
+            other = replace(
+                other, mask=replace(case.mask, pixels=max(1, int(case.mask.pixels * numbers.choice(_STEPS))))
+            )
+        if numbers.random() < 0.3:
+            nearest = min(range(len(magnitudes)), key=lambda i: abs(magnitudes[i] - case.perturbation.magnitude))
+            beside = magnitudes[min(max(nearest + numbers.choice((-2, -1, 1, 2)), 0), len(magnitudes) - 1)]
+            other = replace(other, perturbation=replace(case.perturbation, magnitude=beside))
+        if numbers.random() < 0.2:
+            other = replace(
+                other, perturbation=replace(other.perturbation, kind=numbers.choice(cases["perturbations"]))
+            )
+        if numbers.random() < 0.2:
+            other = replace(other, mask=replace(other.mask, kind=numbers.choice(cases["masks"])))
+        if numbers.random() < 0.2 and case.picture.kind is not PictureKind.FILE:
+            return replace(other, picture=Picture(PictureKind.FLAT, numbers.randrange(256)))
+        if numbers.random() < 0.3:
+            level = min(max(case.picture.level + numbers.randrange(-8, 9), 0), 255)
+            other = replace(other, picture=replace(case.picture, level=level))
+        return other
+
+    return varied
 
 
 def _nearby(images: int, smallest_side: int) -> Callable[[LossCase], Iterator[LossCase]]:

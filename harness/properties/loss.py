@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.properties import loss_invariance, loss_use, loss_value
+from harness.properties import loss_instance, loss_invariance, loss_use, loss_value
 from harness.properties.loss_property import LossProperty
 
 LOSS_PROPERTIES: tuple[LossProperty, ...] = (
@@ -23,5 +23,10 @@ LOSS_PROPERTIES: tuple[LossProperty, ...] = (
     loss_use.repeatable,
     loss_use.modes,
     loss_use.upstream_gradient,
+    loss_instance.first_call,
+    loss_instance.calls_add_up,
+    loss_instance.state_dict,
+    loss_instance.casts,
+    loss_instance.keeps_nothing,
     loss_use.bad_input,
 )

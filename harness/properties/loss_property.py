@@ -32,6 +32,7 @@ class LossProperty:
         check: gives the verdict on one trial. Calling the property does the same.
         masked_only: why the claim doesn't apply to a bare loss; empty where it does. A claim that has such a reason
             doesn't apply to a loss that ignores its mask either.
+        modules_only: why the claim doesn't apply to a loss that is no module; empty where it does.
         unless: why the claim doesn't apply to a loss of a given definition; empty where it does.
         perturbations, flaws: the kinds to draw cases from.
         masks: likewise, for a loss of the foreground. A loss of the background gets empty for full and full for empty.
@@ -47,6 +48,7 @@ class LossProperty:
     claim: str
     check: Callable[[LossTrial], Verdict]
     masked_only: str = ""
+    modules_only: str = ""
     unless: Callable[[LossDefinition], str] = lambda definition: ""
     perturbations: tuple[PerturbationKind, ...] = ALL_PERTURBATIONS
     masks: tuple[MaskKind, ...] = DRAWN_MASKS

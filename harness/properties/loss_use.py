@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -33,14 +34,24 @@ _UPSTREAM = (-2.0, 0.5)
 @loss_property()
 @refusing_unknown_ops()
 def side_effects(trial: LossTrial) -> Verdict:
-    """The call leaves its inputs, the random state, torch's modes and the working directory as they were."""
+    """The call, with gradients or without, leaves its inputs, the random state, the process' modes (torch's, NumPy's)
+    and hooks, and the working directory as they were."""
     tensors = trial.inputs.named()
     before = {name: tensor.clone() for name, tensor in tensors.items()}
     random_state, others = torch.random.get_rng_state(), _other_random_states()
-    trial.evaluate(trial.inputs)
-    changed = [name for name, tensor in tensors.items() if not torch.equal(tensor, before[name])]
-    if changed:
-        return holds_if(False, f"the call changed its {', '.join(changed)}")
+    uses: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("the call", lambda: trial.evaluate(trial.inputs)),
+        ("the call under no_grad", lambda: trial.value(trial.inputs)),
+        ("the call in inference_mode", lambda: _in_inference_mode(trial)),
+    )
+    for use, call in uses:
+        call()
+        changed = [name for name, tensor in tensors.items() if not torch.equal(tensor, before[name])]
+        if changed:
+            return holds_if(False, f"{use} changed its {', '.join(changed)}")
+        asking = [name for name, tensor in tensors.items() if tensor.requires_grad or tensor.grad is not None]
+        if asking:
+            return holds_if(False, f"{use} has its {', '.join(asking)} take gradients")
     if not torch.equal(torch.random.get_rng_state(), random_state):
         return holds_if(False, "the call drew from torch's global random numbers")
     for name, state in _other_random_states().items():
@@ -51,6 +62,11 @@ def side_effects(trial: LossTrial) -> Verdict:
         trial.subject(*trial.inputs.tensors())
         changes = inside.changes(read_state())
     return holds_if(not changes, f"the call changed {', '.join(changes)}")
+
+
+def _in_inference_mode(trial: LossTrial) -> float:
+    with torch.inference_mode():
+        return trial.value(trial.inputs)
 
 
 def _other_random_states() -> dict[str, Any]:
@@ -87,7 +103,9 @@ def modes(trial: LossTrial) -> Verdict:
             evaluated = trial.value(trial.inputs)
         verdict = same_value(trial, value, evaluated, "eval() changes the loss")
     if verdict.holds:
-        verdict = same_value(trial, value, trial.value_of_copy(trial.inputs), "a deep copy of it gives another loss")
+        verdict = same_value(
+            trial, value, trial.of(trial.subject.copied()).value(trial.inputs), "a deep copy of it gives another loss"
+        )
     return verdict
 
 

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import inspect
+import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,6 +26,19 @@ from harness.subjects.witness import HeldTo, found_out
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where further instances of a loss come from.
+
+    Attributes:
+        construct: makes another of its class; ``None`` where no class was named.
+        untouched: a deep copy from before the first call; ``None`` where it can't be copied, or is a function.
+    """
+
+    construct: Callable[[], Callable[..., Any]] | None = None
+    untouched: Callable[..., Any] | None = None
+
+
+@dataclass(frozen=True)
 class AdaptedLoss:
     """Any callable as a :class:`harness.protocols.LossSubject`."""
 
@@ -33,6 +47,7 @@ class AdaptedLoss:
     function: Callable[..., Any]
     expression: CallExpression | None = None
     held_to: HeldTo = field(default_factory=lambda: HeldTo(definition_named(DEFAULT_TRUTH)), compare=False)
+    origin: Origin = field(default_factory=lambda: Origin(), compare=False)
 
     @property
     def definition(self) -> LossDefinition:
@@ -58,9 +73,24 @@ class AdaptedLoss:
             value = 1.0 - value.double()
         return value if self.name.scale == 1.0 else value * self.name.scale
 
+    @property
+    def module(self) -> nn.Module | None:
+        """The subject itself, where it is one."""
+        return self.function if isinstance(self.function, nn.Module) else None
+
     def copied(self) -> AdaptedLoss:
         """A deep copy."""
         return replace(self, function=copy.deepcopy(self.function))
+
+    def fresh(self) -> AdaptedLoss:
+        """As it was before its first call, random weights included; of a function, itself."""
+        if self.origin.untouched is not None:
+            return replace(self, function=copy.deepcopy(self.origin.untouched))
+        return self if self.origin.construct is None else replace(self, function=self.origin.construct())
+
+    def constructed(self) -> AdaptedLoss:
+        """Another of its class; of what has no class to be constructed, fresh."""
+        return self.fresh() if self.origin.construct is None else replace(self, function=self.origin.construct())
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -125,7 +155,7 @@ def adapt_loss(found: Any, subject: SubjectSpec, *, try_out: bool = True) -> Ada
     kind = _kind(function, subject.spec) if expression is None else expression.kind
     auto = subject.truth == AUTO_TRUTH
     named = HeldTo(definition_named(DEFAULT_TRUTH if auto else subject.truth))
-    loss = AdaptedLoss(subject, kind, function, expression, named)
+    loss = AdaptedLoss(subject, kind, function, expression, named, _origin(found, function, subject))
     if try_out:
         if not auto:
             check_kind(loss, named.definition)
@@ -162,6 +192,28 @@ def _constructed(found: Any, spec: str, given: dict[str, Any]) -> Callable[..., 
         raise SubjectError(f"constructing {spec} raised {describe_exception(error)}.") from error
     if not callable(built):
         raise SubjectError(f"{spec} makes objects that can't be called; a loss needs forward() or __call__().")
+    return built
+
+
+def _origin(found: Any, function: Callable[..., Any], subject: SubjectSpec) -> Origin:
+    if isinstance(function, (functools.partial, types.FunctionType, types.BuiltinFunctionType)):
+        return Origin()
+    construct: Callable[[], Callable[..., Any]] | None = None
+    if inspect.isclass(found):
+        given = copy.deepcopy(dict(subject.arguments))
+        # What this raises is for a property to show, unlike what the first one raised.
+        takes = {"data_range": 1.0} if "data_range" in _parameters(found, subject.spec) else {}
+        construct = functools.partial(_built, found, {**takes, **given})
+    try:
+        return Origin(construct, copy.deepcopy(function))
+    except BaseException as error:
+        # Likewise.
+        reraise_unless_subjects(error)
+        return Origin(construct)
+
+
+def _built(found: Callable[..., Any], arguments: dict[str, Any]) -> Callable[..., Any]:
+    built: Callable[..., Any] = found(**copy.deepcopy(arguments))
     return built
 
 
