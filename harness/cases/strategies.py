@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from harness.cases.descriptors import (
     Action,
     Flaw,
+    Hidden,
     LossCase,
     Mask,
     MaskKind,
+    MaskValues,
     Perturbation,
     PerturbationKind,
     Picture,
@@ -53,11 +55,14 @@ def loss_cases(
     smallest_side: int = SMALLEST_SIDE,
     largest_side: int = LARGEST_SIDE,
     image_names: Sequence[str] = (),
+    mask_values: Sequence[MaskValues] = (MaskValues.NUMBERS,),
+    hidden: Sequence[Hidden] = (Hidden.NUMBERS,),
 ) -> st.SearchStrategy[LossCase]:
     """Masked pairs: tiny foregrounds, near-identical and other pairs, any size from 11 up.
 
     Args:
-        perturbations, masks, flaws: the kinds to draw from.
+        perturbations, masks, flaws, mask_values: the kinds to draw from.
+        hidden: likewise; half of them are the first.
         fewest_images: smallest batch.
         most_images: largest batch and largest number of views.
         magnitudes: of the perturbations.
@@ -83,9 +88,15 @@ def loss_cases(
         seed=st.integers(0, 9999),
         picture=pictures,
         # Up to five per cent of the largest image.
-        mask=st.builds(Mask, st.sampled_from(list(masks)), st.integers(1, largest_side**2 // 20)),
+        mask=st.builds(
+            Mask,
+            st.sampled_from(list(masks)),
+            st.integers(1, largest_side**2 // 20),
+            st.sampled_from(list(mask_values)),
+        ),
         perturbation=st.builds(Perturbation, st.sampled_from(list(perturbations)), st.sampled_from(list(magnitudes))),
         flaw=st.sampled_from(list(flaws)),
+        hidden=st.one_of(st.just(hidden[0]), st.sampled_from(list(hidden))) if len(hidden) > 1 else st.just(hidden[0]),
     )
 
 
