@@ -123,7 +123,7 @@ class LossBench(Bench[LossProperty, LossCase]):
             max(1, round(examples * property_.effort)),
             is_small,
             _nearby(property_.fewest_images, cases["smallest_side"]),
-            first=(*_beyond(cases), *(_large(cases) if property_.large else ())),
+            first=(*_one_of_each(cases), *_beyond(cases), *(_large(cases) if property_.large else ())),
             climbs=property_.searched,
             gravest=property_.gravest,
             after_fault=max(_AFTER_FAULT, examples) if property_.searched else _AFTER_FAULT,
@@ -195,20 +195,36 @@ class LossBench(Bench[LossProperty, LossCase]):
         return {**found, "arrays": {name: array.detach().cpu().float().tolist() for name, array in small.items()}}
 
 
+def _one_of_each(cases: Mapping[str, Any]) -> tuple[LossCase, ...]:
+    """A small case for each flaw, form of mask and hidden value after the first: draws may leave one out."""
+    side = max(_SMALL_SIDE, cases["smallest_side"])
+    plain = LossCase(side, side, batch=max(1, cases["fewest_images"]), **_common(cases, 40))
+    return (
+        *(replace(plain, flaw=flaw) for flaw in cases["flaws"][1:]),
+        *(replace(plain, mask=replace(plain.mask, values=values)) for values in cases["mask_values"][1:]),
+        *(replace(plain, hidden=hidden) for hidden in cases["hidden"][1:]),
+    )
+
+
+def _common(cases: Mapping[str, Any], pixels: int) -> dict[str, Any]:
+    """What the first cases have in common: a texture with noise in it, and a disc of so many pixels."""
+    kinds, masks = cases["perturbations"], cases["masks"]
+    return {
+        "picture": Picture(PictureKind.TEXTURE),
+        "mask": Mask(MaskKind.DISC if MaskKind.DISC in masks else masks[0], pixels, cases["mask_values"][0]),
+        "perturbation": Perturbation(PerturbationKind.NOISE if PerturbationKind.NOISE in kinds else kinds[0], 0.1),
+        "flaw": cases["flaws"][0],
+        "hidden": cases["hidden"][0],
+    }
+
+
 def _beyond(cases: Mapping[str, Any]) -> tuple[LossCase, ...]:
     """White beyond 1, a negative, a picture larger than any that is drawn, a batch of eight, one eight times as wide as
     high.
     """
     if _is_slow(cases):
         return ()
-    kinds, masks, values = cases["perturbations"], cases["masks"], cases["mask_values"][0]
-    common = {
-        "picture": Picture(PictureKind.TEXTURE),
-        "mask": Mask(MaskKind.DISC if MaskKind.DISC in masks else masks[0], 300, values),
-        "perturbation": Perturbation(PerturbationKind.NOISE if PerturbationKind.NOISE in kinds else kinds[0], 0.1),
-        "flaw": cases["flaws"][0],
-        "hidden": cases["hidden"][0],
-    }
+    kinds, masks, common = cases["perturbations"], cases["masks"], _common(cases, 300)
     batch = max(1, cases["fewest_images"])
     overshoot: tuple[LossCase, ...] = ()
     if PerturbationKind.OVERSHOOT in kinds:
@@ -217,7 +233,7 @@ def _beyond(cases: Mapping[str, Any]) -> tuple[LossCase, ...]:
     opposite: tuple[LossCase, ...] = ()
     if PerturbationKind.ANTICORRELATED in kinds and MaskKind.FULL in masks:
         change = {
-            "mask": Mask(MaskKind.FULL, values=values),
+            "mask": replace(common["mask"], kind=MaskKind.FULL),
             "perturbation": Perturbation(PerturbationKind.ANTICORRELATED),
         }
         opposite = (LossCase(16, 16, batch, 1, **{**common, **change}),)
