@@ -79,6 +79,14 @@ def loss_cases(
             st.builds(Picture, st.just(PictureKind.PHOTO), st.just(0), st.sampled_from(PHOTOGRAPHS)),
         )
     side = st.integers(smallest_side, largest_side)
+    # What there is no choice of isn't drawn: a draw more would change all that are drawn with it.
+    values = {"values": st.sampled_from(list(mask_values))} if list(mask_values) != [MaskValues.NUMBERS] else {}
+    kind, pixels = st.sampled_from(list(masks)), st.integers(1, largest_side**2 // 20)  # up to 5 % of the largest image
+    spoilt = (
+        {"hidden": st.one_of(st.just(hidden[0]), st.sampled_from(list(hidden)))}
+        if list(hidden) != [Hidden.NUMBERS]
+        else {}
+    )
     return st.builds(
         LossCase,
         height=side,
@@ -87,16 +95,10 @@ def loss_cases(
         views=st.integers(1, most_images),
         seed=st.integers(0, 9999),
         picture=pictures,
-        # Up to five per cent of the largest image.
-        mask=st.builds(
-            Mask,
-            st.sampled_from(list(masks)),
-            st.integers(1, largest_side**2 // 20),
-            st.sampled_from(list(mask_values)),
-        ),
+        mask=st.builds(Mask, kind, pixels, **values),
         perturbation=st.builds(Perturbation, st.sampled_from(list(perturbations)), st.sampled_from(list(magnitudes))),
         flaw=st.sampled_from(list(flaws)),
-        hidden=st.one_of(st.just(hidden[0]), st.sampled_from(list(hidden))) if len(hidden) > 1 else st.just(hidden[0]),
+        **spoilt,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,8 +70,12 @@ _SIZES = [
 
 
 def _run(name: str, spec: str, truth: str = "masked-ssim", examples: int = 60) -> TaskResult:
-    settings = Settings(loss=spec, truth=truth, max_examples=examples)
-    return TaskRunner(settings).run(Task(SubjectKind.LOSS, name, "float32"), lambda _: None)
+    return _session(spec, truth, examples).run(Task(SubjectKind.LOSS, name, "float32"), lambda _: None)
+
+
+@functools.lru_cache(maxsize=1)
+def _session(spec: str, truth: str, examples: int) -> TaskRunner:
+    return TaskRunner(Settings(loss=spec, truth=truth, max_examples=examples))
 
 
 @pytest.mark.parametrize(("name", "mutant", "level", "shows"), _CONVICTIONS, ids=[row[1] for row in _CONVICTIONS])
