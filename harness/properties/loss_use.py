@@ -15,7 +15,7 @@ import torch
 from harness.cases.descriptors import Flaw, MaskKind, PerturbationKind
 from harness.cases.loss_inputs import LossInputs, MaskedPair
 from harness.cases.strategies import DIFFERENT
-from harness.errors import describe_exception, reraise_unless_subjects
+from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
 from harness.oracle.budget import budget
 from harness.oracle.levels import Level
 from harness.precision import refusing_unknown_ops
@@ -134,7 +134,10 @@ def upstream_gradient(trial: LossTrial) -> Verdict:
 )
 @refusing_unknown_ops()
 def bad_input(trial: LossTrial) -> Verdict:
-    """Bad input is refused with a ValueError or TypeError that says why; a term of a training step may pass NaN on."""
+    """Bad input is refused with a ValueError or TypeError that says why; a term of a training step may pass NaN on.
+
+    A batch of no image may also give zero, or nothing.
+    """
     return _of_bad_input(trial).at(Level.STRICTNESS)
 
 
@@ -149,6 +152,11 @@ def _of_bad_input(trial: LossTrial) -> Verdict:
         with warnings.catch_warnings(), trial.precision.context():
             warnings.simplefilter("ignore")
             value = trial.subject(*spoilt.tensors())
+    except SubjectError:
+        if flaw is not Flaw.NO_IMAGE:
+            raise
+        # It gave nothing for nothing.
+        return VACUOUS
     except (ValueError, TypeError) as error:
         kind = type(error).__name__
         return holds_if(describe_exception(error) != kind, f"{flaw.value}: {kind} without a word")
@@ -159,6 +167,9 @@ def _of_bad_input(trial: LossTrial) -> Verdict:
         return holds_if(
             bool(value.isnan()), f"{flaw.value}: comes out as a loss of {float(value.detach()):.4g}, not NaN"
         )
+    if flaw is Flaw.NO_IMAGE:
+        zero = float(value.detach()) == 0.0
+        return holds_if(zero, f"{flaw.value}: comes out as a loss of {float(value.detach()):.4g}, not 0")
     return holds_if(False, f"{flaw.value}: accepted, with a loss of {float(value.detach()):.4g}")
 
 
@@ -178,6 +189,8 @@ def _spoilt(trial: LossTrial, flaw: Flaw) -> LossInputs:
     if flaw is Flaw.NAN:
         first = inputs.tensors()[0]
         return inputs.with_first(first.masked_fill(trial.definition.counted(inputs.mask), float("nan")))
+    if flaw is Flaw.NO_IMAGE:
+        return inputs.mapped(lambda tensor: tensor[:0])
     if flaw is Flaw.SMALL:
         return inputs.mapped(lambda tensor: tensor[..., :10, :])
     return replace(inputs, mask=inputs.mask[..., :-1])

@@ -16,6 +16,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
+from harness.files import shown
 from harness.oracle.definitions import DEFINITIONS, Counting, LossDefinition, definition_named
 from harness.process_state import kept_state
 from harness.protocols import LossKind
@@ -23,6 +24,28 @@ from harness.subject_spec import AUTO_TRUTH, DEFAULT_TRUTH, SubjectSpec
 from harness.subjects.call_expression import NAMES, CallExpression, parse_call
 from harness.subjects.door import load_object
 from harness.subjects.witness import HeldTo, found_out
+
+_RANGE = "data_range"
+
+
+@dataclass(frozen=True)
+class DataRange:
+    """The range [0, value] of images that a loss is written for. Those that it is called with are always in [0, 1], or
+    a little beyond.
+
+    Attributes:
+        value: a number, or whatever else stands in the loss's arguments.
+        source: where that is known from.
+    """
+
+    value: Any
+    source: str
+
+    @property
+    def words(self) -> str:
+        """For a report."""
+        value = f"{self.value:g}" if isinstance(self.value, (int, float)) else shown(self.value)
+        return f"{_RANGE} {value}, {self.source}"
 
 
 @dataclass(frozen=True)
@@ -48,11 +71,25 @@ class AdaptedLoss:
     expression: CallExpression | None = None
     held_to: HeldTo = field(default_factory=lambda: HeldTo(definition_named(DEFAULT_TRUTH)), compare=False)
     origin: Origin = field(default_factory=lambda: Origin(), compare=False)
+    takes_range: bool = False
 
     @property
     def definition(self) -> LossDefinition:
         """What it is held to."""
         return self.held_to.definition
+
+    @property
+    def data_range(self) -> DataRange | None:
+        """Which range it takes the images to have; ``None`` for a loss of points."""
+        if self.kind is LossKind.POINTS:
+            return None
+        told = {**dict(self.name.arguments), **({} if self.expression is None else self.expression.literals)}
+        if _RANGE in told:
+            return DataRange(told[_RANGE], "as it was told to")
+        if self.takes_range:
+            return DataRange(1.0, "given to it")
+        own = getattr(self.function, _RANGE, None)
+        return DataRange(1.0, "taken for granted") if own is None else DataRange(own, "its own")
 
     @property
     def convolutions(self) -> Sequence[tuple[Tensor, Tensor]] | None:
@@ -155,7 +192,9 @@ def adapt_loss(found: Any, subject: SubjectSpec, *, try_out: bool = True) -> Ada
     kind = _kind(function, subject.spec) if expression is None else expression.kind
     auto = subject.truth == AUTO_TRUTH
     named = HeldTo(definition_named(DEFAULT_TRUTH if auto else subject.truth))
-    loss = AdaptedLoss(subject, kind, function, expression, named, _origin(found, function, subject))
+    takes_range = _RANGE in _parameters(found, subject.spec) and not isinstance(found, nn.Module)
+    origin = _origin(found, function, subject)
+    loss = AdaptedLoss(subject, kind, function, expression, named, origin, takes_range)
     if try_out:
         if not auto:
             check_kind(loss, named.definition)
@@ -172,7 +211,7 @@ def _constructed(found: Any, spec: str, given: dict[str, Any]) -> Callable[..., 
     if not callable(found):
         raise SubjectError(f"{spec} is a {type(found).__name__}, which can't be called.")
     parameters = _parameters(found, spec)
-    takes_range = "data_range" in parameters
+    takes_range = _RANGE in parameters
     if not inspect.isclass(found):
         if given and (isinstance(found, nn.Module) or not _takes(parameters, given)):
             raise SubjectError(f"{spec} takes no such arguments as {', '.join(given)}.")

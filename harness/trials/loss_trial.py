@@ -6,7 +6,7 @@ import copy
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -50,6 +50,10 @@ class Evaluation:
     @property
     def is_finite(self) -> bool:
         return math.isfinite(self.value) and bool(torch.isfinite(self.gradient).all())
+
+
+def _without_graph(value: float, image: Tensor) -> Evaluation:
+    return Evaluation(value, torch.zeros_like(image, dtype=torch.float64).cpu(), 1.0, has_graph=False)
 
 
 def differs(first: Tensor, second: Tensor) -> Tensor:
@@ -156,8 +160,7 @@ class LossTrial:
             loss = self.forward(inputs.with_first(first))
         value = float(loss.detach())
         if not loss.requires_grad:
-            nothing = torch.zeros_like(first, dtype=torch.float64).cpu()
-            return [Evaluation(value, nothing, 1.0, has_graph=False) for _ in upstream]
+            return [_without_graph(value, first) for _ in upstream]
         return [Evaluation(value, *self._backward(loss, first, times)) for times in upstream]
 
     def of_a_sum(self, several: Sequence[LossInputs]) -> list[Evaluation]:
@@ -174,6 +177,23 @@ class LossTrial:
             return [Evaluation(v, none, 1.0, has_graph=False) for v, none in zip(values, nothing, strict=True)]
         gradients, scale = self._backward_by(sum(losses[1:], losses[0]), leaves, 1.0)
         return [Evaluation(v, gradient, scale) for v, gradient in zip(values, gradients, strict=True)]
+
+    def evaluate_by_both(self, pair: MaskedPair) -> tuple[Evaluation, Evaluation]:
+        """The subject called once with a rendering and a target that require gradients, and differentiated by each.
+
+        That by the target has no graph where no gradient reaches it.
+        """
+        rendering, target = (image.detach().clone().requires_grad_() for image in (pair.rendering, pair.target))
+        with self.precision.context():
+            loss = self.forward(replace(pair, rendering=rendering, target=target))
+        value = float(loss.detach())
+        if not loss.requires_grad:
+            return _without_graph(value, rendering), _without_graph(value, target)
+        by_rendering = Evaluation(value, *self._backward(loss, rendering, 1.0))
+        (reached,) = torch.autograd.grad(loss, target, retain_graph=True, allow_unused=True)
+        if reached is None:
+            return by_rendering, _without_graph(value, target)
+        return by_rendering, Evaluation(value, *self._backward(loss, target, 1.0))
 
     def _backward(self, loss: Tensor, first: Tensor, upstream: float) -> tuple[Tensor, float]:
         """The gradient, and the loss scale that was divided out of it. The graph is kept."""
