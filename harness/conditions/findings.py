@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.conditions.sweep import OWN_MASK, Sweep, Tally
@@ -115,14 +115,16 @@ def measured(sweep: Sweep) -> Measure:
     return Measure.OUTSIDE if any(Measure.OUTSIDE.of(tally) for tally in sweep.tallies) else Measure.WRONG
 
 
-def conditions(sweep: Sweep) -> list[Condition]:
-    """The three conditions of a negative masked SSIM, told by :func:`measured` over the precisions that show it at all.
-
-    Empty where none does.
-    """
+def showing(sweep: Sweep) -> tuple[str, ...]:
+    """The precisions under which :func:`measured` happens at all."""
     measure = measured(sweep)
-    showing = {tally.precision for tally in sweep.tallies if measure.of(tally)}
-    tallies = [tally for tally in sweep.tallies if tally.precision in showing]
+    return tuple(name for name in sweep.precisions if any(measure.of(t) for t in sweep.tallies if t.precision == name))
+
+
+def conditions(sweep: Sweep, precisions: Sequence[str]) -> list[Condition]:
+    """The three conditions of a negative masked SSIM, told by :func:`measured` under these precisions."""
+    measure = measured(sweep)
+    tallies = [tally for tally in sweep.tallies if tally.precision in precisions]
     if not tallies:
         return []
     found = []
@@ -187,11 +189,3 @@ def _more_background(tallies: Iterable[Tally], measure: Measure) -> Condition | 
 
 def _counted(tallies: Sequence[Tally], measure: Measure) -> Share:
     return Share(sum(measure.of(tally) for tally in tallies), sum(tally.cases for tally in tallies))
-
-
-def share_at(
-    sweep: Sweep, precision: str, share: float, magnitude: float, of: Callable[[Tally], float]
-) -> tuple[float, int]:
-    """The sum of ``of`` over all sizes at this place of the grid, and the number of cases."""
-    mine = [t for t in sweep.tallies if (t.precision, t.share, t.magnitude) == (precision, share, magnitude)]
-    return sum(of(tally) for tally in mine), sum(tally.cases for tally in mine)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from rich.table import Table
 
-from harness.conditions.findings import Measure, PrecisionSummary, conditions, measured, share_at, summaries
+from harness.conditions.findings import Condition, Measure, PrecisionSummary, conditions, measured, showing, summaries
 from harness.conditions.sweep import OWN_MASK, Sweep, Tally
 from harness.files import move_into_place, write_atomically
 from harness.reports.console import ReportConsole
@@ -54,6 +55,23 @@ def show_conditions(sweep: Sweep, console: ReportConsole) -> None:
     console.print(table)
     for line in _sentences(sweep, found):
         console.plain(line)
+    for title, precisions in _groups(showing(sweep)):
+        told = Table(title, "", "where it is met", "where not", pad_edge=False)
+        for condition in conditions(sweep, precisions):
+            if condition.shows is not None:
+                told.add_row(condition.claim, condition.shows.value, *_sides(condition))
+        console.print(told)
+
+
+def _groups(precisions: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
+    """Each precision by itself, and where there are several, all of them together first."""
+    together = [("under all of these", precisions)] if len(precisions) > 1 else []
+    return [*together, *((f"under {name}", (name,)) for name in precisions)]
+
+
+def _sides(condition: Condition) -> tuple[str, str]:
+    met, unmet = condition.shares
+    return f"{met} ({condition.met})", f"{unmet} ({condition.unmet})"
 
 
 def _percent(count: int, cases: int) -> str:
@@ -80,12 +98,6 @@ def _sentences(sweep: Sweep, found: list[PrecisionSummary]) -> Iterator[str]:
         yield f"Never so under {', '.join(clean)}."
     if "float32" in clean:
         yield "So float32 is not the cause."
-    for condition in conditions(sweep):
-        met, unmet = condition.shares
-        shows = condition.shows
-        if shows is not None:
-            numbers = f"{condition.met}: {met}; {condition.unmet}: {unmet}"
-            yield f"{condition.claim[0].upper()}{condition.claim[1:]}: {shows.value} ({numbers})."
 
 
 def write_csv(path: Path, sweep: Sweep) -> None:
@@ -104,27 +116,21 @@ def draw_conditions(path: Path, sweep: Sweep) -> None:
     precisions = [summary.precision for summary in summaries(sweep)]
     figure = Figure(figsize=(2.6 + 2.1 * len(precisions), 8.0), layout="constrained")
     axes = figure.subplots(3, len(precisions), squeeze=False, sharex=True, sharey=True)
-    rows = (
-        ("out of range [% of cases]", lambda tally: 100.0 * tally.far_outside, "magma", False),
-        ("wrong [% of cases]", lambda tally: 100.0 * tally.wrong, "magma", False),
-        ("out of range by up to", lambda tally: tally.farthest, "viridis", True),
-    )
     farthest = max(*(tally.farthest for tally in sweep.tallies), 10 * _LEAST_DISTANCE)
-    for row, (label, of, colours, is_distance) in enumerate(rows):
+    rows: tuple[tuple[str, Callable[[Sequence[Tally]], float], str, tuple[float, float]], ...] = (
+        ("out of range [% of cases]", _percentage("far_outside"), "magma", (0.0, 100.0)),
+        ("wrong [% of cases]", _percentage("wrong"), "magma", (0.0, 100.0)),
+        ("out of range by up to", _decade, "viridis", (math.log10(_LEAST_DISTANCE), math.log10(farthest))),
+    )
+    for row, (label, of, colours, (low, high)) in enumerate(rows):
         for column, precision in enumerate(precisions):
-            values = np.array(
-                [
-                    [_place(sweep, precision, share, magnitude, of, is_distance) for magnitude in sweep.grid.magnitudes]
-                    for share in sweep.grid.shares
-                ]
-            )
-            low, high = (math.log10(_LEAST_DISTANCE), math.log10(farthest)) if is_distance else (0.0, 100.0)
+            values = _map(sweep, precision, of)
             image = axes[row, column].imshow(values, origin="lower", vmin=low, vmax=high, cmap=colours, aspect="auto")
             _label(axes[row, column], sweep)
             if row == 0:
                 axes[row, column].set_title(precision.replace("-", "\n", 1), fontsize=9)
         bar = figure.colorbar(image, ax=axes[row, :], label=label, aspect=12)
-        if is_distance:
+        if of is _decade:
             bar.ax.yaxis.set_major_formatter(lambda value, _: f"1e{value:.0f}" if value == round(value) else "")
     for axis in axes[-1]:
         axis.set_xlabel("perturbation", fontsize=8)
@@ -135,13 +141,29 @@ def draw_conditions(path: Path, sweep: Sweep) -> None:
         figure.savefig(temporary, format="png", dpi=110)
 
 
-def _place(sweep: Sweep, precision: str, share: float, magnitude: float, of: object, is_distance: bool) -> float:
-    assert callable(of)
-    if is_distance:
-        mine = [t for t in sweep.tallies if (t.precision, t.share, t.magnitude) == (precision, share, magnitude)]
-        return math.log10(max(max(of(tally) for tally in mine), _LEAST_DISTANCE))
-    total, cases = share_at(sweep, precision, share, magnitude, of)
-    return total / cases
+def _map(sweep: Sweep, precision: str, of: Callable[[Sequence[Tally]], float]) -> NDArray[np.float64]:
+    """A number for each share (a row) and magnitude (a column), all sizes together."""
+    mine = [tally for tally in sweep.tallies if tally.precision == precision]
+    return np.array(
+        [
+            [
+                of([t for t in mine if (t.share, t.magnitude) == (share, magnitude)])
+                for magnitude in sweep.grid.magnitudes
+            ]
+            for share in sweep.grid.shares
+        ]
+    )
+
+
+def _percentage(name: str) -> Callable[[Sequence[Tally]], float]:
+    def of(tallies: Sequence[Tally]) -> float:
+        return 100.0 * sum(getattr(t, name) for t in tallies) / sum(t.cases for t in tallies)
+
+    return of
+
+
+def _decade(tallies: Sequence[Tally]) -> float:
+    return math.log10(max(max(t.farthest for t in tallies), _LEAST_DISTANCE))
 
 
 def _label(axis: Axes, sweep: Sweep) -> None:
@@ -151,4 +173,4 @@ def _label(axis: Axes, sweep: Sweep) -> None:
 
 
 def _share_words(share: float) -> str:
-    return "own mask" if share == OWN_MASK else f"{100 * share:.2g} %"
+    return "own mask" if share == OWN_MASK else f"{100 * share:.3g} %"

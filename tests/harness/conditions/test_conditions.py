@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness.cases.image_folder import ImageFolder
 from harness.cli.main import main
-from harness.conditions.findings import Condition, Measure, Share, Shows, conditions, measured, summaries
+from harness.conditions.findings import Condition, Measure, Share, Shows, conditions, measured, showing, summaries
 from harness.conditions.sweep import OWN_MASK, Grid, Sweep, Tally, run_sweep
 from harness.errors import UsageError
 from harness.kinds.registry import load_subject
@@ -57,7 +57,7 @@ def test_counts_are_those_of_the_subject() -> None:
     assert all(t.far_outside == t.outside == t.cases == 2 and t.farthest > 0.9 for t in by_share[1 / 256])
     assert all(t.far_outside == 0 for t in by_share[1.0])
     assert [t.foreground for t in by_share[1 / 256]] == [1.0, 1.0]
-    claims = {condition.claim: condition.shows for condition in conditions(sweep)}
+    claims = {condition.claim: condition.shows for condition in conditions(sweep, sweep.precisions)}
     assert claims == {
         "a tiny foreground makes it more frequent": Shows.YES,
         "a rendering close to its target makes it more frequent": Shows.NO,
@@ -73,7 +73,7 @@ def test_background_is_told_apart_from_a_small_foreground() -> None:
     # 16 pixels: in 64² the share is 1/256, in 32² it is 1/64. Other places have no other size with as many.
     tallies = [_tally(64, 1 / 256, 60), _tally(32, 1 / 64, 10), _tally(32, 1 / 256, 99), _tally(64, 1 / 16, 99)]
     sweep = Sweep(None, grid, ("bf16",), tallies)  # type: ignore[arg-type]
-    (background,) = [found for found in conditions(sweep) if "background" in found.claim]
+    (background,) = [found for found in conditions(sweep, sweep.precisions) if "background" in found.claim]
     assert background.shares == (Share(60, 100), Share(10, 100))
     assert background.shows is Shows.YES
 
@@ -94,7 +94,7 @@ def test_a_difference_shows_beyond_twice_its_standard_error(met: Share, unmet: S
 
 def test_no_condition_where_nothing_happens() -> None:
     sweep = run_sweep(_loss("gslrm.model.utils_losses:MaskedSsimLoss"), precisions_named(["float32"]), SMALL)
-    assert conditions(sweep) == []
+    assert showing(sweep) == ()
     assert summaries(sweep)[0].largest_error < 1e-6
 
 
