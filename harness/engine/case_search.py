@@ -13,8 +13,8 @@ from harness.cases.descriptors import Case
 from harness.engine.events import Listener
 from harness.engine.plan import Task
 from harness.engine.result import TaskResult
-from harness.engine.search import Search, climbing_score, hypothesis_settings, run_quietly
-from harness.kinds.kind import Bench, SearchPlan
+from harness.engine.search import KNOWN, Search, climbing_score, hypothesis_settings, run_quietly
+from harness.kinds.kind import Bench, Judged, SearchPlan
 from harness.precision import Precision
 from harness.properties.verdict import Verdict
 
@@ -26,6 +26,7 @@ class Asked:
     Attributes:
         examples: asked for; a property's plan may take more or fewer.
         seed: the same seed draws the same cases.
+        known: cases that failed before the run, smaller ones first, and what came of them now.
         suspects: cases tried first, say because they violated the property under another precision.
         deadline: on the monotonic clock, after which no further example is started; ``None`` for none.
     """
@@ -37,11 +38,12 @@ class Asked:
     seed: int
     suspects: Sequence[Case] = ()
     deadline: float | None = None
+    known: Sequence[tuple[Case, Judged]] = ()
 
 
 def search_case(bench: Bench[Any, Any], asked: Asked, emit: Listener) -> TaskResult:
     """Run the suspects and the plan's first cases, then drawn ones; then climb towards the bound, and past it, where
-    that is worth while; make what fails smaller.
+    that is worth while; make what fails smaller. What is known has been run before.
 
     The drawn cases depend on the seed and the task alone.  The climb goes where the verdicts lead, so on another
     processor it may run other cases.
@@ -63,6 +65,10 @@ class _CaseSearch:
 
     def result(self) -> TaskResult:
         search, plan = self._search, self._plan
+        for case, judged in self._asked.known:
+            search.ran(case, judged, KNOWN)
+        # An earlier run made it no smaller: it may have been cut short.
+        unfinished = search.has_failed and not self._is_small()
         for case in self._asked.suspects:
             if not search.has_gravest and search.may_survey():
                 self._survey(case)
@@ -73,8 +79,9 @@ class _CaseSearch:
         self._draw(plan.drawn, plan.examples, _DRAWN)
         if plan.climbs and search.begin_climb(max(1, plan.examples // 2)):
             self._draw(plan.drawn, max(1, plan.examples // 2), _CLIMB, (Phase.generate, Phase.target))
-        # What a suspect showed needs no other to be found and made smaller, unless something graver was found since.
-        if search.has_failed and search.worst_level is not settled:
+        # What a case tried first showed needs no other to be found and made smaller, unless something graver was found
+        # since.
+        if search.has_failed and (unfinished or search.worst_level is not settled):
             self._make_smaller()
         return search.result()
 
