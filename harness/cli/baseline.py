@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli.check import add_check_options, check, check_settings
+from harness.cli.replay import from_here
 from harness.errors import ExitCode, UsageError
 
 
@@ -45,5 +46,6 @@ def run(options: argparse.Namespace) -> int:
     after.write(path)
     gone = len(before.gone(results, settings))
     aside = f", {gone} taken out that {'is' if gone == 1 else 'are'} violated no more" if gone else ""
-    print(f"{len(run_model.violated)} violations accepted{aside}: {options.baseline or path}")
+    count = len(run_model.violated)
+    print(f"{count} {'violation' if count == 1 else 'violations'} accepted{aside}: {from_here(path)}")
     return ExitCode.INCOMPLETE if run_model.outcome is Outcome.INCOMPLETE else ExitCode.HELD

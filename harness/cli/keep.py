@@ -13,7 +13,7 @@ from harness.cli.check import (
     add_regressions_dir,
     add_subject_options,
 )
-from harness.cli.replay import given_settings, say_error
+from harness.cli.replay import from_here, given_settings, say_error
 from harness.errors import ExitCode, HarnessError
 
 
@@ -53,10 +53,5 @@ def run(options: argparse.Namespace) -> int:
             )
             codes.append(int(ExitCode.VIOLATED))
         else:
-            print(f"KEPT: {_from_here(kept)}")
+            print(f"KEPT: {from_here(kept)}")
     return next(iter(codes), int(ExitCode.HELD))
-
-
-def _from_here(path: Path) -> Path:
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path

@@ -78,6 +78,12 @@ def say_error(error: HarnessError, path: Path | None = None) -> int:
     return int(error.exit_code)
 
 
+def from_here(path: Path) -> Path:
+    """The path as it is told from the working directory, where it lies under it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 def _paths(options: argparse.Namespace, settings: Settings) -> list[Path]:
     from harness.findings.known_cases import case_paths
 
@@ -104,7 +110,7 @@ def _replay(path: Path, given: Mapping[str, Any], several: bool) -> int:
     task = replayed.file.task
     print(f"{replayed.answer.value}: {task.property} under {task.precision}: {replayed.message}")
     if several:
-        print(f"  file: {path}")
+        print(f"  file: {from_here(path)}")
     print(f"  case: {describe(replayed.file.case, task.property)}")
     if replayed.level is not None:
         print(f"  level: {replayed.level.value}")

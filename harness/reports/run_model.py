@@ -184,9 +184,9 @@ class RunModel:
 
 
 def _against(standing: Standing | None, accepted: Accepted) -> str:
-    was = f"{accepted.level.value} with a badness of {accepted.badness:.3g}"
+    was = f"a violation of level {accepted.level.value} and badness {accepted.badness:.3g}"
     return {
-        Standing.WORSE: f"worse than accepted, which was {was}: {accepted.words}",
+        Standing.WORSE: f"more than is accepted, which is {was}: {accepted.words}",
         Standing.EXPIRED: f"the date has passed: {accepted.words}",
     }.get(standing or Standing.NEW, f"accepted: {accepted.words}")
 

@@ -16,6 +16,7 @@ from harness.cases.descriptors import LossCase
 from harness.engine.plan import Task
 from harness.engine.session import Session
 from harness.errors import HarnessError, describe_exception, reraise_unless_subjects
+from harness.findings.export.cuda_stand_in import STAND_IN, stand_in_source
 from harness.findings.export.literals import arguments_source, tensor_source
 from harness.findings.export.script import Draft, autocast_source, importing
 from harness.kinds.losses import LossBench
@@ -90,12 +91,18 @@ class LossScript:
         said = f"The harness emulates CUDA's autocast to {_short(precision)}, which a script can't."
         if torch.cuda.is_available():
             yield Draft(self._body("cuda", autocast_source(precision, "cuda")), f"{said} This one runs CUDA's own.")
+        dtype = precision.autocast_dtype
+        assert dtype is not None
+        yield Draft(
+            self._body("cpu", "LikeCudaAutocast()", more=stand_in_source(dtype)),
+            f"{said} Here {STAND_IN} takes its place.",
+        )
         yield Draft(
             self._body("cpu", autocast_source(precision, "cpu")),
             f"{said} The CPU's autocast to the same dtype stands in for it: it casts fewer and other ops.",
         )
         yield Draft(
-            self._body("cpu", "torch.autocast('cpu', enabled=False)", str(precision.autocast_dtype)),
+            self._body("cpu", "torch.autocast('cpu', enabled=False)", str(dtype)),
             f"{said} Inputs in that dtype stand in for it: every op is then run in it.",
         )
 
@@ -137,7 +144,7 @@ class LossScript:
         length = float(seen.gradient.norm()) if seen.has_graph else None
         return _Made(tensors, seen.value, length, seen.loss_scale, truth=truth)
 
-    def _body(self, device: str, autocast: str, cast: str = "") -> str:
+    def _body(self, device: str, autocast: str, cast: str = "", more: Sequence[str] = ()) -> str:
         subject = self._subject
         names = NAMES[subject.kind]
         all_names = ("x", "y", "mask") if len(names) == 2 else tuple(names)
@@ -170,6 +177,7 @@ class LossScript:
                 *importing(subject.name),
                 making,
                 "",
+                *more,
                 *(_TEXTBOOK if textbook else ()),
                 "# Tensors, a power of two that the loss is multiplied by before its backward pass, and what is right.",
                 "calls = []",

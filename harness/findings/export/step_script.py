@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -45,7 +46,9 @@ class StepScript:
     def __init__(self, session: Session, task: Task, precision: Precision, case: StepCase) -> None:
         factory = session.subject(task.kind)
         self._name, self._precision, self._case = factory.name, precision, case
-        with precision.installed():
+        with precision.installed(), warnings.catch_warnings():
+            # A step that is being convicted of it needs no warning for it.
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
             self._seen = observe_program(FedStepTrial(factory, precision, case).act, case.actions)
 
     def drafts(self) -> Iterator[Draft]:
