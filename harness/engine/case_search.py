@@ -51,7 +51,7 @@ def search_case(bench: Bench[Any, Any], asked: Asked, emit: Listener) -> TaskRes
     return _CaseSearch(bench, asked, emit).result()
 
 
-_DRAWN, _CLIMB = "", "climb"
+_DRAWN, _CLIMB, _SIMPLER = "", "climb", "simpler"
 # Cases run to make smaller what is no fault.
 _LESSER_SHRINKS = 60
 
@@ -122,6 +122,8 @@ class _CaseSearch:
         large = self._search.smallest
         assert large is not None
         candidates = list(self._plan.simpler(large))
+        # Not drawn, whatever was drawn last.
+        self._stream = _SIMPLER
         self._search.begin_shrinking(len(candidates))
         for candidate in candidates:
             run_quietly(lambda case=candidate: self._run(case))  # type: ignore[misc]

@@ -231,7 +231,8 @@ def _right(seen: Observation) -> str:
     if seen.restored or not expected.window_ended:
         return f"parameters stay, {expected.why}"
     scales = " or ".join(dict.fromkeys(f"{state.scale:g}" for state in expected.scaler))
-    return f"parameters {'move' if expected.moved else 'stay'}, scale {scales}: {expected.why}"
+    moves = "move" if expected.moved else "stay"
+    return f"parameters {moves}, scale {scales}, rate {expected.learning_rate:.6g}: {expected.why}"
 
 
 def _is_alike(seen: Observation, found: Sequence[str]) -> bool:

@@ -18,16 +18,16 @@ CLASS = {"loss": "MaskedSsimLoss", "step": "AmpStep"}
 # Of each, one property and precision that convict it, and the examples that takes.
 ASKED = {
     "LossBeforeFix": ("range", "cuda-policy-bfloat16", 3),
-    "LossWithClamp": ("gradient-alive", "cpu-autocast-float16", 3),
+    "LossWithClamp": ("accuracy", "cpu-autocast-bfloat16", 3),
     "StepBeforeFix": ("never-raises", "cpu-autocast-float16", 120),
     "StepAfterReport": ("never-raises", "cuda-policy-float16", 10),
 }
-# The harness and all that it brings are refused, as where they are not installed.
+# The harness and its subject are refused, as where they are not installed.
 BARE = """
 import runpy, sys
 class Refusing:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("harness", "gslrm", "tests", "hypothesis"):
+        if name.partition(".")[0] in ("harness", "gslrm", "tests"):
             raise ModuleNotFoundError(f"{name} is not installed here")
 sys.meta_path.insert(0, Refusing())
 sys.argv = sys.argv[1:]
@@ -98,6 +98,8 @@ def test_a_failure_is_found_sent_mended_and_kept(
     assert code == 0, said
     assert "known from before tried first" in said
 
+    if name != "StepAfterReport":
+        return
     # It comes back: what is kept convicts it, whatever else is found.
     for path in (tmp_path / ".harness" / "cases").glob("*.json"):
         path.unlink()
