@@ -68,7 +68,7 @@ def _write_case(kind: SubjectKind, property_: str, spec: str, case: Any) -> Call
 def _write_whole_case(folder: Path) -> None:
     """A case file with every field that one may have."""
     loss = f"{LOSS.partition(':')[0]}:SsimLoss"
-    settings = Settings(loss=loss, truth="padded-ssim", call="f(x, y)", reduce="mean", scale=0.5)
+    settings = Settings(loss=loss, truth="ssim", call="f(x, y)", reduce="mean", scale=0.5)
     task = Task(SubjectKind.LOSS, "finite", "float32")
     file = CaseFile.of(settings, task, _LOSS_CASE, "m", (Call(task, _LOSS_CASE),))
     file.write(folder / "case.json")
