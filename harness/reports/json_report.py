@@ -29,6 +29,8 @@ def report(run: RunModel) -> dict[str, Any]:
             "held_to": None if loaded is None else loaded.held_to,
             "another_definition": loaded is not None and loaded.another,
             "held_to_words": "" if loaded is None else loaded.sentence,
+            "data_range": None if loaded is None else json_value(loaded.data_range),
+            "data_range_words": "" if loaded is None else loaded.data_range_words,
             **({"arguments": json_value(dict(settings.arguments))} if settings.arguments else {}),
         },
         "step_does": {} if step is None else dict(step.table),
