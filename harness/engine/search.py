@@ -24,6 +24,8 @@ from harness.oracle.levels import Level
 from harness.properties.verdict import Verdict
 
 _PROGRESS_SECONDS = 0.1
+KNOWN = "known"
+"""In place of a stream of draws: of cases that failed before the run."""
 
 
 class ViolationFound(Exception):
@@ -104,7 +106,7 @@ class Search:
     def found_in(self) -> str | None:
         """The stream of draws in which the first that fails as gravely as the worst came up; ``None`` for none."""
         streams = (stream for case, (_, _, stream) in self._verdicts.items() if self._fails_gravely(case))
-        return next(streams, None)
+        return next((stream for stream in streams if stream != KNOWN), None)
 
     def may_survey(self) -> bool:
         """Whether another case may be run before anything is made smaller."""
@@ -175,7 +177,7 @@ class Search:
         verdict = replace(judged.verdict, message=printable(judged.verdict.message))
         if self._left is not None:
             self._left -= 1
-        if not self._shrinking:
+        if not self._shrinking and stream != KNOWN:
             self.examples += 1
         now = time.monotonic()
         if now >= self._next_progress:
