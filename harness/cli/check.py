@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.config import load_settings
 from harness.errors import Interrupted
-
-if TYPE_CHECKING:
-    from harness.reports.run_model import RunModel
 
 
 def add_subject_options(parser: argparse.ArgumentParser, bare: bool = False) -> None:
@@ -129,7 +126,7 @@ def run(options: argparse.Namespace) -> int:
     from harness.precision import left_out
     from harness.reports.console import report_console
     from harness.reports.environment import environment
-    from harness.reports.json_report import write_report
+    from harness.reports.json_report import report, write_report
     from harness.reports.progress import ProgressBar, RunProgress
     from harness.reports.run_model import RunModel
     from harness.reports.terminal import show_run
@@ -157,15 +154,17 @@ def run(options: argparse.Namespace) -> int:
         raise
     finally:
         # Before anything is printed, so that no output that fails can cost them.
-        unwritten = write_reports(reports, run_model)
+        unwritten = write_reports(reports, report(run_model)) if reports else None
     show_run(run_model, console)
     if unwritten is not None:
         raise unwritten
     return run_model.outcome.exit_code
 
 
-def write_reports(reports: Sequence[tuple[Path, Callable[[Path, RunModel], None]]], run: RunModel) -> OSError | None:
-    """Write each report into its file; one that can't be written costs no other.
+def write_reports(
+    reports: Sequence[tuple[Path, Callable[[Path, Mapping[str, Any]], None]]], saved: Mapping[str, Any]
+) -> OSError | None:
+    """Write each report of a run, whole as JSON has it, into its file; one that can't be written costs no other.
 
     Returns:
         Why the first of those that couldn't be written wasn't, or ``None``.
@@ -173,7 +172,7 @@ def write_reports(reports: Sequence[tuple[Path, Callable[[Path, RunModel], None]
     unwritten = None
     for path, write in reports:
         try:
-            write(path, run)
+            write(path, saved)
         except OSError as error:
             unwritten = unwritten or error
     return unwritten

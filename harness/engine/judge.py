@@ -30,8 +30,8 @@ def judge_calls(session: Session, calls: Sequence[Call]) -> Verdict:
     return verdict
 
 
-def evidence_of(session: Session, calls: Sequence[Call]) -> Mapping[str, Any] | None:
-    """Run all but the last; what a report can show of the last.
+def evidence_of(session: Session, calls: Sequence[Call], brief: bool = False) -> Mapping[str, Any] | None:
+    """Run all but the last; what a report can show of the last, with ``brief`` what needs no other cases.
 
     Raises:
         HarnessError: as :func:`judge_calls`.
@@ -39,8 +39,7 @@ def evidence_of(session: Session, calls: Sequence[Call]) -> Mapping[str, Any] | 
     *earlier, last = calls
     judge_calls(session, earlier)
     bench, property_, precision = _opened(session, last)
-    with precision.installed():
-        return bench.evidence(property_, precision, last.case)
+    return bench.evidence(property_, precision, last.case, brief)
 
 
 def _judge(session: Session, call: Call) -> Verdict:

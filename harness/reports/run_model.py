@@ -25,11 +25,13 @@ class Cell:
 
     Attributes:
         evidence: of the case that violates it, as plain values; ``None`` for none.
+        worst_evidence: likewise of the worst case, where that is another.
     """
 
     result: TaskResult
     settings: Settings
     evidence: Mapping[str, Any] | None = None
+    worst_evidence: Mapping[str, Any] | None = None
 
     @property
     def task(self) -> Task:
@@ -96,6 +98,7 @@ class RunModel:
         self.loaded: dict[SubjectKind, events.SubjectLoaded] = {}
         self._results: dict[Task, TaskResult] = {}
         self._evidence: dict[Task, Mapping[str, Any]] = {}
+        self._worst: dict[Task, events.WorstKept] = {}
         self._began = self._last = time.monotonic()
 
     def __call__(self, event: events.Event) -> None:
@@ -111,6 +114,8 @@ class RunModel:
             self._evidence.pop(event.task, None)
             if event.evidence is not None:
                 self._evidence[event.task] = event.evidence
+        elif isinstance(event, events.WorstKept):
+            self._worst[event.task] = event
         elif isinstance(event, events.TaskFinished):
             self._results[event.task] = event.result
         elif isinstance(event, events.RunFinished):
@@ -125,10 +130,14 @@ class RunModel:
     def cells(self) -> tuple[Cell, ...]:
         """What has come so far, in the plan's order."""
         return tuple(
-            Cell(self._results[task], self.settings, self._evidence.get(task))
+            Cell(self._results[task], self.settings, self._evidence.get(task), self._worst_evidence(task))
             for task in self.tasks
             if task in self._results
         )
+
+    def _worst_evidence(self, task: Task) -> Mapping[str, Any] | None:
+        worst = self._worst.get(task)
+        return None if worst is None or worst.case != self._results[task].worst_case else worst.evidence
 
     @property
     def violated(self) -> tuple[Cell, ...]:

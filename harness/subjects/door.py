@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
+import inspect
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -49,6 +50,17 @@ def load_object(spec: str, root: str | Path | None = None) -> Any:
             raise SubjectError(f"{spec}: {location} has no {part!r}.{hint}")
         found = getattr(found, part)
     return found
+
+
+def source_of(found: Any) -> tuple[str, int] | None:
+    """The file and the line where an imported object begins; ``None`` where it has none."""
+    try:
+        named = inspect.unwrap(found) if callable(found) else found
+        of_class = named if inspect.isclass(named) or inspect.isroutine(named) else type(named)
+        file = inspect.getsourcefile(of_class)
+        return None if file is None else (file, inspect.getsourcelines(of_class)[1])
+    except (TypeError, OSError, ValueError):
+        return None
 
 
 @contextmanager
