@@ -135,7 +135,9 @@ class _PropertyTest(pytest.Item):
     def runtest(self) -> None:
         from harness.engine.result import Status
         from harness.findings.recorder import CaseRecorder
-        from harness.reports.run_model import Cell, violation_lines
+        from harness.reports.json_report import cell_report
+        from harness.reports.run_model import Cell
+        from harness.reports.words import violation_lines
 
         parent = self.parent
         assert isinstance(parent, _Properties)
@@ -143,7 +145,7 @@ class _PropertyTest(pytest.Item):
         if result.status in (Status.NOT_APPLICABLE, Status.NOT_RUN):
             pytest.skip(result.message)
         if result.counts(parent.settings.strict):
-            raise PropertyViolated("\n  ".join(violation_lines(Cell(result, parent.settings))))
+            raise PropertyViolated("\n  ".join(violation_lines(cell_report(Cell(result, parent.settings)))))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str:
         if isinstance(excinfo.value, (PropertyViolated, HarnessError)):

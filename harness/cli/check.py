@@ -7,8 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.config import load_settings
+from harness.config import load_settings, step_summary
 from harness.errors import Interrupted
+
+# What writes a report into a file.
+Rendering = tuple[Path, Callable[[Path, Mapping[str, Any]], None]]
+
+# By the option that asks for each: the module in `harness.reports`, loaded where it is asked for, and its function.
+_RENDERINGS = {
+    "html": ("page.page", "write_page"),
+    "junit": ("junit", "write_junit"),
+    "markdown": ("markdown", "write_markdown"),
+    "sarif": ("sarif", "write_sarif"),
+}
 
 
 def add_subject_options(parser: argparse.ArgumentParser, bare: bool = False) -> None:
@@ -50,6 +61,26 @@ def given_subject(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def add_report_options(parser: argparse.ArgumentParser) -> None:
+    """The renderings of a run, each into a file."""
+    parser.add_argument("--html", metavar="FILE", help="write one page there, to be read in a browser, offline")
+    parser.add_argument("--junit", metavar="FILE", help="write JUnit XML there, which CI systems show as tests")
+    parser.add_argument("--markdown", metavar="FILE", help="write a summary in GitHub's Markdown there")
+    parser.add_argument("--sarif", metavar="FILE", help="write SARIF there, which code scanning shows at the line")
+
+
+def renderings(options: argparse.Namespace) -> list[Rendering]:
+    """The files that these options ask for, made absolute, and what writes each."""
+    import importlib
+
+    wanted = []
+    for name, (module, function) in _RENDERINGS.items():
+        if (file := getattr(options, name)) is not None:
+            write = getattr(importlib.import_module(f"harness.reports.{module}"), function)
+            wanted.append((Path(file).absolute(), write))
+    return wanted
+
+
 def add_case_timeout(parser: argparse.ArgumentParser) -> None:
     """How long the subject may take."""
     what = "end a subject that takes longer for one case, or to be loaded (60)"
@@ -87,6 +118,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--workers", type=int, metavar="N", help="processes (one per processor)")
     parser.add_argument("--cases-dir", metavar="DIR", help="where failing cases are kept (.harness/cases)")
     parser.add_argument("--json", metavar="FILE", help="write the results there")
+    add_report_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -127,13 +159,17 @@ def run(options: argparse.Namespace) -> int:
     from harness.reports.console import report_console
     from harness.reports.environment import environment
     from harness.reports.json_report import report, write_report
+    from harness.reports.markdown import append_markdown
     from harness.reports.progress import ProgressBar, RunProgress
     from harness.reports.run_model import RunModel
     from harness.reports.terminal import show_run
 
-    wanted = ((options.json, write_report),)
     # Made absolute now: a subject may change the working folder.
-    reports = [(Path(file).absolute(), write) for file, write in wanted if file]
+    reports = renderings(options)
+    if options.json is not None:
+        reports.append((Path(options.json).absolute(), write_report))
+    if (github := step_summary()) is not None:
+        reports.append((github, append_markdown))
     console = report_console()
     if settings.images:
         ImageFolder(settings.images)
@@ -161,9 +197,7 @@ def run(options: argparse.Namespace) -> int:
     return run_model.outcome.exit_code
 
 
-def write_reports(
-    reports: Sequence[tuple[Path, Callable[[Path, Mapping[str, Any]], None]]], saved: Mapping[str, Any]
-) -> OSError | None:
+def write_reports(reports: Sequence[Rendering], saved: Mapping[str, Any]) -> OSError | None:
     """Write each report of a run, whole as JSON has it, into its file; one that can't be written costs no other.
 
     Returns:

@@ -168,6 +168,7 @@ def _rounding(trace: Trace) -> dict[str, Any]:
     result = trace.result.dtype if isinstance(trace.result, Tensor) else None
     return {
         "ops": len(own),
+        "names": sorted({record.op for record in own}),
         "first": None if first is None else _op(first),
         "cancellations": [
             {**_op(record), "digits": record.digits_lost, "share": record.share_lost}

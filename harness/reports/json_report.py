@@ -54,7 +54,7 @@ def report(run: RunModel) -> dict[str, Any]:
         "status": run.ended,
         "verdict": run.outcome.value,
         "seconds": round(run.seconds, 3),
-        "results": [_cell(cell) for cell in run.cells],
+        "results": [cell_report(cell) for cell in run.cells],
     }
 
 
@@ -85,7 +85,8 @@ def _source(loaded: SubjectLoaded | None) -> dict[str, Any] | None:
     return {"file": loaded.source[0], "line": loaded.source[1]}
 
 
-def _cell(cell: Cell) -> dict[str, Any]:
+def cell_report(cell: Cell) -> dict[str, Any]:
+    """One property under one precision, as plain values."""
     result = cell.result
     return {
         "property": cell.task.property,

@@ -164,17 +164,3 @@ class RunModel:
     def subject(self, kind: SubjectKind) -> SubjectSpec | None:
         """The subject of this kind, or ``None``."""
         return self.settings.subject(kind)
-
-
-def violation_lines(cell: Cell) -> list[str]:
-    """A violation in words: the sentence, the claim, the worst and the smallest case, and how to run them again."""
-    earlier = len(cell.result.earlier)
-    after = [f"after {earlier} other calls, which the case file holds"] if earlier else []
-    return [
-        cell.result.message,
-        f"claim: {cell.claim}",
-        *([f"worst case: {cell.worst_words}", f"replay: {cell.worst_replay}"] if cell.worst_case else []),
-        f"smallest case: {cell.case_words}",
-        *after,
-        f"replay: {cell.replay}",
-    ]

@@ -45,7 +45,7 @@ def _of_a_loss(cell: Mapping[str, Any], evidence: Mapping[str, Any], rounding: M
         found.append(_in_half(cell["precision"], half, first))
     elif first is not None:
         found.append(Advice(_beyond(first)))
-    if mixed := _mixed(rounding["mismatches"]):
+    if mixed := _mixed(rounding):
         found.append(mixed)
     if rounding["cancellations"] and not (half and faulty):
         found.append(_cancels(rounding["cancellations"][0]))
@@ -54,18 +54,18 @@ def _of_a_loss(cell: Mapping[str, Any], evidence: Mapping[str, Any], rounding: M
         found.append(Advice(f"The loss itself is {rounding['result dtype']}, which has a few digits only.", change))
     if rounding["clamps"] and _dead(evidence):
         clamp = rounding["clamps"][0]
-        why = f"{_named(clamp)} cuts the value off, and beyond its bounds the gradient is exactly zero: nothing is learned."
+        why = f"{_named(clamp)} cuts the value off; beyond its bounds the gradient is exactly zero."
         change = "Mend the value instead of hiding it; then no clamp is needed."
         found.append(Advice(why, change))
     if evidence.get("has graph") is False:
-        change = "Keep the loss a tensor of autograd: no .item(), .detach(), torch.no_grad() or new torch.tensor(…) on the way."
+        change = "Keep it a tensor of autograd: no .item(), .detach(), torch.no_grad() or torch.tensor(…) on the way."
         found.append(Advice("The loss has no graph: backward() would raise.", change))
     return found
 
 
 def _in_half(precision: str, half: Mapping[str, Any], first: Mapping[str, Any]) -> Advice:
     same = half["index"] == first["index"]
-    why = f"{_named(half)} computes in {half['gives']}."
+    why = f"In {half['gives']} computes {_named(half)}."
     why += f" {_off(first)}" if same else f" {_beyond(first)}"
     if "autocast" in precision or "cuda-policy" in precision:
         op = "convolutions" if half["op"] in _MULTIPLIES else f"{half['op']} and what follows"
@@ -74,15 +74,15 @@ def _in_half(precision: str, half: Mapping[str, Any], first: Mapping[str, Any]) 
     return Advice(why, "Cast to float32 at the loss' beginning: rendering.float(), target.float().")
 
 
-def _mixed(mismatches: Sequence[Mapping[str, Any]]) -> Advice | None:
+def _mixed(rounding: Mapping[str, Any]) -> Advice | None:
     """Numbers that should be one, of which autocast has computed one in float32 and another in half precision."""
-    for mismatch in mismatches:
+    for mismatch in rounding["mismatches"]:
         dtypes = {op["gives"] for op in mismatch["ops"]}
         if len(dtypes) > 1:
             ops = " and ".join(f"{_named(op)} in {op['gives']}" for op in mismatch["ops"][:2])
-            change = (
-                "Autocast runs pow in float32 but leaves mul as it is. Write both alike (x * x), in float32, with autocast off."
-            )
+            change = "Compute all of them in float32, with autocast off."
+            if "pow" in rounding["names"]:
+                change = "CUDA's autocast runs pow in float32, and leaves mul in what it gets: write x * x. " + change
             return Advice(f"These should be the same number and are not: {ops}.", change)
     return None
 
@@ -91,7 +91,8 @@ def _cancels(op: Mapping[str, Any]) -> Advice:
     why = f"{_named(op)} subtracts numbers of nearly equal size and loses {float(op['digits']):.1f} decimal digits."
     change = (
         "SSIM by the textbook subtracts a squared mean from a mean of squares. In the difference form nothing is "
-        "subtracted from its like: 1 − SSIM = a + b − a·b, with a = m²/L and b = v/S of the difference's mean m and variance v."
+        "subtracted from its like: 1 − SSIM = a + b − a·b, with a = m²/L and b = v/S, where m and v are the mean and "
+        "variance of x − y, and L and S the denominators of SSIM's two factors."
     )
     return Advice(why, change)
 
@@ -119,8 +120,8 @@ def _what_was_right(row: Mapping[str, Any]) -> str:
 _STEPS = (
     (
         "No inf checks were recorded",
-        "GradScaler.step() or update() was called though unscale_() or step() had seen no gradients of this window. Drop such a "
-        "window before it: clear the gradients and touch neither scaler nor schedule.",
+        "GradScaler.step() or update() was called though unscale_() or step() had seen no gradients of this window. "
+        "Drop such a window before it: clear the gradients and touch neither scaler nor schedule.",
         "if not torch.isfinite(loss) or all(p.grad is None for p in parameters):\n"
         "    optimizer.zero_grad(set_to_none=True)\n"
         "    return",
@@ -143,7 +144,7 @@ _STEPS = (
     ),
     (
         "the parameters have been updated",
-        "Count an update where one has happened: GradScaler.step() skips a window with inf gradients without saying so.",
+        "Count an update where one has happened: GradScaler.step() skips a window of inf gradients and says nothing.",
         "",
     ),
 )

@@ -18,10 +18,9 @@ from harness.files import write_atomically
 from harness.reports.page.advice import Advice, advice
 from harness.reports.page.pictures import Picture, pictures
 from harness.reports.page.plots import sweep_plot, timeline_plot
+from harness.reports.words import LEVELS, counts, figure, gravity, level_of, unrun
 
 _FOLDER = Path(__file__).parent
-LEVELS = ("fault", "definition", "rounding", "strictness")
-_PLURALS = {"fault": "faults", "definition": "of definition", "rounding": "of rounding", "strictness": "of strictness"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,11 @@ def page(report: Mapping[str, Any]) -> str:
         UsageError: the report's evidence can't be drawn.
     """
     environment = Environment(
-        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["figure"] = figure
     script = (_FOLDER / "page.js").read_text(encoding="utf-8")
@@ -107,10 +110,9 @@ def page(report: Mapping[str, Any]) -> str:
         report=report,
         tables=_tables(report["results"]),
         sections=sections,
-        counts=_counts(report["results"]),
-        levels=LEVELS,
+        counts=counts(report["results"]),
         examples=sum(cell["examples"] for cell in report["results"]),
-        unrun=_unrun(report["results"]),
+        unrun=unrun(report["results"]),
         environment=_flat(report["environment"]),
         script=Markup(script),
         style=Markup(style),
@@ -119,28 +121,16 @@ def page(report: Mapping[str, Any]) -> str:
     )
 
 
-def figure(value: Any, digits: int = 3) -> str:
-    """A number with a few significant digits; nothing for none."""
-    if value is None:
-        return ""
-    return (f"{float(value):.{digits}g}" if not isinstance(value, bool) else str(value)).replace("-", "−")
-
-
 def _anchor(cell: Mapping[str, Any]) -> str:
     return f"{cell['kind']}.{cell['property']}.{cell['precision']}"
-
-
-def _rank(cell: Mapping[str, Any]) -> tuple[int, float]:
-    level = cell["level"] or "fault"
-    return LEVELS.index(level), -float(cell["badness"])
 
 
 def _sections(cells: Sequence[Mapping[str, Any]]) -> list[PropertySection]:
     violated = [cell for cell in cells if cell["status"] == "violated"]
     sections = []
     for kind, name in dict.fromkeys((cell["kind"], cell["property"]) for cell in violated):
-        mine = sorted((c for c in violated if (c["kind"], c["property"]) == (kind, name)), key=_rank)
-        level = mine[0]["level"] or "fault"
+        mine = sorted((c for c in violated if (c["kind"], c["property"]) == (kind, name)), key=gravity)
+        level = level_of(mine[0])
         found = tuple(_violation(cell, index == 0) for index, cell in enumerate(mine))
         sections.append(PropertySection(f"{kind}.{name}", name, kind, mine[0]["claim"], level, found))
     return sorted(sections, key=lambda section: LEVELS.index(section.level))
@@ -215,24 +205,6 @@ def _tables(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         claims = {name: next(c["claim"] for c in mine.values() if c["property"] == name) for name in names}
         tables.append({"kind": kind, "precisions": precisions, "rows": rows, "claims": claims})
     return tables
-
-
-def _counts(cells: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, int]]:
-    """Class, words and number of each verdict that there is."""
-    violated = [cell["level"] or "fault" for cell in cells if cell["status"] == "violated"]
-    found = [(level, _PLURALS[level] if level != "fault" else "fault", violated.count(level)) for level in LEVELS]
-    found = [(c, "faults" if c == "fault" and n != 1 else words, n) for c, words, n in found]
-    rest = [(s.replace(" ", "-"), s, sum(c["status"] == s for c in cells)) for s in ("held", "not applicable", "not run")]
-    return [entry for entry in (*found, *rest) if entry[2]]
-
-
-def _unrun(cells: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """What wasn't run to its end, and why; each reason once."""
-    found: dict[str, list[str]] = {}
-    for cell in cells:
-        if cell["status"] == "not run" or cell["cut_short"]:
-            found.setdefault(cell["message"], []).append(f"{cell['property']} under {cell['precision']}")
-    return [(f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}", why) for why, names in found.items()]
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:

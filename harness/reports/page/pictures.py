@@ -44,11 +44,11 @@ SHOWN = (
     PictureOf("target", "Target", "", fixed=True),
     PictureOf("rendering", "Rendering", "", fixed=True),
     PictureOf("mask", "Mask", "white: foreground", _GREY, fixed=True),
-    PictureOf("difference", "Rendering − target", "the channel that differs most", _SIGNED),
-    PictureOf("1 - SSIM", "1 − SSIM", "by 11×11 window, in float64", _UNSIGNED),
+    PictureOf("difference", "Difference", "rendering − target, the channel that differs most", _SIGNED),
+    PictureOf("1 - SSIM", "1 − SSIM", "of each 11×11 window, in float64", _UNSIGNED),
     PictureOf("gradient", "Its gradient", "the channel that is furthest off", _SIGNED),
     PictureOf("true gradient", "True gradient", "float64, the same channel", _SIGNED),
-    PictureOf("rounding error", "Where digits were lost", "by the first op beyond its dtype, against float64", _UNSIGNED),
+    PictureOf("rounding error", "Digits lost", "error of the first op beyond its dtype", _UNSIGNED),
 )
 
 
@@ -96,14 +96,15 @@ def _picture(shown: PictureOf, array: NDArray[np.float32]) -> Picture:
     bad = wrong.any(0) if is_colour else wrong
     pixels[bad] = _NOT_FINITE
     told = [shown.told] if shown.told else []
-    told.append(f"{_number(least)}" if least == most else f"from {_number(least)} to {_number(most)}")
     if bad.any():
         told.append(f"{int(bad.sum())} of {bad.size} not finite (pink)")
-    elif not shown.fixed and least == most == 0.0:
-        told[-1] = "0 everywhere"
+    if least == most:
+        told.append(f"{_number(least)} everywhere")
+    elif shown.map in ("", _SIGNED):
+        told.append(f"from {_number(least)} to {_number(most)}")
     height, width = pixels.shape[:2]
-    bar = "" if is_colour else _bar(shown.map)
-    ends = ("", "") if is_colour else (_number(low), _number(high))
+    bar = "" if is_colour or low == high else _bar(shown.map)
+    ends = (_number(low), _number(high)) if bar else ("", "")
     alt = f"{shown.title}, {height} by {width} pixels, {', '.join(told)}"
     return Picture(shown.title, _uri(pixels), alt, width, height, *ends, bar, tuple(told))
 

@@ -12,7 +12,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from harness.files import one_line
 
 # Drawn in these, and then told by name, so that a page can be light or dark.
 _INK, _FAINT, _BAD, _GOOD, _PAPER = "#010203", "#010204", "#010205", "#010206", "#010207"
@@ -20,7 +22,9 @@ _NAMES = {_INK: "--ink", _FAINT: "--line", _BAD: "--fault", _GOOD: "--held", _PA
 # One for each precision, told apart by marker too; readable on light and dark.
 _COLOURS = ("#1b9e77", "#d95f02", "#8884d8", "#e7298a", "#66a61e", "#c99700", "#a6761d", "#5b8db8")
 _MARKERS = "osD^PXv*"
-_STYLE: dict[str, Any] = {
+# Characters of a name in a drawing.
+_LONGEST = 40
+_STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a name with dollars is a name
     "font.family": "sans-serif",
@@ -61,7 +65,12 @@ def sweep_plot(sweep: Mapping[str, Any], own: str, name: str) -> str:
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         axes = figure.subplots()
-        axes.set(xscale="log", yscale="log", xlabel=f"size of the perturbation ({sweep['perturbation']})", ylabel="|loss|")
+        axes.set(
+            xscale="log", yscale="log", xlabel=f"size of the perturbation ({sweep['perturbation']})", ylabel="|loss|"
+        )
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(_power_of_ten))
+            axis.set_minor_formatter(NullFormatter())
         axes.grid(True, which="major")
         axes.plot(x, _sizes(truth, floor), color=_INK, linewidth=2.5, label="float64, the truth", zorder=5)
         for index, (label, line) in enumerate(values.items()):
@@ -77,6 +86,10 @@ def sweep_plot(sweep: Mapping[str, Any], own: str, name: str) -> str:
         return _svg(figure, name)
 
 
+def _power_of_ten(value: float, _: object) -> str:
+    return "10" + f"{round(math.log10(value))}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
 def _draw_line(
     axes: Axes, x: Sequence[float], line: Sequence[float], floor: float, index: int, label: str, own: bool
 ) -> None:
@@ -85,7 +98,7 @@ def _draw_line(
     width = 2.0 if own else 0.9
     axes.plot(x, sizes, color=colour, linewidth=width, marker=marker, markersize=4, label=label)
     below = [i for i, value in enumerate(line) if value < 0]
-    faces = {"color": colour, "marker": marker, "markersize": 5, "markerfacecolor": _PAPER, "linestyle": "none"}
+    faces: Any = {"color": colour, "marker": marker, "markersize": 5, "markerfacecolor": _PAPER, "linestyle": "none"}
     axes.plot([x[i] for i in below], [sizes[i] for i in below], **faces, zorder=6)
 
 
@@ -104,14 +117,18 @@ def timeline_plot(rows: Sequence[Mapping[str, Any]], name: str) -> str:
         raise ValueError("there is nothing to plot")
     lanes = (("loss", "loss"), ("gradient norm", "gradient norm"), ("scale", "scale"), ("learning rate", "rate"))
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=(max(4.2, 1.6 + 1.5 * len(rows)), 5.0), layout="constrained")
+        figure = Figure(figsize=(max(4.2, 1.6 + 1.5 * len(rows)), 3.5), layout="constrained")
         axes = figure.subplots(len(lanes) + 1, 1, sharex=True, height_ratios=[1] * len(lanes) + [0.9])
         for ax, (key, label) in zip(axes, lanes, strict=False):
             _lane(ax, [_float(row.get(key)) for row in rows], label)
         _moved_lane(axes[-1], rows)
         axes[-1].set_xlim(-0.6, len(rows) - 0.4)
-        axes[-1].set_xticks(range(len(rows)), [f"{i + 1}. {row.get('action')}" for i, row in enumerate(rows)])
+        axes[-1].set_xticks(range(len(rows)), [_label(i, row) for i, row in enumerate(rows)])
         return _svg(figure, name)
+
+
+def _label(index: int, row: Mapping[str, Any]) -> str:
+    return f"{index + 1}. {one_line(str(row.get('action')), _LONGEST)}"
 
 
 def _lane(ax: Axes, values: Sequence[float], label: str) -> None:
@@ -143,7 +160,7 @@ def _moved_lane(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     for index, row in enumerate(rows):
         moved, should = bool(row.get("moved")), bool(row.get("should step"))
         right = moved == should and not row.get("raised")
-        said = f"raised {row['raised']}" if row.get("raised") else "moved" if moved else "kept"
+        said = f"raised {one_line(str(row['raised']), _LONGEST)}" if row.get("raised") else "moved" if moved else "kept"
         if moved != should:
             said += "\nshould move" if should else "\nmust not move"
         ax.plot([index], [0.75], marker="s" if moved else "_", markersize=10, color=_GOOD if right else _BAD)
@@ -161,7 +178,10 @@ def _svg(figure: Figure, name: str) -> str:
     text = re.sub(r'(href="#|url\(#)([^")]+)', rf"\1{name}-\2", text)
     for colour, variable in _NAMES.items():
         text = text.replace(colour, f"var({variable})")
-    return re.sub(r'(<svg[^>]*?) height="[^"]*"([^>]*?) width="[^"]*"', r"\1\2", text, count=1)
+    # As wide as there is room for, up to its own width; where there is less than this, it scrolls.
+    width = f"{figure.get_figwidth() * 72:.0f}pt"
+    style = f'style="max-width: {width}; min-width: min({width}, 26rem)"'
+    return re.sub(r'<svg[^>]*? (viewBox="[^"]*")[^>]*>', rf"<svg \1 {style} aria-hidden=\"true\">", text, count=1)
 
 
 def _float(value: Any) -> float:
