@@ -41,10 +41,10 @@ _PROGRAM = StepCase(actions=(Action.GOOD, Action.NAN_LOSS))
 
 @cache
 def convicted_loss() -> dict[str, Any]:
-    """A range that is left under two precisions, and bad input; the evidence is real, no search is run."""
+    """A range that is left under two precisions, and an inaccuracy; the evidence is real, no search is run."""
     tasks = [Task(SubjectKind.LOSS, "range", name) for name in ("float32", "cpu-autocast-bfloat16")]
-    tasks.append(Task(SubjectKind.LOSS, "bad-input", "float32"))
-    levels = (Level.ROUNDING, Level.FAULT, Level.STRICTNESS)
+    tasks.append(Task(SubjectKind.LOSS, "accuracy", "float32"))
+    levels = (Level.ROUNDING, Level.FAULT, Level.DEFINITION)
     return _convicted(Settings(loss=LOSS), dict(zip(tasks, levels, strict=True)), _SMALLEST, _WORST)
 
 
