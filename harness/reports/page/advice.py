@@ -65,7 +65,8 @@ def _of_a_loss(cell: Mapping[str, Any], evidence: Mapping[str, Any], rounding: M
 
 def _in_half(precision: str, half: Mapping[str, Any], first: Mapping[str, Any]) -> Advice:
     same = half["index"] == first["index"]
-    why = f"In {half['gives']} computes {_named(half)}."
+    named = _named(half)
+    why = f"{named[:1].upper()}{named[1:]} computes in {half['gives']}."
     why += f" {_off(first)}" if same else f" {_beyond(first)}"
     if "autocast" in precision or "cuda-policy" in precision:
         op = "convolutions" if half["op"] in _MULTIPLIES else f"{half['op']} and what follows"
