@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from random import Random
 from typing import Any
 
 from hypothesis import Phase, given, seed, target
@@ -14,6 +15,7 @@ from harness.engine.events import Listener
 from harness.engine.plan import Task
 from harness.engine.result import TaskResult
 from harness.engine.search import Search, climbing_score, hypothesis_settings, run_quietly
+from harness.errors import PrecisionError
 from harness.kinds.kind import Bench, SearchPlan
 from harness.precision import Precision
 from harness.properties.verdict import Verdict
@@ -49,7 +51,9 @@ def search_case(bench: Bench[Any, Any], asked: Asked, emit: Listener) -> TaskRes
     return _CaseSearch(bench, asked, emit).result()
 
 
-_DRAWN, _CLIMB = "", "climb"
+_DRAWN, _CLIMB, _WALKED = "", "climb", "walk"
+# Cases of the walk from the worst on: small ones, mostly, so they take less time than the climb.
+_WALK = 150
 # Cases run to make smaller what is no fault.
 _LESSER_SHRINKS = 60
 
@@ -62,6 +66,20 @@ class _CaseSearch:
         self._stream = _DRAWN
 
     def result(self) -> TaskResult:
+        """The result; of what was met before the precision proved wanting, where it did.
+
+        Raises:
+            PrecisionError: it proved wanting, and nothing was violated until then.
+        """
+        try:
+            self._look()
+        except PrecisionError as error:
+            if not self._search.has_failed:
+                raise
+            return self._search.ended_early(str(error))
+        return self._search.result()
+
+    def _look(self) -> None:
         search, plan = self._search, self._plan
         for case in self._asked.suspects:
             if not search.has_gravest and search.may_survey():
@@ -73,17 +91,27 @@ class _CaseSearch:
         self._draw(plan.drawn, plan.examples, _DRAWN)
         if plan.climbs and search.begin_climb(max(1, plan.examples // 2)):
             self._draw(plan.drawn, max(1, plan.examples // 2), _CLIMB, (Phase.generate, Phase.target))
+        if plan.varied is not None and search.has_gravest and search.begin_climb(_WALK):
+            self._walk(plan.varied)
         # What a suspect showed needs no other to be found and made smaller, unless something graver was found since.
         if search.has_failed and search.worst_level is not settled:
             self._make_smaller()
-        return search.result()
+
+    def _walk(self, varied: Callable[[Any, Random], Any]) -> None:
+        """From the worst case to worse ones, each much like the worst so far."""
+        self._stream = _WALKED
+        numbers = Random(self._seed(_WALKED))
+        for _ in range(_WALK):
+            case = varied(self._search.worst, numbers)
+            if self._search.known(case) is None and self._search.may_survey():
+                self._survey(case)
 
     def _make_smaller(self) -> None:
         search, plan = self._search, self._plan
         shrinks = plan.shrinks if search.has_gravest else min(plan.shrinks, _LESSER_SHRINKS)
         search.begin_shrinking(0 if search.slow else shrinks)
         stream = search.found_in
-        if stream is not None:
+        if stream is not None and stream != _WALKED:
             examples = plan.examples if stream == _DRAWN else max(1, plan.examples // 2)
             phases = (Phase.generate, Phase.shrink)
             self._draw(plan.drawn, examples, stream, phases if stream == _DRAWN else (*phases, Phase.target))

@@ -92,6 +92,8 @@ class SubjectLoaded:
         another: it is another definition than was expected.
         table: what a step does, as questions and answers.
         source: the file and the line where the subject begins; ``None`` where it can't be told.
+        data_range: of the images that a loss is written for; ``None`` where it isn't told.
+        data_range_words: the same with where that is known from; empty likewise.
     """
 
     kind: SubjectKind
@@ -100,6 +102,8 @@ class SubjectLoaded:
     another: bool = False
     table: tuple[tuple[str, str], ...] = ()
     source: tuple[str, int] | None = None
+    data_range: Any = None
+    data_range_words: str = ""
 
 
 @dataclass(frozen=True)

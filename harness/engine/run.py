@@ -35,17 +35,14 @@ _EVIDENCE_SECONDS = 10.0
 
 
 class _Remembering:
-    """Passes a task's events on, keeping every case that was begun and the last that failed."""
+    """Passes a task's events on, keeping every case that was begun."""
 
     def __init__(self, calls: list[Call], emit: Listener) -> None:
-        self.failed: CaseFailed | None = None
         self._calls, self._emit = calls, emit
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, CaseStarted):
             self._calls.append(Call(event.task, event.case))
-        elif isinstance(event, CaseFailed):
-            self.failed = event
         self._emit(event)
 
 
@@ -122,13 +119,10 @@ class TaskRunner:
                 return self._calls[:index]
         return self._calls
 
-    def _checked(self, task: Task, emit: _Remembering, suspects: Sequence[Case]) -> TaskResult:
+    def _checked(self, task: Task, emit: Listener, suspects: Sequence[Case]) -> TaskResult:
         try:
             return self._search(task, emit, suspects)
         except PrecisionError as error:
-            if emit.failed is not None:
-                # Found before the search met what can't be run here.
-                return TaskResult(task, Status.VIOLATED, message=emit.failed.message, case=emit.failed.case)
             return TaskResult(task, Status.NOT_RUN, message=str(error))
 
     def _search(self, task: Task, emit: Listener, suspects: Sequence[Case]) -> TaskResult:

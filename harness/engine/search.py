@@ -118,6 +118,11 @@ class Search:
         return (self._left or 0) > 0 if self._shrinking else self.may_survey()
 
     @property
+    def worst(self) -> Case | None:
+        """The case of the worst violation so far."""
+        return self._worst[0] if self.has_failed and self._worst is not None else None
+
+    @property
     def smallest(self) -> Case | None:
         """The smallest so far of those that fail as gravely as the worst."""
         return self._smallest
@@ -196,6 +201,11 @@ class Search:
         assert self._worst is not None
         verdict = self._verdicts[case][1]
         return not verdict.holds and verdict.level is self._worst[1].level
+
+    def ended_early(self, why: str) -> TaskResult:
+        """What came of it until it could not go on; a violation, at its level, of a search that wasn't finished."""
+        found = self.result()
+        return replace(found, cut_short=True, message=f"{found.message} (then the search ended: {why})")
 
     def result(self) -> TaskResult:
         """What came of it."""

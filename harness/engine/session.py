@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from harness.cases.image_folder import ImageFolder
@@ -62,7 +63,10 @@ class Session:
         for role, subject in self._subjects.items():
             source = self._sources[role]
             if (held := getattr(subject, "held_to", None)) is not None:
-                found.append(SubjectLoaded(role, held.definition.name, held.sentence, held.another, source=source))
+                loaded = SubjectLoaded(role, held.definition.name, held.sentence, held.another, source=source)
+                if (ranged := getattr(subject, "data_range", None)) is not None:
+                    loaded = replace(loaded, data_range=ranged.value, data_range_words=ranged.words)
+                found.append(loaded)
             else:
                 found.append(SubjectLoaded(role, table=getattr(subject, "table", ()), source=source))
         return tuple(found)

@@ -43,6 +43,8 @@ def report(run: RunModel) -> dict[str, Any]:
             "held_to_words": "" if loaded is None else loaded.sentence,
             "loss_source": _source(loaded),
             "step_source": _source(step),
+            "data_range": None if loaded is None else json_value(loaded.data_range),
+            "data_range_words": "" if loaded is None else loaded.data_range_words,
             **({"arguments": json_value(dict(settings.arguments))} if settings.arguments else {}),
         },
         "command": check_command(settings),

@@ -84,6 +84,8 @@ _SUBJECT = _object(
         "held_to": _MAYBE_TEXT,
         "another_definition": {"type": "boolean"},
         "held_to_words": _text(),
+        "data_range": {},
+        "data_range_words": _text(),
         "loss_source": _SOURCE,
         "step_source": _SOURCE,
         "arguments": {"type": "object"},

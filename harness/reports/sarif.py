@@ -50,7 +50,7 @@ def _result(cell: Mapping[str, Any], subject: Mapping[str, Any], checkout: Path)
 
 
 def _location(source: Mapping[str, Any], checkout: Path) -> dict[str, Any]:
-    file = Path(source["file"])
+    file = checkout / source["file"]
     inside = file.is_relative_to(checkout)
     place = {"uri": file.relative_to(checkout).as_posix() if inside else file.as_uri()}
     if inside:

@@ -37,6 +37,8 @@ def show_run(run: RunModel, console: Console) -> None:
         if mine and subject is not None:
             loaded = run.loaded.get(kind)
             aside = f", held to {escape(loaded.held_to)}" if loaded is not None and loaded.held_to else ""
+            if loaded is not None and loaded.data_range_words:
+                aside += f" ({escape(loaded.data_range_words)})"
             console.print(f"[bold]{kind.value}[/] {escape(subject.spec)}{aside}", soft_wrap=True, highlight=False)
             if loaded is not None and loaded.sentence:
                 console.print(f"[magenta]definition[/]: {escape(loaded.sentence)}")
