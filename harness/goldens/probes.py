@@ -22,8 +22,9 @@ from harness.oracle.budget import RELATIVE, budget
 from harness.oracle.splatting import splatting_truth
 from harness.oracle.step_model import StepModel
 from harness.precision import Precision
+from harness.subjects.adapted_loss import AdaptedLoss
 from harness.subjects.door import load_object
-from harness.subjects.loss import AdaptedLoss, load_loss
+from harness.subjects.loss import load_loss
 from harness.subjects.renderer import AdaptedRenderer, load_renderer
 from harness.subjects.step import StepFactory, load_fed_step
 from harness.trials.fed_step import FedStepTrial
