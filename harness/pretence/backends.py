@@ -34,7 +34,11 @@ _REDUCTIONS = (
     "_get_cublas_allow_fp16_reduced_precision_reduction",
     "_get_cublas_allow_bf16_reduced_precision_reduction",
 )
-_FP32 = (("cuda", "rnn"), ("cuda", "conv"), ("cuda", "matmul"), ("cuda", "all"), ("generic", "all"))
+# From the general to the particular, which follows the general until it is set.
+_FP32 = (
+    ("generic", "all"),
+    *((backend, op) for backend in ("cuda", "mkldnn") for op in ("all", "matmul", "conv", "rnn")),
+)
 
 
 def install(patches: Patches, placement: Placement) -> None:
@@ -97,9 +101,11 @@ def kept_flags() -> Iterator[None]:
 
 def _settings() -> Iterator[tuple[Callable[[], Any], Callable[[Any], None], Any]]:
     api: Any = torch._C
-    found: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
+    found: list[tuple[Callable[[], Any], Callable[[Any], None]]] = [
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision)
+    ]
     if hasattr(api, "_get_fp32_precision_getter"):
-        for which in reversed(_FP32):
+        for which in _FP32:
             found.append(
                 (partial(api._get_fp32_precision_getter, *which), partial(api._set_fp32_precision_setter, *which))
             )

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils import _device
 
 from harness.pretence.placement import HOST, Placement
@@ -83,11 +83,11 @@ class DeviceMode(TorchFunctionMode):
 
 def _to(mode: DeviceMode, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     tensor, given = args[0], args[1:]
-    first: Any = given[0] if given else kwargs.get("device", kwargs.get("other"))
+    first: Any = given[0] if given else kwargs.get("device", kwargs.get("tensor"))
     if isinstance(first, Tensor):
         target: int | None = mode.placement.of(first) if first.device.type == "cpu" else None
         rest: tuple[Any, ...] = (first.dtype, *given[1:])
-        kwargs = {k: v for k, v in kwargs.items() if k != "other"}
+        kwargs = {k: v for k, v in kwargs.items() if k != "tensor"}
     elif isinstance(first, torch.dtype):
         target = mode.placement.index(kwargs.get("device"))
         rest = given
@@ -165,10 +165,6 @@ def _is_pinned(mode: DeviceMode, func: Any, args: tuple[Any, ...], kwargs: dict[
     return mode.placement.is_pinned(args[0])
 
 
-def _record_stream(mode: DeviceMode, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    return None
-
-
 def _cuda_array(mode: DeviceMode, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if mode.placement.of(args[0]) == HOST:
         return func(*args)
@@ -179,6 +175,12 @@ def _make_device(mode: DeviceMode, func: Any, args: tuple[Any, ...], kwargs: dic
     if len(args) == 1 and isinstance(args[0], int) and not isinstance(args[0], bool):
         return torch.device("cuda", args[0])
     return func(*args, **kwargs)
+
+
+def _parse_to(mode: DeviceMode, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """How ``Module.to`` reads its arguments: a number is a GPU's."""
+    numbered = args and isinstance(args[0], int) and not isinstance(args[0], bool)
+    return func(torch.device("cuda", args[0]), *args[1:], **kwargs) if numbered else func(*args, **kwargs)
 
 
 def _made_of_data(mode: DeviceMode, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -200,6 +202,12 @@ def _made_of_data(mode: DeviceMode, func: Any, args: tuple[Any, ...], kwargs: di
     if target != HOST:
         mode.placement.note(result, target)
     return result
+
+
+def _packed(mode: DeviceMode, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The sizes of a packed sequence's batches are always on the CPU."""
+    data, sizes = func(*args, **kwargs)
+    return mode.noted(data, None, args), sizes
 
 
 def _backward(mode: DeviceMode, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -247,15 +255,34 @@ _SPECIAL: dict[Any, Special] = {
     Tensor.type: _type,
     Tensor.pin_memory: _pin_memory,
     Tensor.is_pinned: _is_pinned,
-    Tensor.record_stream: _record_stream,
     torch.device: _make_device,
+    torch._C._nn._parse_to: _parse_to,
     torch.tensor: _made_of_data,
     torch.as_tensor: _made_of_data,
     torch.asarray: _made_of_data,
+    torch._VF._pack_padded_sequence: _packed,
     Tensor.backward: _backward,
     Tensor.__repr__: _representation,
     torch.nn.functional.scaled_dot_product_attention: _attention,
 }
+
+
+def in_mode(mode: DeviceMode, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, run in the mode also where torch calls it from an op that the mode is seeing to."""
+
+    @functools.wraps(function)
+    def inside(*args: Any, **kwargs: Any) -> Any:
+        if is_on():
+            return function(*args, **kwargs)
+        with mode:
+            return function(*args, **kwargs)
+
+    return inside
+
+
+def is_on() -> bool:
+    """Whether this thread is in a mode of ours."""
+    return any(isinstance(mode, DeviceMode) for mode in _get_current_function_mode_stack())
 
 
 def without_mode(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,7 +12,9 @@ from harness.pretence.patches import Patches
 
 
 def install(patches: Patches) -> None:
-    """Patch the functions of ``torch.distributed`` that name a backend or a device."""
+    """Patch the functions of ``torch.distributed`` that name a backend or a device, and those of ``DataParallel``."""
+    patches.put_all(torch.nn.parallel.comm, {f.__name__: f for f in (scatter, gather, broadcast, broadcast_coalesced)})
+    patches.put_all(torch.nn.parallel.comm, {f.__name__: f for f in (reduce_add, reduce_add_coalesced)})
     if not dist.is_available():
         return
     asked: dict[int, str] = {}
@@ -109,3 +111,52 @@ def _mesh(stock: Any) -> Any:
         return stock("cpu" if device_type == "cuda" else device_type, *args, **kwargs)
 
     return init_device_mesh
+
+
+def _gpu(device: Any) -> torch.device:
+    return torch.device("cuda", device) if isinstance(device, int) else torch.device(device or "cuda")
+
+
+def scatter(
+    tensor: torch.Tensor,
+    devices: Any = None,
+    chunk_sizes: Any = None,
+    dim: int = 0,
+    streams: Any = None,
+    *,
+    out: Any = None,
+) -> Any:
+    """Pieces of the tensor, one for each device."""
+    count = len(devices if out is None else out)
+    pieces = tensor.chunk(count, dim) if chunk_sizes is None else tensor.split(list(chunk_sizes), dim)
+    if out is not None:
+        return tuple(place.copy_(piece) for place, piece in zip(out, pieces, strict=True))
+    return tuple(piece.to(_gpu(device)) for piece, device in zip(pieces, devices, strict=False))
+
+
+def gather(tensors: Any, dim: int = 0, destination: Any = None, *, out: Any = None) -> torch.Tensor:
+    """The tensors together on one device."""
+    together = torch.cat(list(tensors), dim)
+    return together.to(_gpu(destination)) if out is None else out.copy_(together)
+
+
+def broadcast(tensor: torch.Tensor, devices: Any = None, *, out: Any = None) -> Any:
+    """The tensor on each device."""
+    if out is not None:
+        return tuple(place.copy_(tensor) for place in out)
+    return tuple(tensor.to(_gpu(device)) for device in devices)
+
+
+def broadcast_coalesced(tensors: Any, devices: Any, buffer_size: int = 0) -> Any:
+    """The tensors on each device."""
+    return [[tensor.to(_gpu(device)) for tensor in tensors] for device in devices]
+
+
+def reduce_add(inputs: Any, destination: Any = None) -> torch.Tensor:
+    """The tensors' sum on one device."""
+    return torch.stack([tensor.to(_gpu(destination)) for tensor in inputs]).sum(0)
+
+
+def reduce_add_coalesced(inputs: Any, destination: Any = None, buffer_size: int = 0) -> Any:
+    """The sums of several tensors of each device."""
+    return tuple(reduce_add(same, destination) for same in zip(*inputs, strict=True))

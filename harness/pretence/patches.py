@@ -14,12 +14,18 @@ class Patches:
 
     def __init__(self) -> None:
         self._old: list[tuple[Any, str, Any]] = []
+        self._items: list[tuple[dict[str, Any], str, Any]] = []
 
     def put(self, owner: Any, name: str, value: Any) -> None:
         """Set the attribute, whether or not there is one."""
         # From `vars`: `getattr` unwraps a class' static methods, and gives inherited ones, which would come to stay.
         self._old.append((owner, name, vars(owner).get(name, _ABSENT)))
         setattr(owner, name, value)
+
+    def put_item(self, mapping: dict[str, Any], key: str, value: Any) -> None:
+        """Replace a value in a dictionary."""
+        self._items.append((mapping, key, mapping[key]))
+        mapping[key] = value
 
     def put_all(self, owner: Any, values: Mapping[str, Any]) -> None:
         """Set those of the attributes that this torch has."""
@@ -35,6 +41,9 @@ class Patches:
 
     def restore(self) -> None:
         """Put everything back, the last first."""
+        while self._items:
+            mapping, key, old = self._items.pop()
+            mapping[key] = old
         while self._old:
             owner, name, old = self._old.pop()
             if old is not _ABSENT:

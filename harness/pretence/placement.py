@@ -71,11 +71,13 @@ class Placement:
         """The index of the tensor's GPU, or :data:`HOST`."""
         try:
             return self._index.get(tensor.untyped_storage()._cdata, HOST)
-        except (RuntimeError, NotImplementedError):  # sparse, or wrapped by functorch: no storage
-            return self._index.get(id(tensor), HOST)
+        except (RuntimeError, NotImplementedError):  # sparse: no storage
+            inner = _unwrapped(tensor)
+            return self._index.get(id(tensor), HOST) if inner is tensor else self.of(inner)
 
     def note(self, tensor: Tensor, index: int) -> None:
         """Note that the tensor, and whatever shares its storage, is on this GPU."""
+        tensor = _unwrapped(tensor)
         try:
             holder: Any = tensor.untyped_storage()
             key, size = holder._cdata, holder.nbytes()
@@ -134,3 +136,11 @@ class Placement:
         if index == HOST and torch._C._current_graph_task_id() != -1 and self._index:
             return 0
         return index
+
+
+def _unwrapped(tensor: Tensor) -> Tensor:
+    """The tensor within those that ``torch.vmap`` and ``torch.func.grad`` make."""
+    functorch: Any = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    return tensor

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch.amp import autocast_mode
+from torch.utils import checkpoint
 
 from harness.errors import UsageError
 from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
@@ -24,7 +25,7 @@ from harness.pretence import (
     streams,
     tensor_types,
 )
-from harness.pretence.devices import DeviceMode, without_mode
+from harness.pretence.devices import DeviceMode, in_mode, is_on, without_mode
 from harness.pretence.imports import Action, AfterImport
 from harness.pretence.patches import Patches
 from harness.pretence.placement import Placement
@@ -73,7 +74,7 @@ def pretend_cuda(devices: int = 1) -> Iterator[None]:
         if outer is None:
             _INSIDE.append(placement := Placement(devices))
     if outer is not None:
-        if outer.devices != devices or not _mode_is_on():
+        if outer.devices != devices or not is_on():
             raise UsageError(
                 f"CUDA is pretended already, with {outer.devices} GPUs: leave one pretend_cuda() out, or ask for as "
                 "many in the same thread."
@@ -97,17 +98,18 @@ def _enter(stack: contextlib.ExitStack, placement: Placement) -> None:
     stack.enter_context(emulate_cuda_autocast(enabled=False))
     patches = Patches()
     stack.callback(patches.restore)
-    _install(patches, placement)
+    mode = DeviceMode(placement)
+    _install(patches, placement, mode)
     finder = AfterImport(_AFTER_IMPORT, patches)
     stack.callback(finder.remove)
     finder.install()
     stack.enter_context(streams.streams_of(placement))
     stack.callback(placement.end)
-    stack.enter_context(DeviceMode(placement))
+    stack.enter_context(mode)
     stack.callback(_put_default_device_back, _default_device())
 
 
-def _install(patches: Patches, placement: Placement) -> None:
+def _install(patches: Patches, placement: Placement, mode: DeviceMode) -> None:
     cuda = torch.cuda
     memory, random = runtime.memory(placement), randomness.stand_ins(placement)
     patches.put_all(cuda, {**runtime.devices(placement), **runtime.activity(), **memory, **random, **streams.STAND_INS})
@@ -119,9 +121,15 @@ def _install(patches: Patches, placement: Placement) -> None:
     patches.put_all(cuda, tensor_types.stand_ins(placement))
     patches.put(torch, "Generator", randomness.generator_class(placement))
     patches.wrap(torch, "set_default_tensor_type", tensor_types.set_default)
+    patches.put(torch.Tensor, "record_stream", runtime.nothing)  # its own asks for a stream of C++
     # Autograd's functions run hooks and checkpoints: with the mode on, which a call seen by the mode would switch off.
     patches.put_all(torch.autograd, {"has_torch_function": _has_override})
     patches.wrap(torch.autograd, "_engine_run_backward", lambda stock: _noting(stock, placement))
+    patches.wrap(torch.autograd.graph.saved_tensors_hooks, "__init__", lambda stock: _hooking(stock, mode))
+    # What an op saves for its backward is asked before the op has ended, and so before its results are noted.
+    checks = getattr(checkpoint, "_allowed_determinism_checks_to_fns", {})
+    for name, check in list(checks.items()):
+        patches.put_item(checks, name, without_mode(check))
     # `custom_fwd` compares devices, and the emulation has told it that all tensors are the CPU's.
     patches.wrap(autocast_mode, "_cast", without_mode)
     patches.wrap(threading.Thread, "start", lambda stock: _starting(stock, placement))
@@ -156,6 +164,13 @@ def _noting(stock: Any, placement: Placement) -> Any:
     return run_backward
 
 
+def _hooking(stock: Any, mode: DeviceMode) -> Any:
+    def __init__(self: Any, pack_hook: Any, unpack_hook: Any) -> None:
+        stock(self, in_mode(mode, pack_hook), in_mode(mode, unpack_hook))
+
+    return __init__
+
+
 def _starting(stock: Any, placement: Placement) -> Any:
     def start(self: threading.Thread) -> None:
         run = self.run
@@ -171,13 +186,6 @@ def _starting(stock: Any, placement: Placement) -> Any:
         stock(self)
 
     return start
-
-
-def _mode_is_on() -> bool:
-    return any(
-        isinstance(torch.overrides._get_current_function_mode_stack()[i], DeviceMode)
-        for i in range(len(torch.overrides._get_current_function_mode_stack()))
-    )
 
 
 def _default_device() -> torch.device | None:
