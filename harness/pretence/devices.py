@@ -251,7 +251,7 @@ _SPECIAL: dict[Any, Special] = {
     _getter("is_cpu"): _is_cpu,
     _getter("__cuda_array_interface__"): _cuda_array,
     Tensor.get_device: _get_device,
-    torch.get_device: _get_device,
+    getattr(torch, "get_device", None): _get_device,
     Tensor.type: _type,
     Tensor.pin_memory: _pin_memory,
     Tensor.is_pinned: _is_pinned,

@@ -18,20 +18,20 @@ _TORCH = str(Path(torch.__file__).parent)
 
 # Names of `torch.cuda`, each with what it is.
 _REFUSED = {
-    "CUDAGraph": "CUDA graphs are",
-    "graph": "CUDA graphs are",
-    "make_graphed_callables": "CUDA graphs are",
-    "graph_pool_handle": "CUDA graphs are",
-    "CUDAPluggableAllocator": "the GPU's allocator is",
-    "change_current_allocator": "the GPU's allocator is",
-    "caching_allocator_alloc": "the GPU's allocator is",
-    "caching_allocator_delete": "the GPU's allocator is",
-    "MemPool": "the GPU's allocator is",
-    "use_mem_pool": "the GPU's allocator is",
-    "ExternalStream": "a stream of another library is",
-    "get_stream_from_external": "a stream of another library is",
-    "GreenContext": "a part of a GPU is",
-    "_compile_kernel": "a kernel of CUDA code is",
+    "CUDAGraph": "CUDA graphs work",
+    "graph": "CUDA graphs work",
+    "make_graphed_callables": "CUDA graphs work",
+    "graph_pool_handle": "CUDA graphs work",
+    "CUDAPluggableAllocator": "the GPU's allocator works",
+    "change_current_allocator": "the GPU's allocator works",
+    "caching_allocator_alloc": "the GPU's allocator works",
+    "caching_allocator_delete": "the GPU's allocator works",
+    "MemPool": "the GPU's allocator works",
+    "use_mem_pool": "the GPU's allocator works",
+    "ExternalStream": "a stream of another library works",
+    "get_stream_from_external": "a stream of another library works",
+    "GreenContext": "a part of a GPU is there",
+    "_compile_kernel": "a kernel of CUDA code runs",
 }
 _NCCL = ("all_reduce", "reduce", "broadcast", "all_gather", "reduce_scatter")
 
@@ -51,15 +51,15 @@ def place() -> str:
     return "a line that can't be told"
 
 
-def refuse(call: str, what: str = "this is") -> NoReturn:
+def refuse(call: str, what: str = "it works") -> NoReturn:
     """Stop the script.
 
     Raises:
         CannotPretendError: always.
     """
     raise CannotPretendError(
-        f"{place()}: {call} can't be pretended, because {what} only on a real GPU: switch it off in the script, or run "
-        "this part on a GPU."
+        f"{place()}: {call} can't be pretended, because {what} only with a real GPU: switch it off in the script, or "
+        "run this part on a GPU."
     )
 
 
@@ -74,15 +74,15 @@ def refusing(call: str, what: str) -> Any:
 
 def install(patches: Patches) -> None:
     """Put stand-ins that refuse in place of what ``torch.cuda`` has for real GPUs alone."""
-    patches.put_all(torch.cuda, {name: refusing(f"torch.cuda.{name}", what) for name, what in _REFUSED.items()})
-    for name in ("graph", "CUDAGraph", "make_graphed_callables"):
-        patches.put_all(torch.cuda.graphs, {name: getattr(torch.cuda, name)})
+    refused = {name: refusing(f"torch.cuda.{name}", what) for name, what in _REFUSED.items()}
+    for module in (torch.cuda, torch.cuda.graphs, torch.cuda.memory):
+        patches.put_all(module, refused)
     jiterator = getattr(torch.cuda, "jiterator", None)
     for name in ("_create_jit_fn", "_create_multi_output_jit_fn"):
-        patches.put_all(jiterator, {name: refusing(f"torch.cuda.jiterator.{name}", "a kernel of CUDA code is")})
+        patches.put_all(jiterator, {name: refusing(f"torch.cuda.jiterator.{name}", "a kernel of CUDA code runs")})
     patches.put_all(
         torch.cuda.nccl,
-        {name: refusing(f"torch.cuda.nccl.{name}", "NCCL without a process group is") for name in _NCCL},
+        {name: refusing(f"torch.cuda.nccl.{name}", "NCCL without a process group works") for name in _NCCL},
     )
 
 
@@ -99,7 +99,7 @@ def patch_extensions(module: ModuleType, patches: Patches) -> None:
                 or (name == "load_inline" and len(args) > 2 and args[2])
             )
             if cuda or (name == "load" and any(str(file).endswith((".cu", ".cuh")) for file in files)):
-                refuse(f"torch.utils.cpp_extension.{name}()", "an extension with CUDA code is")
+                refuse(f"torch.utils.cpp_extension.{name}()", "an extension with CUDA code works")
             return stock(*args, **kwargs)
 
         return load
@@ -107,7 +107,8 @@ def patch_extensions(module: ModuleType, patches: Patches) -> None:
     for name in ("load", "load_inline"):
         patches.wrap(module, name, functools.partial(checking, name=name))
     patches.put_all(
-        module, {"CUDAExtension": refusing("torch.utils.cpp_extension.CUDAExtension", "an extension with CUDA code is")}
+        module,
+        {"CUDAExtension": refusing("torch.utils.cpp_extension.CUDAExtension", "an extension with CUDA code works")},
     )
 
 
@@ -117,11 +118,11 @@ def patch_triton(module: ModuleType, patches: Patches) -> None:
     if kernel is not None:
 
         def run(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
-            refuse(f"the Triton kernel {getattr(self, '__name__', '')}", "Triton compiles it")
+            refuse(f"the Triton kernel {getattr(self, '__name__', '')}", "it runs")
 
         patches.put(kernel, "run", run)
 
 
 def patch_cupy(module: ModuleType, patches: Patches) -> None:
     """CuPy has nothing that works without a GPU."""
-    refuse("import cupy", "CuPy computes")
+    refuse("import cupy", "CuPy works")

@@ -10,6 +10,7 @@ import torch
 from harness.process_state import kept_state
 from tests.harness.pretence.uses import BY_TOPIC
 
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it all works")
 def test_each_tells_the_pretence_from_a_machine_without_a_gpu() -> None:

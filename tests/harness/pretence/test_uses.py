@@ -17,7 +17,7 @@ USES = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def _pretence() -> Iterator[None]:
     with pretend_cuda():
         yield

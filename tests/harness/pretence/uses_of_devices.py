@@ -149,13 +149,15 @@ torch.set_default_device('cuda')
 x, where = torch.ones(1), torch.get_default_device()
 torch.set_default_device(None)
 """),
-    Use("torch.tensor under torch.device('cuda')", "x.is_cuda", "with torch.device('cuda'):\n    x = torch.tensor([1.])"),
+    Use("torch.tensor under torch.device('cuda')", "x.is_cuda",
+        "with torch.device('cuda'):\n    x = torch.tensor([1.])"),
     Use("torch.set_default_tensor_type('torch.cuda.FloatTensor')", "x.is_cuda", """
 torch.set_default_tensor_type('torch.cuda.FloatTensor')
 x = torch.ones(1)
 torch.set_default_tensor_type('torch.FloatTensor')
 """),
-    Use("nn.Linear under torch.device('cuda')", "m.weight.is_cuda", "with torch.device('cuda'):\n    m = nn.Linear(2, 2)"),
+    Use("nn.Linear under torch.device('cuda')", "m.weight.is_cuda",
+        "with torch.device('cuda'):\n    m = nn.Linear(2, 2)"),
     Use("torch.cuda.FloatTensor(3)", "torch.cuda.FloatTensor(3).is_cuda and torch.cuda.FloatTensor(3).shape == (3,)"),
     Use("torch.cuda.LongTensor([1, 2])", "torch.cuda.LongTensor([1, 2]).tolist() == [1, 2]"),
 ]  # fmt: skip
@@ -163,12 +165,14 @@ MODULES = [
     Use("model.cuda()", "all(p.is_cuda for p in model.cuda().parameters())", _MODEL),
     Use("model.to('cuda')", "model.to('cuda') is model and next(model.parameters()).device.type == 'cuda'", _MODEL),
     Use("model.to(0)", "next(model.to(0).parameters()).is_cuda", _MODEL),
-    Use("model.to(torch.device('cuda'), torch.float16)", "model[0].weight.is_cuda and model[0].weight.dtype is torch.float16",
+    Use("model.to(torch.device('cuda'), torch.float16)",
+        "model[0].weight.is_cuda and model[0].weight.dtype is torch.float16",
         _MODEL + "; model.to(torch.device('cuda'), torch.float16)"),
     Use("model.to(device) moves buffers", "all(b.is_cuda for b in model.cuda().buffers())", _MODEL),
     Use("parameters stay the same objects", "before is model[0].weight and before.is_cuda and before.is_leaf",
         _MODEL + "; before = model[0].weight; model.cuda()"),
-    Use("tied weights stay tied", "a.weight is b.weight and a.weight.is_cuda and b.weight.data_ptr() == a.weight.data_ptr()",
+    Use("tied weights stay tied",
+        "a.weight is b.weight and a.weight.is_cuda and b.weight.data_ptr() == a.weight.data_ptr()",
         "a, b = nn.Linear(2, 2), nn.Linear(2, 2); b.weight = a.weight; nn.Sequential(a, b).cuda()"),
     Use("model.cpu()", "model.cuda()[0].weight.is_cuda and not model.cpu()[0].weight.is_cuda", _MODEL),
     Use("nn.Linear(2, 2, device='cuda')", "nn.Linear(2, 2, device='cuda').weight.is_cuda"),

@@ -25,8 +25,7 @@ _SGD = _STEP.format(optimizer="SGD(model.parameters(), 0.1)")
 
 
 def _autocast(call: str, dtype: str, result: str = "a @ b") -> Use:
-    return Use(call, f"({result}).dtype is torch.{dtype}" if not call.startswith("with") else f"r.dtype is torch.{dtype}",
-               f"{_AB}\n{call}:\n    r = {result}")  # fmt: skip
+    return Use(f"{call}: {result}", f"r.dtype is torch.{dtype}", f"{_AB}\n{call}:\n    r = {result}")
 
 
 AUTOCAST = [
@@ -204,7 +203,8 @@ y.float().sum().backward()
 """),
     Use("torch.compile(model)", "compiled(x).is_cuda and compiled._orig_mod is model",
         "model = nn.Linear(2, 2).cuda(); x = torch.ones(1, 2).cuda(); compiled = torch.compile(model)"),
-    Use("torch.compile(model).state_dict()", "all(k.startswith('_orig_mod.') for k in state) and state['_orig_mod.bias'].is_cuda",
+    Use("torch.compile(model).state_dict()",
+        "all(k.startswith('_orig_mod.') for k in state) and state['_orig_mod.bias'].is_cuda",
         "state = torch.compile(nn.Linear(2, 2).cuda(), mode='max-autotune').state_dict()"),
     Use("@torch.compile", "f(torch.ones(1).cuda()).item() == 2.0",
         "@torch.compile(fullgraph=True)\ndef f(x):\n    return x + 1"),
