@@ -65,7 +65,7 @@ class DeviceMode(TorchFunctionMode):
         if target != HOST:
             for tensor in tensors:
                 # What is changed in place stays where it is, whatever is copied into it.
-                if tensor.device.type == "cpu" and not any(tensor is arg for arg in args):
+                if tensor.is_cpu and id(tensor) not in map(id, args):
                     self.placement.note(tensor, target)
         return result
 

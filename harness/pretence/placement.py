@@ -77,11 +77,14 @@ class Placement:
 
     def note(self, tensor: Tensor, index: int) -> None:
         """Note that the tensor, and whatever shares its storage, is on this GPU."""
-        tensor = _unwrapped(tensor)
         try:
             holder: Any = tensor.untyped_storage()
             key, size = holder._cdata, holder.nbytes()
         except (RuntimeError, NotImplementedError):
+            inner = _unwrapped(tensor)
+            if inner is not tensor:
+                self.note(inner, index)
+                return
             holder, key, size = tensor, id(tensor), 0
         self.note_storage(holder, index, key, size)
 

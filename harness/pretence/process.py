@@ -50,7 +50,7 @@ def pretend_cuda(devices: int = 1) -> Iterator[None]:
     A tensor that was put on a GPU says so (``is_cuda``, ``device``), and so does what is computed from it; moving
     it copies it, as between a machine and its GPU.  Autocast gives CUDA's dtypes, by
     :func:`harness.precision.cuda_policy.emulation.emulate_cuda_autocast`; gradient scalers are on.  What can't be
-    pretended is refused.  ``docs/reference/pretended-cuda.md`` lists both.
+    pretended is refused.  ``docs/reference/pretended-cuda.md`` says more.
 
     It is process-wide: one pretence at a time, and a block inside it with as many devices is the same.  Threads that
     are started inside are in it too, for as long as they run; other threads meet a torch whose functions are replaced,
