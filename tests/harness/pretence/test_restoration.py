@@ -194,9 +194,10 @@ def test_a_thread_that_goes_on_is_out_of_it_at_the_end() -> None:
     over, seen = threading.Event(), []
 
     def work() -> None:
-        seen.append(torch.ones(1).cuda().is_cuda)
+        x = torch.ones(1).cuda()
+        seen.append(x.is_cuda)
         over.wait(30)
-        seen.append(torch.ones(1).is_cuda)
+        seen.append(x.is_cuda)
 
     with pretend_cuda():
         thread = threading.Thread(target=work)
