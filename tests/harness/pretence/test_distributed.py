@@ -48,6 +48,13 @@ def test_an_average(asynchronous: bool) -> None:
     assert x.tolist() == [3.0, 3.0]
 
 
+def test_an_average_is_divided_by_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dist, "get_world_size", lambda group=None: 2)
+    x = torch.full((2,), 3.0, device="cuda")
+    dist.all_reduce(x, dist.ReduceOp.AVG)
+    assert x.tolist() == [1.5, 1.5]
+
+
 def test_a_barrier_of_devices() -> None:
     assert dist.barrier(device_ids=[0]) is None
 

@@ -16,6 +16,7 @@ from torch.utils import checkpoint, data
 import harness
 from harness.errors import UsageError
 from harness.pretence import pretend_cuda
+from harness.pretence.patches import Patches
 from harness.process_state import read_state
 
 # What the first optimizer of a process imports: attributes that come with it are not the pretence's.
@@ -143,6 +144,28 @@ def test_all_is_as_before_when_the_block_raises(error: type[BaseException]) -> N
     with pytest.raises(error), pretend_cuda():
         _train_and(error)
     before.check()
+
+
+def test_inherited_attributes_and_static_methods_come_back_as_they_were() -> None:
+    class Base:
+        @staticmethod
+        def static() -> int:
+            return 1
+
+        def inherited(self) -> int:
+            return 1
+
+    class Derived(Base):
+        pass
+
+    before = dict(vars(Base))
+    patches = Patches()
+    for owner, name in ((Base, "static"), (Derived, "inherited"), (Derived, "new")):
+        patches.put(owner, name, lambda *_: 2)
+    assert Derived().inherited() == 2
+    patches.restore()
+    assert dict(vars(Base)) == before
+    assert not {"inherited", "new"} & set(vars(Derived))
 
 
 def test_the_snapshot_sees_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,6 +179,8 @@ MODULES = [
     Use("model.to_empty(device='cuda')", "nn.Linear(2, 2, device='meta').to_empty(device='cuda').weight.is_cuda"),
     Use("model(x).device", "model.cuda()(torch.ones(2, 3).cuda()).device == next(model.parameters()).device", _MODEL),
     Use("nn.LSTM on a GPU", "nn.LSTM(3, 3).cuda()(torch.ones(1, 2, 3).cuda())[0].is_cuda"),
+    # A yes would have cuDNN flatten the weights of recurrent layers.
+    Use("torch.backends.cudnn.is_acceptable(x)", "x.is_cuda and not torch.backends.cudnn.is_acceptable(x)", _ON),
     Use("nn.DataParallel(model.cuda())", "nn.DataParallel(model.cuda())(torch.ones(2, 3).cuda()).is_cuda", _MODEL),
     Use("model.load_state_dict(...)", "model[0].weight.is_cuda",
         _MODEL + "; state = {k: v.cpu() for k, v in model.cuda().state_dict().items()}; model.load_state_dict(state)"),
