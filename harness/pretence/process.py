@@ -16,6 +16,7 @@ from harness.errors import UsageError
 from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
 from harness.pretence import (
     backends,
+    children,
     compiling,
     distributed,
     loading,
@@ -137,6 +138,7 @@ def _install(patches: Patches, placement: Placement, mode: DeviceMode) -> None:
     loading.install(patches, placement)
     distributed.install(patches)
     compiling.install(patches)
+    children.install(patches, placement.devices)
     refusals.install(patches)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 import torch.distributed as dist
+from torch.distributed import new_group
 
 from harness.pretence import pretend_cuda
 
@@ -35,6 +36,13 @@ def test_a_group() -> None:
     x = torch.ones(2, device="cuda")
     dist.all_reduce(x, group=group)
     assert dist.get_backend(group) == "nccl"
+    assert x.tolist() == [1.0, 1.0]
+
+
+def test_a_function_that_was_imported_by_its_name_before() -> None:
+    group = new_group([0], backend="nccl")
+    x = torch.ones(2, device="cuda")
+    dist.all_reduce(x, group=group)
     assert x.tolist() == [1.0, 1.0]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from multiprocessing.reduction import ForkingPickler
 from types import ModuleType
 from typing import Any
 
@@ -230,6 +231,22 @@ def test_a_thread_that_goes_on_is_out_of_it_at_the_end() -> None:
     over.set()
     thread.join()
     assert seen == [True, False]
+
+
+def _where_a_tensor_is(rank: int, seen: list[str]) -> None:
+    seen.append(f"{rank} {torch.ones(1).cuda(1).device}")
+
+
+def test_a_spawned_process_is_in_a_pretence_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr(torch.multiprocessing, "spawn", lambda fn, args=(), nprocs=1: started.append((fn, args)))
+    with pretend_cuda(2):
+        torch.multiprocessing.spawn(_where_a_tensor_is, args=([],), nprocs=1)
+    ((fn, (seen,)),) = started
+    ForkingPickler.dumps(fn)  # as it is sent to the process
+    fn(0, seen)
+    assert seen == ["0 cuda:1"]
+    assert not torch.cuda.is_initialized()
 
 
 def test_importing_the_package_imports_no_torch() -> None:
