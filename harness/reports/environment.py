@@ -38,6 +38,9 @@ REST_NEEDS = {
     "safetensors": "safetensors",
     "yaml": "PyYAML",
     "matplotlib": "matplotlib",
+    "jinja2": "Jinja2",
+    "junitparser": "junitparser",
+    "jsonschema": "jsonschema",
 }
 OPTIONAL = (
     "pytest", "pytest-xdist", "pytest-timeout", "nox", "mpmath", "torchmetrics", "torchvision", "lpips", "gsplat",
