@@ -26,7 +26,8 @@ from harness.pretence import (
     streams,
     tensor_types,
 )
-from harness.pretence.devices import DeviceMode, in_mode, is_on, without_mode
+from harness.pretence.callbacks import in_mode, is_on, without_mode
+from harness.pretence.devices import DeviceMode
 from harness.pretence.imports import Action, AfterImport
 from harness.pretence.patches import Patches
 from harness.pretence.placement import Placement

@@ -211,6 +211,7 @@ f = io.BytesIO(); torch.save({'x': torch.ones(2).cuda()}, f); f.seek(0)
 loaded = torch.load(f)
 """),
     Use("x.pin_memory()", "x.pin_memory().is_pinned() and not x.is_pinned()", _HOST),
+    Use("torch.empty(2, pin_memory=True)", "torch.empty(2, pin_memory=True).is_pinned()"),
     Use("x.pin_memory().cuda(non_blocking=True)", "x.pin_memory().cuda(non_blocking=True).is_cuda", _HOST),
     Use("DataLoader(pin_memory=True)", "batch.is_pinned() and batch.to('cuda', non_blocking=True).is_cuda", """
 from torch.utils.data import DataLoader, TensorDataset
