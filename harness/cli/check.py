@@ -99,6 +99,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add_check_options(parser)
     parser.add_argument("--json", metavar="FILE", help="write the results there")
+    add_report_options(parser)
     parser.set_defaults(run=run)
 
 
