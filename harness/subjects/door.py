@@ -29,7 +29,7 @@ def load_object(spec: str, root: str | Path | None = None) -> Any:
     Args:
         spec: ``package.module:name`` or ``path/to/file.py:name``; a relative path is taken from ``root`` if it is
             there, else from the working directory.
-        root: put first on the import path for the rest of the process, as :func:`harness.subjects.import_root.subject_root` does. Where none is
+        root: put first on the import path for the rest of the process, as ``subject_root`` does. Where none is
             given, a file's own folder is the root; of a file with relative imports, the folder that holds its package.
 
     Raises:
