@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+
+from harness.cases.worlds import OPTIONAL, World
 
 MOST_ELEMENTS = 2**22
 """Numbers in one tensor of a case. At most, a masked SSIM and its float64 truth take about 1 GB and a minute."""
@@ -132,6 +134,8 @@ class Action(str, enum.Enum):
     INF_LOSS = "inf loss"  # an infinite loss with finite gradients
     NAN_BACKWARD = "nan backward"  # a finite loss whose gradients are NaN
     FROZEN = "frozen"  # a loss that reaches no parameter
+    UNDER = "just under the limit"  # a norm 3 % below the one over which a window is dropped, or clipped
+    OVER = "just over the limit"  # 5 % above
     RESTORE = "save and restore"
 
 
@@ -140,15 +144,17 @@ class StepCase:
     """A fault program: the setting, then actions in order.
 
     Attributes:
-        accumulation: micro-steps in a window: 1, 2 or 4.
+        accumulation: micro-steps in a window: 1 to 4.
         scale_exponent: the scaler starts at 2 to this power.
         growth_interval: finite windows after which the scaler doubles its scale.
+        world: what surrounds the step.
     """
 
     accumulation: int = 1
     scale_exponent: int = 10
     growth_interval: int = 2
     actions: tuple[Action, ...] = ()
+    world: World = field(default=World(), metadata=OPTIONAL)
 
     @property
     def micro_steps(self) -> int:

@@ -28,6 +28,7 @@ _LIMITS = {
     "accumulation": (1, 64),
     "scale_exponent": (-24, 24),
     "growth_interval": (1, 10**6),
+    "clip_norm": (0.0, 1e4),
     "gaussians": (0, 4096),
     "size": (1, 512),
     "hidden_mask_value": (0.0, 0.5),
@@ -41,7 +42,7 @@ _PRODUCTS = {"elements": MOST_ELEMENTS, "drawn_pixels": MOST_DRAWN_PIXELS}
 def case_to_json(case: Case) -> dict[str, Any]:
     """A plain dictionary that :func:`case_from_json` reads back to an equal case."""
     kind = next(name for name, cls in _KINDS.items() if isinstance(case, cls))
-    return {"kind": kind, **_plain(dataclasses.asdict(case))}
+    return {"kind": kind, **_plain(case)}
 
 
 def case_from_json(data: Any, where: str) -> Case:
@@ -60,7 +61,7 @@ def case_from_json(data: Any, where: str) -> Case:
 
 def descriptor_to_json(descriptor: Any) -> dict[str, Any]:
     """Any frozen dataclass of plain values as a plain dictionary, without a kind."""
-    return dict(_plain(dataclasses.asdict(descriptor)))
+    return dict(_plain(descriptor))
 
 
 def descriptor_from_json(cls: type[T], data: Any, where: str, complete: bool = True) -> T:
@@ -87,11 +88,19 @@ def _over(default: dict[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
+    if dataclasses.is_dataclass(value):
+        # An optional field is left out where it says nothing: so a file is the same as before there was the field.
+        said = [f.name for f in dataclasses.fields(value) if not (_optional(f) and getattr(value, f.name) == f.default)]
+        return {name: _plain(getattr(value, name)) for name in said}
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+def _optional(field: dataclasses.Field[Any]) -> bool:
+    return bool(field.metadata.get("optional"))
 
 
 def _build(cls: type, data: Any, where: str) -> Any:
@@ -100,9 +109,10 @@ def _build(cls: type, data: Any, where: str) -> Any:
     hints = typing.get_type_hints(cls)
     if unknown := set(data) - set(hints):
         raise UsageError(f"{where} has the unknown field {shown(min(unknown))}; known are {', '.join(hints)}.")
-    if missing := set(hints) - set(data):
+    if missing := set(hints) - set(data) - {f.name for f in dataclasses.fields(cls) if _optional(f)}:
         raise UsageError(f"{where} lacks the field {min(missing)!r}.")
-    built = cls(**{name: _value(hint, data[name], name, f"{where}: {name}") for name, hint in hints.items()})
+    given = {name: hint for name, hint in hints.items() if name in data}
+    built = cls(**{name: _value(hint, data[name], name, f"{where}: {name}") for name, hint in given.items()})
     for what, limit in _PRODUCTS.items():
         if (size := getattr(built, what, 0)) > limit:
             raise UsageError(
@@ -133,7 +143,7 @@ def _value(hint: Any, value: Any, name: str, where: str) -> Any:
             raise UsageError(f"{where} is {shown(value)}, but must be one of {choices}.") from None
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if not isinstance(value, hint) or isinstance(value, bool):
+    if not isinstance(value, hint) or isinstance(value, bool) is not (hint is bool):
         raise UsageError(f"{where} must be of type {hint.__name__}, not {shown(value)}.")
     if name in _LIMITS:
         low, high = _LIMITS[name]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.cases.descriptors import Action, StepCase
 from harness.cases.image_folder import ImageFolder
-from harness.cases.strategies import SCALE_EXPONENTS
+from harness.cases.strategies import SCALE_EXPONENTS, STEP_ACCUMULATIONS, STEP_SCALE_EXPONENTS
 from harness.kinds.kind import Bench, Judged, Kind, SearchPlan, Starting
 from harness.kinds.programs import (
     JudgedAction,
@@ -21,6 +21,7 @@ from harness.kinds.programs import (
     timeline,
     without,
 )
+from harness.kinds.step_worlds import first_programs, is_plain, simpler_worlds, worlds
 from harness.oracle.policies import with_promises
 from harness.precision import Precision
 from harness.properties import STEP_PROPERTIES, StepProperty
@@ -29,9 +30,11 @@ from harness.subjects.called_steps import shape_of
 from harness.subjects.step import StepFactory, adapt_fed_step
 from harness.trials.fed_step import FedStepTrial
 from harness.trials.observation import observe_program
-from harness.trials.step_policies import found_out
+from harness.trials.step_policies import found_out, with_clips
 
 _LONGEST_PROGRAM = 10
+# Of a longer program there are more parts than are worth a try.
+_MOST_PARTS = 1600
 
 
 class FedSteps(Kind[StepFactory, StepProperty, StepCase]):
@@ -52,7 +55,7 @@ class FedSteps(Kind[StepFactory, StepProperty, StepCase]):
         if not try_out:
             return factory
         found = found_out(factory)
-        return replace(found, policies=with_promises(found.policies, name.promises))
+        return with_clips(replace(found, policies=with_promises(found.policies, name.promises)))
 
     def refusal(self, subject: Any) -> str:
         return "" if isinstance(subject, StepFactory) else "it isn't fed losses"
@@ -88,10 +91,11 @@ class FedStepBench(Bench[StepProperty, StepCase]):
 
     def plan(self, property_: StepProperty, examples: int) -> SearchPlan[StepCase]:
         actions = without(property_.actions, self._factory.name.without)
-        drawn = program_cases(StepCase, actions, SCALE_EXPONENTS, _LONGEST_PROGRAM)
-        shortest = [*((action,) for action in actions), *itertools.product(actions, actions)][:examples]
-        first = [StepCase(actions=program) for program in shortest]
-        return SearchPlan(drawn, examples, is_short, lambda case: parts(case, SCALE_EXPONENTS), first=first)
+        factory = self._factory
+        drawn = program_cases(
+            StepCase, actions, STEP_SCALE_EXPONENTS, _LONGEST_PROGRAM, STEP_ACCUMULATIONS, world=worlds(factory)
+        )
+        return SearchPlan(drawn, examples, _is_small, _simpler, first=first_programs(actions, factory, examples))
 
     def judge(self, property_: StepProperty, precision: Precision, case: StepCase, starting: Starting) -> Judged:
         def begin() -> _Run:
@@ -101,6 +105,15 @@ class FedStepBench(Bench[StepProperty, StepCase]):
 
     def evidence(self, property_: StepProperty, precision: Precision, case: StepCase) -> Mapping[str, Any]:
         return {"timeline": timeline(observe_program(FedStepTrial(self._factory, precision, case).act, case.actions))}
+
+
+def _is_small(case: StepCase) -> bool:
+    return is_short(case) and is_plain(case.world)
+
+
+def _simpler(case: StepCase) -> Iterator[StepCase]:
+    likes = [replace(case, world=world) for world in simpler_worlds(case.world)]
+    return itertools.islice(parts(case, SCALE_EXPONENTS, likes), _MOST_PARTS)
 
 
 @dataclass(frozen=True)

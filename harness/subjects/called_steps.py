@@ -19,7 +19,7 @@ from harness.protocols import StepReport
 if TYPE_CHECKING:
     from harness.subjects.step import StepParts
 
-OFFERED = ("loss", "optimizer", "scaler", "scheduler", "parameters", "last")
+OFFERED = ("loss", "optimizer", "scaler", "scheduler", "parameters", "ema", "last")
 """What a step that is called can ask for, by the names of its parameters."""
 _NATIVE = ("need_update", "update_grad")
 
@@ -32,11 +32,13 @@ class CallingShape:
         native: a scaler of its own that is called with the loss; its caller clears the gradients and has the schedule.
         takes: those of the offered names that it takes.
         written: the call, for messages.
+        optional: those whose default is ``None``.
     """
 
     native: bool
     takes: tuple[str, ...]
     written: str
+    optional: tuple[str, ...] = ()
 
 
 def shape_of(found: Any) -> CallingShape | None:
@@ -46,13 +48,19 @@ def shape_of(found: Any) -> CallingShape | None:
     if inspect.isclass(found):
         step, call = getattr(found, "step", None), found.__dict__.get("__call__")
         if callable(step) and (takes := _offered(step, bound=True)):
-            return CallingShape(False, takes, f"{found.__name__}().step({', '.join(takes)})")
+            return CallingShape(False, takes, f"{found.__name__}().step({', '.join(takes)})", may_be_none(step))
         if call is not None and "loss" in (names := _names(call)) and set(_NATIVE) & set(names):
             return CallingShape(True, tuple(names), f"{found.__name__}()({', '.join(names)})")
         return None
     if callable(found) and not isinstance(found, torch.nn.Module) and (takes := _offered(found, bound=False)):
-        return CallingShape(False, takes, f"{getattr(found, '__name__', 'step')}({', '.join(takes)})")
+        written = f"{getattr(found, '__name__', 'step')}({', '.join(takes)})"
+        return CallingShape(False, takes, written, may_be_none(found))
     return None
+
+
+def may_be_none(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of its parameters whose default is ``None``, and which it so says that it can do without."""
+    return tuple(name for name, parameter in _names(function).items() if parameter.default is None)
 
 
 def _names(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -111,6 +119,7 @@ class CalledStepDriver:
             "scaler": parts.scaler,
             "scheduler": parts.lr_scheduler,
             "parameters": list(parts.parameters.values()),
+            "ema": parts.average,
             "last": last,
         }
         if self._shape.native:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,10 +11,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
-from harness.oracle.policies import PROMISED, Policies
+from harness.oracle.policies import CLIP_NORM, PROMISED, Policies
 from harness.protocols import AmpStepLike, StepDriver, StepReport, report_of
 from harness.subject_spec import SubjectSpec
-from harness.subjects.called_steps import OFFERED, CalledStepDriver, shape_of
+from harness.subjects.average import Average
+from harness.subjects.called_steps import OFFERED, CalledStepDriver, may_be_none, shape_of
 from harness.subjects.door import load_object
 from harness.subjects.facelift import FaceLiftDriver, learn_calling_convention
 from harness.subjects.training import is_training
@@ -27,10 +28,11 @@ class StepParts:
     parameters: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    lr_scheduler: torch.optim.lr_scheduler.LRScheduler
+    lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None
     accumulation: int
-    clip_norm: float
+    clip_norm: float | None
     norm_factor: float
+    average: Average = field(default_factory=Average)
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class StepFactory:
         call: how it is called at a window's end, for messages.
         policies: those that it is held to: promised, or found out.
         table: what it was seen to do, as questions and answers.
+        averages: it is handed an average of the parameters.
+        handed_clip: it is handed a clip norm.
+        unscheduled: its schedule may be ``None``, as the default that it has for it says.
+        clips: the clip norms that it is handed: found out.
     """
 
     name: SubjectSpec
@@ -56,6 +62,10 @@ class StepFactory:
     call: str = ""
     policies: Policies = PROMISED
     table: tuple[tuple[str, str], ...] = ()
+    averages: bool = False
+    handed_clip: bool = False
+    unscheduled: bool = False
+    clips: tuple[float | None, ...] = (CLIP_NORM,)
 
     @property
     def promises(self) -> bool:
@@ -105,7 +115,18 @@ def adapt_fed_step(cls: Any, name: SubjectSpec) -> StepFactory:
             return CalledStepDriver(cls, shape, parts)
 
         schedules = "scheduler" in shape.takes and not shape.native
-        return StepFactory(name, False, False, driver, False, schedules, shape.written)
+        return StepFactory(
+            name,
+            False,
+            False,
+            driver,
+            False,
+            schedules,
+            shape.written,
+            averages="ema" in shape.takes,
+            handed_clip=shape.native and "clip_grad" in shape.takes,
+            unscheduled="scheduler" in shape.optional,
+        )
     if not isinstance(cls, type):
         raise SubjectError(
             f"{spec} is a {type(cls).__name__}; a step must be a class, or a function step(loss, optimizer, …) that "
@@ -116,7 +137,14 @@ def adapt_fed_step(cls: Any, name: SubjectSpec) -> StepFactory:
     if callable(getattr(cls, "optimizer_step", None)):
         convention = learn_calling_convention(cls, spec)
         call = f"{cls.__name__}.optimizer_step(result)"
-        return StepFactory(name, False, False, lambda parts: FaceLiftDriver(cls, parts, convention), call=call)
+        return StepFactory(
+            name,
+            False,
+            False,
+            lambda parts: FaceLiftDriver(cls, parts, convention),
+            call=call,
+            handed_clip=True,
+        )
     missing = [m for m in ("backward", "step", "state_dict", "load_state_dict") if not hasattr(cls, m)]
     if missing:
         raise SubjectError(
@@ -142,4 +170,6 @@ def adapt_fed_step(cls: Any, name: SubjectSpec) -> StepFactory:
             ) from error
         return AmpStepDriver(step)
 
-    return StepFactory(name, True, True, build, call=f"{cls.__name__}.backward(loss) and step()")
+    call = f"{cls.__name__}.backward(loss) and step()"
+    optional = "lr_scheduler" in may_be_none(cls)
+    return StepFactory(name, True, True, build, call=call, handed_clip=True, unscheduled=optional)

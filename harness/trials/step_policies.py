@@ -10,16 +10,21 @@ import torch
 from torch import Tensor
 
 from harness.cases.descriptors import StepCase
+from harness.cases.worlds import ParameterKind, World
 from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
-from harness.oracle.policies import Policies
-from harness.oracle.step_model import ELEMENTS, LEARNING_RATE, WEIGHT_DECAY
+from harness.oracle.policies import CLIP_NORM, Policies
+from harness.oracle.step_world import LEARNING_RATE, WEIGHT_DECAY, parameters_of
 from harness.process_state import kept_state
 from harness.subjects.step import StepFactory, StepParts
-from harness.trials.fed_step import tiny_parts
+from harness.trials.step_parts import tiny_parts
 
 _GOOD, _LARGE, _HUGE = 2.0**-4, 2.0, 2.0**7
 _HALVINGS = 14
 _SAME = 1e-3
+_ELEMENTS = sum(spec.elements for spec in parameters_of(ParameterKind.ALIKE))
+_CLIP_NORMS = (CLIP_NORM, CLIP_NORM / 4, CLIP_NORM * 4)
+_SIMPLEST = World()
+_CLIPS_NOTHING = "clips nothing"
 
 Losses = Callable[[StepParts], Tensor]
 
@@ -61,8 +66,43 @@ def found_out(factory: StepFactory) -> StepFactory:
         )
         if policies.clip_value is not None:
             policies = replace(policies, clip_norm=None)
+        unclipped = {number: _unclipped(factory, number) for number in (0.0, None)} if factory.handed_clip else {}
+        policies = replace(policies, zero_clips_nothing=unclipped.get(0.0, _CLIPS_NOTHING) == _CLIPS_NOTHING)
         table = _table(factory, policies)
-    return replace(factory, table=table, policies=factory.policies if factory.promises else policies)
+    if factory.handed_clip:
+        table += (("handed a clip norm of 0", unclipped[0.0]), ("handed no clip norm", unclipped[None]))
+    # A step of our shape promises to take it; any other was never told what to make of it.
+    takes_none = unclipped.get(None) == _CLIPS_NOTHING or (
+        factory.keeps_state and not unclipped[None].startswith("raises")
+    )
+    held = factory.policies if factory.promises else policies
+    if not factory.keeps_state:
+        held = replace(held, zero_clips_nothing=policies.zero_clips_nothing)
+    return replace(factory, table=table, policies=held, clips=(CLIP_NORM, None) if takes_none else (CLIP_NORM,))
+
+
+def with_clips(factory: StepFactory) -> StepFactory:
+    """The factory with all the clip norms that its step can be handed, so that what it is to do with them is known.
+
+    Where it was said to promise a norm, none other is handed to it.
+    """
+    promised = {promise.partition("=")[0] for promise in factory.name.promises}
+    used = factory.promises or CLIP_NORM in (factory.policies.clip_norm, factory.policies.clip_value)
+    if not factory.handed_clip or not used or promised & {"clip-norm", "clip-value", "norm-limit"}:
+        return replace(factory, clips=(CLIP_NORM,))
+    zero = (0.0,) if factory.policies.zero_clips_nothing else ()
+    return replace(factory, clips=(*_CLIP_NORMS, *zero, *factory.clips[1:]))
+
+
+def _unclipped(factory: StepFactory, clip_norm: float | None) -> str:
+    """What the step makes of a large gradient where it is handed no norm to clip it to."""
+    seen = _window(factory, _even(_LARGE), world=World(clip_norm=clip_norm))
+    if seen.raised or not seen.moved:
+        return _moved(seen)
+    kept = seen.bias / (LEARNING_RATE * _LARGE)
+    if kept < _SAME:
+        return "zeroes the gradients"
+    return _CLIPS_NOTHING if kept > 1.0 - _SAME else "clips"
 
 
 def _even(gradient: float) -> Losses:
@@ -70,8 +110,8 @@ def _even(gradient: float) -> Losses:
     return lambda parts: sum((gradient * p.sum() for p in parts.parameters.values()), torch.zeros(()))
 
 
-def _window(factory: StepFactory, loss: Losses, scaled: bool = False) -> _Seen:
-    parts = tiny_parts(StepCase(1, 10, 2000), "cpu", scaled)
+def _window(factory: StepFactory, loss: Losses, scaled: bool = False, world: World = _SIMPLEST) -> _Seen:
+    parts = tiny_parts(StepCase(1, 10, 2000, world=world), "cpu", scaled)
     before = {name: p.detach().clone() for name, p in parts.parameters.items()}
     scale = parts.scaler.get_scale()
     raised, updates = "", 0
@@ -90,7 +130,7 @@ def _window(factory: StepFactory, loss: Losses, scaled: bool = False) -> _Seen:
         float(shifts["weight"][0]),
         float(shifts["bias"][0]),
         updates,
-        int(parts.lr_scheduler.last_epoch),
+        0 if parts.lr_scheduler is None else int(parts.lr_scheduler.last_epoch),
         parts.scaler.get_scale() / scale,
         all(bool(torch.isfinite(p).all()) for p in parts.parameters.values()),
         not any(bool(g.any()) for g in gradients),
@@ -108,7 +148,7 @@ def _clip_norm(factory: StepFactory) -> float | None:
         seen = _window(factory, _even(gradient))
         if seen.moved:
             factor = seen.bias / (LEARNING_RATE * gradient)
-            return None if factor > 1.0 - _SAME else round(factor * gradient * math.sqrt(ELEMENTS), 4)
+            return None if factor > 1.0 - _SAME else round(factor * gradient * math.sqrt(_ELEMENTS), 4)
     return None
 
 
@@ -131,7 +171,7 @@ def _norm_limit(factory: StepFactory) -> float | None:
     for _ in range(_HALVINGS):
         middle = math.sqrt(low * high)
         low, high = (middle, high) if _window(factory, _even(middle)).moved else (low, middle)
-    return math.sqrt(low * high) * math.sqrt(ELEMENTS)
+    return math.sqrt(low * high) * math.sqrt(_ELEMENTS)
 
 
 def _table(factory: StepFactory, policies: Policies) -> tuple[tuple[str, str], ...]:
