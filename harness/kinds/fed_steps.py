@@ -21,7 +21,7 @@ from harness.kinds.programs import (
     timeline,
     without,
 )
-from harness.kinds.step_worlds import first_programs, is_plain, simpler_worlds, worlds
+from harness.kinds.step_worlds import drawn_programs, first_programs, is_plain, simpler_worlds, worlds
 from harness.oracle.policies import with_promises
 from harness.precision import Precision
 from harness.properties import STEP_PROPERTIES, StepProperty
@@ -95,7 +95,8 @@ class FedStepBench(Bench[StepProperty, StepCase]):
         drawn = program_cases(
             StepCase, actions, STEP_SCALE_EXPONENTS, _LONGEST_PROGRAM, STEP_ACCUMULATIONS, world=worlds(factory)
         )
-        return SearchPlan(drawn, examples, _is_small, _simpler, first=first_programs(actions, factory, examples))
+        first = first_programs(actions, factory, examples)
+        return SearchPlan(drawn, drawn_programs(examples), _is_small, _simpler, first=first)
 
     def judge(self, property_: StepProperty, precision: Precision, case: StepCase, starting: Starting) -> Judged:
         def begin() -> _Run:

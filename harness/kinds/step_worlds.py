@@ -21,7 +21,7 @@ _TOURED = (
     (World(None, OptimizerKind.SGD_FOREACH, ParameterKind.UNUSED, False), 1, 10),
     (World(1.0, OptimizerKind.ADAMW, ParameterKind.GROUPS, True, Saving.FILE), 3, 10),
     (World(1.0, OptimizerKind.SGD, ParameterKind.FROZEN), 1, -2),
-    (World(1.0, OptimizerKind.SGD, ParameterKind.ONE_BAD), 3, 24),
+    (World(1.0, OptimizerKind.SGD, ParameterKind.ONE_BAD), 1, 24),
 )
 _LONG = 48
 # In a long program one action in so many isn't a good one.
@@ -75,25 +75,30 @@ def first_programs(actions: Sequence[Action], factory: StepFactory, examples: in
     pairs = [pair for pair in itertools.product(actions, actions) if not set(pair) & set(near)]
     shortest = [*((action,) for action in actions), *pairs][:examples]
     tours = [_tour(actions, fitted(world, factory), *setting) for world, *setting in _TOURED]
-    further = [_long(actions, World()), *tours, _long(actions, fitted(_TOURED[1][0], factory))]
-    few = further[: examples // len(_TOURED)]
+    few = [_long(actions), *tours][: examples // len(_TOURED)]
     return list(dict.fromkeys([*(StepCase(actions=program) for program in shortest), *few]))
 
 
+def drawn_programs(examples: int) -> int:
+    """How many are drawn beside the first ones, which take the place of some."""
+    return examples - 2 * min(len(_TOURED) + 1, examples // len(_TOURED))
+
+
 def _tour(actions: Sequence[Action], world: World, accumulation: int, scale_exponent: int) -> StepCase:
-    """All actions, each of them beginning or ending a window; without gradients last, since that ends some steps."""
-    ordered = sorted(actions, key=lambda action: action is Action.FROZEN)
+    """All actions, each with a window of its own; last what comes after a training, and what ends some steps."""
+    late = (Action.RESTORE, Action.FROZEN)
+    ordered = [*(action for action in actions if action not in late), *(a for a in late if a in actions)]
     filler = (_usual(actions),)
     between = filler * (accumulation - 1)
     program = [part for action in ordered for part in (action, *between)]
     return StepCase(accumulation, scale_exponent, actions=(*between, *program, *filler), world=world)
 
 
-def _long(actions: Sequence[Action], world: World) -> StepCase:
+def _long(actions: Sequence[Action]) -> StepCase:
     """A long run in which faults are rare."""
     others = itertools.cycle([action for action in actions if action not in (Action.GOOD, Action.FROZEN)] or actions)
     program = [next(others) if at % _RARE == _RARE - 1 else _usual(actions) for at in range(_LONG)]
-    return StepCase(actions=tuple(program), world=world)
+    return StepCase(actions=tuple(program))
 
 
 def _usual(actions: Sequence[Action]) -> Action:
