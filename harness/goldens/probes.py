@@ -173,11 +173,11 @@ class _StepProbe(Probe):
     def truth_key(self, precision: Precision) -> str | None:
         if self._truth is None:
             return None
-        return f"{precision.autocast_dtype}"
+        return "scaled" if precision.needs_scaler else "unscaled"
 
     def _compute_truth(self, precision: Precision) -> Terms:
         policies = PROMISED.handed(self._case.world.clip_norm, promised=True)
-        model = StepModel(self._case, precision.needs_scaler, policies, precision.autocast_dtype)
+        model = StepModel(self._case, precision.needs_scaler, policies)
         expected = [model.after(action) for action in self._case.actions]
         return {
             "norm": Numbers(tuple(math.nan if e.grad_norm is None else e.grad_norm for e in expected)),
