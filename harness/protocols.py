@@ -138,5 +138,8 @@ class StepDriver(Protocol):
     def counters(self) -> tuple[int, int]:
         """``fwdbwd_pass_step`` and ``param_update_step``."""
 
+    def averaged(self) -> int | None:
+        """How often its running averages were updated; ``None`` where it has none that can be seen."""
+
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...

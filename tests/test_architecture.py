@@ -20,6 +20,7 @@ ROOMS = [
     {"cases"},
     {"precision"},
     {"oracle"},
+    {"adapters"},
     {"subjects"},
     {"trials"},
     {"rounding"},

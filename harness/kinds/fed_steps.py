@@ -22,7 +22,6 @@ from harness.kinds.programs import (
     without,
 )
 from harness.kinds.step_worlds import drawn_programs, first_programs, is_plain, simpler_worlds, worlds
-from harness.oracle.policies import with_promises
 from harness.precision import Precision
 from harness.properties import STEP_PROPERTIES, StepProperty
 from harness.subject_spec import SubjectKind, SubjectSpec
@@ -30,7 +29,7 @@ from harness.subjects.called_steps import shape_of
 from harness.subjects.step import StepFactory, adapt_fed_step
 from harness.trials.fed_step import FedStepTrial
 from harness.trials.observation import observe_program
-from harness.trials.step_policies import found_out, with_clips
+from harness.trials.step_policies import found_out, held_to, with_clips
 
 _LONGEST_PROGRAM = 10
 # Of a longer program there are more parts than are worth a try.
@@ -54,8 +53,7 @@ class FedSteps(Kind[StepFactory, StepProperty, StepCase]):
         without(tuple(Action), name.without)
         if not try_out:
             return factory
-        found = found_out(factory)
-        return with_clips(replace(found, policies=with_promises(found.policies, name.promises)))
+        return with_clips(held_to(found_out(factory)))
 
     def refusal(self, subject: Any) -> str:
         return "" if isinstance(subject, StepFactory) else "it isn't fed losses"
@@ -83,6 +81,8 @@ class FedStepBench(Bench[StepProperty, StepCase]):
             return "it counts nothing"
         if property_.needs_schedule and not self._factory.schedules:
             return "its caller has the schedule"
+        if (property_.needs_prediction or property_.needs_state) and self._factory.clips_apart:
+            return "it clips each optimizer's gradients by their own norm, which no prediction has"
         if property_.needs_clearing and not self._factory.promises:
             return "it may clear gradients when the next window begins"
         if property_.needs_report and not self._factory.reports:

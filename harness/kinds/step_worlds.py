@@ -30,9 +30,12 @@ _RARE = 8
 
 def fitted(world: World, factory: StepFactory) -> World:
     """The world with what the step can't be given replaced by the simplest."""
+    # Which of several optimizers a parameter that is added later is for, nobody could tell.
+    late = factory.several and world.parameters is ParameterKind.LATE
     return replace(
         world,
         clip_norm=world.clip_norm if world.clip_norm in factory.clips else CLIP_NORM,
+        parameters=ParameterKind.ALIKE if late else world.parameters,
         scheduled=world.scheduled or not factory.unscheduled,
         saving=world.saving if factory.keeps_state else Saving.COPY,
     )

@@ -57,9 +57,9 @@ def drops_bad_windows(seen: Observation) -> Verdict:
 
 def _average_follows(seen: Observation) -> Verdict:
     """An average of the parameters takes them in once for each step of the optimizer. Where a window had no gradients,
-    it may: they are what they were.
+    it may: they are what they were. Whether they are saved is the step's own matter.
     """
-    if seen.after.averagings is None or seen.before.averagings is None:
+    if seen.restored or seen.after.averagings is None or seen.before.averagings is None:
         return VACUOUS
     times = seen.after.averagings - seen.before.averagings
     if seen.expected.stepped:
