@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 if TYPE_CHECKING:
     from harness.subjects.step import StepParts
 
-_EMA_DECAY = 0.5
+EMA_DECAY = 0.5
 
 
 class _Model(nn.Module):
@@ -31,7 +31,7 @@ class Averages(AveragedModel):
     """
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__(model, multi_avg_fn=get_ema_multi_avg_fn(_EMA_DECAY))
+        super().__init__(model, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
         # In a tuple, so that it is no submodule, whose parameters would be the averages'.
         self._of = (model,)
 

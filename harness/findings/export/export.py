@@ -11,7 +11,7 @@ from harness.errors import SubjectError, UsageError
 from harness.files import one_line
 from harness.findings.case_file import read_case_file
 from harness.findings.export.loss_script import LossScript
-from harness.findings.export.script import Exported, run_script, with_header
+from harness.findings.export.script import Exported, run_script, shortened, with_header
 from harness.findings.export.step_script import StepScript
 from harness.findings.replay import Given, settings_for
 from harness.kinds.registry import default_kind, kind_of_case
@@ -53,7 +53,8 @@ def export(path: Path, given: Given) -> Exported:
     for draft in writer.drafts():
         printed = run_script(draft.body, settings.case_timeout)
         shown = writer.is_shown(printed)
-        exported = Exported(with_header(file, draft, printed, shown), printed, shown)
+        kept = shortened(printed)
+        exported = Exported(with_header(file, draft, kept, shown), kept, shown)
         best = exported if best is None or shown else best
         if shown:
             break

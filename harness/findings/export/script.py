@@ -21,6 +21,7 @@ from harness.subject_spec import SubjectSpec
 from harness.subjects.door import PlainImport, plain_import
 
 _MOST_PRINTED = 2000
+_MOST_READ = 100_000
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,15 @@ def autocast_source(precision: Precision, device: str) -> str:
     return f"torch.autocast({device!r}, {precision.autocast_dtype})"
 
 
+def shortened(printed: str) -> str:
+    """A script's output as a header takes it: of a long one, the first lines and the last."""
+    if len(printed) <= _MOST_PRINTED:
+        return printed
+    half = _MOST_PRINTED // 2
+    first, last = printed[:half].rpartition("\n")[0], printed[-half:].partition("\n")[2]
+    return f"{first or printed[:half]}\n[...]\n{last or printed[-half:]}"
+
+
 def run_script(text: str, seconds: float) -> str:
     """What the script prints, run in a process of its own from the working folder."""
     with tempfile.TemporaryDirectory(prefix="harness-export-") as folder:
@@ -140,5 +150,5 @@ def run_script(text: str, seconds: float) -> str:
             return f"still running after {seconds:g} s"
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:]
-        return "\n".join([done.stdout.strip(), ending(done.returncode), *last]).strip()[:_MOST_PRINTED]
-    return done.stdout.strip()[:_MOST_PRINTED]
+        return "\n".join([done.stdout.strip(), ending(done.returncode), *last]).strip()[:_MOST_READ]
+    return done.stdout.strip()[:_MOST_READ]

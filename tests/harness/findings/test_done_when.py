@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.cli.main import main
 from harness.subjects.known_bad import KNOWN_BAD
+from tests.harness.findings.bare import run_bare
 
 RIGHT = {"loss": "gslrm.model.utils_losses", "step": "gslrm.training.amp_step"}
 CLASS = {"loss": "MaskedSsimLoss", "step": "AmpStep"}
@@ -22,36 +20,6 @@ ASKED = {
     "StepBeforeFix": ("never-raises", "cpu-autocast-float16", 120),
     "StepAfterReport": ("never-raises", "cuda-policy-float16", 10),
 }
-# The harness and its subject are refused, as where they are not installed.
-BARE = """
-import runpy, sys
-class Refusing:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("harness", "gslrm", "tests"):
-            raise ModuleNotFoundError(f"{name} is not installed here")
-sys.meta_path.insert(0, Refusing())
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
-def run_bare(script: Path, folder: Path) -> str:
-    """What the script prints where there is no harness, told where the subject's folder is."""
-    command = [sys.executable, "-I", "-W", "ignore", "-c", BARE, str(script), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=script.parent)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.fixture
-def clean_imports() -> Iterator[None]:
-    """``export`` loads the subject in this process."""
-    finders, places, modules = list(sys.meta_path), list(sys.path), set(sys.modules)
-    yield
-    sys.meta_path[:], sys.path[:] = finders, places
-    for name in set(sys.modules) - modules:
-        if name.startswith("subject_"):
-            del sys.modules[name]
 
 
 @pytest.mark.slow

@@ -1,19 +1,26 @@
 from __future__ import annotations
 
 import base64
+import re
+import sys
 import zlib
+from collections.abc import Iterator
 from math import inf, nan
+from pathlib import Path
 
 import pytest
 import torch
 
-from harness.cases.descriptors import LossCase, Perturbation, PerturbationKind
+from harness.cases.descriptors import Action, LossCase, Perturbation, PerturbationKind, StepCase
+from harness.cases.worlds import OptimizerKind, ParameterKind, Saving, World
 from harness.config import Settings
 from harness.engine.plan import Task
 from harness.findings.case_file import CaseFile
+from harness.findings.export.export import export
 from harness.findings.export.literals import arguments_source, tensor_source
 from harness.findings.export.script import Draft, with_header
 from harness.subject_spec import SubjectKind
+from tests.harness.findings.bare import run_bare
 
 _RANDOM = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 _TENSORS = {
@@ -63,3 +70,172 @@ def test_nothing_of_a_case_file_becomes_code() -> None:
     assert code == ["body = 1"]
     compile(text, "case.py", "exec")
     assert "did NOT show the failure" in text
+
+
+@pytest.fixture
+def run_where_there_is_no_harness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_imports: None
+) -> Iterator[None]:
+    """The run that fills a script's header is such a one, and everything lies in ``tmp_path``."""
+
+    def run(text: str, _: float) -> str:
+        (tmp_path / "sent.py").write_text(text)
+        return run_bare(tmp_path / "sent.py", tmp_path).strip()
+
+    monkeypatch.setattr("harness.findings.export.export.run_script", run)
+    monkeypatch.chdir(tmp_path)
+    yield
+    sys.modules.pop("exported_subject", None)
+
+
+def _exported(subject: str, property_: str, precision: str, case: StepCase) -> list[str]:
+    """What the script of a failing step prints; the header says that it shows the failure."""
+    Path("exported_subject.py").write_text(subject)
+    task = Task(SubjectKind.STEP, property_, precision)
+    CaseFile.of(Settings(step="exported_subject.py:Wrong"), task, case, "m").write(Path("case.json"))
+    exported = export(Path("case.json"), {})
+    assert exported.reproduces, exported.text
+    assert "did NOT" not in exported.text
+    lines = exported.printed.splitlines()
+    assert len(lines) == len(case.actions)
+    return lines
+
+
+def _figure(line: str, name: str) -> tuple[str, str]:
+    """What a line says that a figure is, and what is right."""
+    found, right = re.findall(rf"\b{name} ([^,;) ]+)", line)
+    return found, right
+
+
+_FIRST = """
+import torch
+from torch import nn
+
+
+class Wrong:
+    '''One rate for all groups; clips what it began with; a new one has counted what the old one has.'''
+
+    updates = 0
+
+    def __init__(
+        self, optimizer, scaler, lr_scheduler, grad_accum_steps, grad_clip_norm, allowed_gradnorm_factor
+    ):
+        self.parts = optimizer, scaler, lr_scheduler
+        self.every, self.clip_norm = grad_accum_steps, grad_clip_norm
+        self.limit = grad_clip_norm * allowed_gradnorm_factor
+        self.known = [p for group in optimizer.param_groups for p in group["params"]]
+        self.fwdbwd_pass_step = self.param_update_step = 0
+
+    def backward(self, loss):
+        self.parts[1].scale(loss / self.every).backward()
+        self.fwdbwd_pass_step += 1
+
+    def step(self):
+        optimizer, scaler, schedule = self.parts
+        if self.fwdbwd_pass_step % self.every:
+            return
+        for group in optimizer.param_groups:
+            group["lr"] = optimizer.param_groups[0]["lr"]
+        scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(self.known, self.clip_norm)
+        if norm.isfinite() and norm <= self.limit:
+            scaler.step(optimizer)
+            schedule.step()
+            self.param_update_step += 1
+            Wrong.updates = self.param_update_step
+        scaler.update()
+        optimizer.zero_grad()
+
+    def state_dict(self):
+        return {"all": [part.state_dict() for part in self.parts], "passes": self.fwdbwd_pass_step}
+
+    def load_state_dict(self, state):
+        for part, saved in zip(self.parts, state["all"]):
+            part.load_state_dict(saved)
+        self.fwdbwd_pass_step, self.param_update_step = state["passes"], Wrong.updates
+"""
+_GOOD, _OVER, _NAN, _RESTORE = Action.GOOD, Action.OVER, Action.NAN_BACKWARD, Action.RESTORE
+_WORLDS = {
+    "three groups": (
+        "right-update",
+        "float32",
+        StepCase(
+            actions=(_NAN, _OVER, _GOOD),
+            world=World(optimizer=OptimizerKind.ADAMW_FUSED, parameters=ParameterKind.GROUPS),
+        ),
+        ("gain", True),
+    ),
+    "added later": (
+        "right-update",
+        "float32",
+        StepCase(actions=(_GOOD, Action.UNDER), world=World(0.25, parameters=ParameterKind.LATE)),
+        ("late", True),
+    ),
+    "through a file": (
+        "resume",
+        "cpu-autocast-float16",
+        StepCase(3, 4, actions=(*[_GOOD] * 3, _RESTORE), world=World(saving=Saving.FILE)),
+        ("updates", False),
+    ),
+}
+
+
+@pytest.mark.usefixtures("run_where_there_is_no_harness")
+@pytest.mark.parametrize("name", _WORLDS)
+def test_a_world_is_written_out(name: str) -> None:
+    property_, precision, case, (figure, has_right) = _WORLDS[name]
+    lines = _exported(_FIRST, property_, precision, case)
+    if has_right:
+        found, right = _figure(lines[-1], figure)
+        assert abs(float(found) - float(right)) > 1e-5, lines[-1]
+    else:
+        # The window that was lost has been counted.
+        assert "updates 2" in lines[-1], lines[-1]
+        assert "updates 1" in lines[-2], lines[-2]
+
+
+_KIT = """
+import torch
+from torch import nn
+
+from harness.adapters import Step
+
+
+class Wrong(Step):
+    '''The average takes in what was dropped, and the last schedule advances on every window.'''
+
+    def begin(self, {many}, scaler, ema=None):
+        self.optimizers, self.schedulers = {lists}
+        self.scaler, self.ema = scaler, ema
+
+    def step(self, loss, parameters, model, clip_norm, last):
+        self.scaler.scale(loss).backward()
+        if not last:
+            return
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
+        if nn.utils.clip_grad_norm_(parameters, clip_norm).isfinite():
+            for optimizer, scheduler in zip(self.optimizers, self.schedulers):
+                self.scaler.step(optimizer)
+                scheduler.step()
+        elif len(self.schedulers) > 1:
+            self.schedulers[-1].step()
+        self.ema.update_parameters(model)
+        self.scaler.update()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+"""
+_KITS = {
+    "averages": ("optimizer, scheduler", "[optimizer], [scheduler]", "drops-bad-windows", "averaged 2 times"),
+    "several": ("optimizers, schedulers", "optimizers, schedulers", "schedule", "schedule 1/2"),
+}
+
+
+@pytest.mark.usefixtures("run_where_there_is_no_harness")
+@pytest.mark.parametrize("name", _KITS)
+def test_a_step_of_the_kit_is_written_out(name: str) -> None:
+    many, lists, property_, shown = _KITS[name]
+    case = StepCase(actions=(_GOOD, Action.OVERFLOW))
+    subject = _KIT.replace("{many}", many).replace("{lists}", lists)
+    lines = _exported(subject, property_, "cpu-autocast-float16", case)
+    assert shown in lines[-1], lines[-1]
