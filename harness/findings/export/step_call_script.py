@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from harness.adapters import Step
 from harness.cases.descriptors import StepCase
+from harness.errors import UsageError
 from harness.findings.export.step_world_script import optimizer_source
 from harness.oracle.policies import NORM_FACTOR
 from harness.subject_spec import SubjectSpec
@@ -58,7 +60,7 @@ class StepSource:
         helpers: stand at the script's top level.
         made: the names that ``building`` makes.
         passes, updates: expressions of what it counts; empty where it doesn't.
-        reports: ``feeding`` leaves what it says of itself in ``outcome``.
+        tells: ``feeding`` leaves what it says of itself in ``outcome``.
     """
 
     building: list[str]
@@ -68,11 +70,15 @@ class StepSource:
     made: tuple[str, ...] = ("step",)
     passes: str = ""
     updates: str = ""
-    reports: bool = False
+    tells: bool = False
 
 
-def step_source(found: Any, name: SubjectSpec, case: StepCase) -> StepSource:
-    """The lines for a step of any shape that is fed losses."""
+def step_source(found: Any, name: SubjectSpec, case: StepCase, asked: bool) -> StepSource:
+    """The lines for a step of any shape that is fed losses.
+
+    Args:
+        asked: what it says of itself is wanted, where its shape says anything.
+    """
     if (shape := shape_of(found)) is not None:
         return _native(shape, found) if shape.native else _called(shape, found, name, case)
     if callable(getattr(found, "optimizer_step", None)):
@@ -82,10 +88,10 @@ def step_source(found: Any, name: SubjectSpec, case: StepCase) -> StepSource:
             "step = Subject(optimizer, scaler, schedule, grad_accum_steps=accumulation, grad_clip_norm=clip_norm,",
             f"               allowed_gradnorm_factor={NORM_FACTOR!r})",
         ],
-        ["step.backward(loss)", "outcome = step.step()"],
+        ["step.backward(loss)", "outcome = step.step()" if asked else "step.step()"],
         passes="step.fwdbwd_pass_step",
         updates="step.param_update_step",
-        reports=True,
+        tells=asked,
     )
 
 
@@ -106,7 +112,8 @@ def _called(shape: CallingShape, found: Any, name: SubjectSpec, case: StepCase) 
         ]
         made += ["ema"]
     if wanted & {"optimizers", "schedulers"}:
-        building += [f"optimizers = [{optimizer_source(case, '[group]')} for group in optimizer.param_groups]"]
+        each = optimizer_source(case, "[group]")
+        building += ["optimizers = [", f"    {each}", "    for group in optimizer.param_groups", "]"]
         made += ["optimizers"]
     if "schedulers" in wanted:
         each = "[torch.optim.lr_scheduler.LambdaLR(each, factor) for each in optimizers]"
@@ -119,7 +126,7 @@ def _called(shape: CallingShape, found: Any, name: SubjectSpec, case: StepCase) 
     return StepSource(
         building,
         [f"{call}({_arguments(shape.takes)})"],
-        before=(*_STAND_IN, "") if _needs_stand_in(found, name) else (),
+        before=_stand_in(found, name),
         made=tuple(made),
         updates="step.updates" if shape.counts else "",
     )
@@ -134,10 +141,23 @@ def _is_kit(found: Any) -> bool:
     return isinstance(found, type) and issubclass(found, Step)
 
 
-def _needs_stand_in(found: Any, name: SubjectSpec) -> bool:
+def _stand_in(found: Any, name: SubjectSpec) -> tuple[str, ...]:
+    """Lines that take the place of ``harness.adapters``, where the subject's module imports it.
+
+    Raises:
+        UsageError: it imports more of the harness.
+    """
     module = sys.modules.get(getattr(found, "__module__", ""))
-    imports = module is not None and any(value is Step for value in vars(module).values())
-    return (_is_kit(found) or imports) and not name.spec.startswith("harness.")
+    named = [value for value in vars(module).values() if inspect.isclass(value) or inspect.isfunction(value)]
+    imported = {value.__module__ for value in named if str(value.__module__).partition(".")[0] == "harness"}
+    if name.spec.startswith("harness.") or not (imported or _is_kit(found)):
+        return ()
+    if more := imported - {Step.__module__}:
+        raise UsageError(
+            f"{name.spec} imports {', '.join(sorted(more))}, and a script has a stand-in for {Step.__module__}.Step "
+            f"alone: send the case file, for harness replay."
+        )
+    return (*_STAND_IN, "")
 
 
 def _native(shape: CallingShape, found: Any) -> StepSource:

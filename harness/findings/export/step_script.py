@@ -33,8 +33,12 @@ from harness.trials.observation import Observation, Snapshot, observe_program
 
 # Of a number that the script prints with seven digits.
 _ERROR = 1e-5
-_LINE = re.compile(r"^\d+ [a-z ]+: (?:raises (\w+): .*|(parameters (?:moved|stayed), .*) \(right: .*\))$", re.MULTILINE)
-_SAYS = re.compile(r"^    the step says: stepped (\w+)", re.MULTILINE)
+_LINE = re.compile(r"^\d+ [a-z ]+: (?:raises (\w+): .*|(parameters (?:moved|stayed), .*))$", re.MULTILINE)
+_TELLING = [
+    "    if make and outcome is not None:",
+    "        print(f\"    it says: stepped {getattr(outcome, 'stepped', None)}; {outcome}\")",
+]
+_SAYS = re.compile(r"^    it says: stepped (\w+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,8 @@ class StepScript:
 
     def __init__(self, session: Session, task: Task, precision: Precision, case: StepCase) -> None:
         self._factory, self._precision, self._case = session.subject(task.kind), precision, case
-        self._tells = task.property == "truthful"
         name = self._factory.name
-        self._step: StepSource = step_source(load_object(name.spec, name.root), name, case)
+        self._step = step_source(load_object(name.spec, name.root), name, case, task.property == "truthful")
         with precision.installed(), warnings.catch_warnings():
             # A step that is being convicted of it needs no warning for it.
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
@@ -85,7 +88,7 @@ class StepScript:
         if len(found) != len(self._seen) or not all(map(self._is_alike, self._seen, *zip(*found, strict=True))):
             return False
         said = [str(seen.report.stepped) for seen in self._seen if seen.report is not None]
-        return not self._tells or _SAYS.findall(printed) == said
+        return not self._step.tells or _SAYS.findall(printed) == said
 
     def _body(self, device: str, autocast: str) -> str:
         case, step = self._case, self._step
@@ -129,9 +132,9 @@ class StepScript:
             *joining(case),
             *losses(autocast),
             "def feed(loss):",
-            f"    global passes{', outcome' if step.reports else ''}",
+            f"    global passes{', outcome' if step.tells else ''}",
             "    passes += 1",
-            "    last = passes % accumulation == 0",
+            *(["    last = passes % accumulation == 0"] if any("last" in line for line in step.feeding) else []),
             *(f"    {line}" for line in step.feeding),
             "",
             "",
@@ -142,14 +145,15 @@ class StepScript:
             *(f"    {line}" for line in self._program(model)),
             "]",
             "for number, (what, make, right) in enumerate(program, 1):",
-            f"    before, {'outcome' if step.reports else '_'} = [p.detach().clone() for p in every], None",
+            "    before = [p.detach().clone() for p in every]",
+            *(["    outcome = None"] if step.tells else []),
             "    try:",
             *(f"        {line}" for line in running),
             "    except Exception as error:",
-            "        print(f'{number} {what}: raises {type(error).__name__}: {error} (right: {right})')",
+            "        print(f'{number} {what}: raises {type(error).__name__}: {error}\\n    right: {right}')",
             "        break",
-            "    print(f'{number} {what}: {state(before)} (right: {right})')",
-            *(self._telling() if self._tells and step.reports else []),
+            "    print(f'{number} {what}: {state(before)}\\n    right: {right}')",
+            *(_TELLING if step.tells else []),
         ]
         return "\n".join(lines)
 
@@ -168,12 +172,6 @@ class StepScript:
             "    return ', '.join(f'{name} {figure}' for name, figure in figures.items())",
             "",
             "",
-        ]
-
-    def _telling(self) -> list[str]:
-        return [
-            "    if outcome is not None:",
-            "        print(f\"    the step says: stepped {getattr(outcome, 'stepped', None)}; {outcome}\")",
         ]
 
     def _program(self, model: StepModel) -> Iterator[str]:
@@ -204,6 +202,7 @@ class StepScript:
             "tracker": " or ".join(dict.fromkeys(str(state.growth_tracker) for state in expected.scaler)),
             "rate": f"{expected.learning_rate:.7g}",
             "schedule": str(expected.updates),
+            "averaged": f"{(seen.before.averagings or 0) + expected.stepped} times",
             "updates": str(expected.updates if expected.counted is None else expected.counted),
             "passes": str(expected.passes),
             "gradients": "cleared",

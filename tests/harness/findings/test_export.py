@@ -15,6 +15,7 @@ from harness.cases.descriptors import Action, LossCase, Perturbation, Perturbati
 from harness.cases.worlds import OptimizerKind, ParameterKind, Saving, World
 from harness.config import Settings
 from harness.engine.plan import Task
+from harness.errors import UsageError
 from harness.findings.case_file import CaseFile
 from harness.findings.export.export import export
 from harness.findings.export.literals import arguments_source, tensor_source
@@ -97,14 +98,8 @@ def _exported(subject: str, property_: str, precision: str, case: StepCase) -> l
     assert exported.reproduces, exported.text
     assert "did NOT" not in exported.text
     lines = exported.printed.splitlines()
-    assert len(lines) == len(case.actions)
+    assert len(lines) == 2 * len(case.actions)
     return lines
-
-
-def _figure(line: str, name: str) -> tuple[str, str]:
-    """What a line says that a figure is, and what is right."""
-    found, right = re.findall(rf"\b{name} ([^,;) ]+)", line)
-    return found, right
 
 
 _FIRST = """
@@ -186,12 +181,12 @@ def test_a_world_is_written_out(name: str) -> None:
     property_, precision, case, (figure, has_right) = _WORLDS[name]
     lines = _exported(_FIRST, property_, precision, case)
     if has_right:
-        found, right = _figure(lines[-1], figure)
-        assert abs(float(found) - float(right)) > 1e-5, lines[-1]
+        found, right = (float(re.findall(rf"\b{figure} ([^,]+)", line)[0]) for line in lines[-2:])
+        assert abs(found - right) > 1e-5, lines[-2:]
     else:
         # The window that was lost has been counted.
-        assert "updates 2" in lines[-1], lines[-1]
-        assert "updates 1" in lines[-2], lines[-2]
+        assert "updates 2" in lines[-2], lines[-2]
+        assert "updates 1" in lines[-4], lines[-4]
 
 
 _KIT = """
@@ -238,4 +233,13 @@ def test_a_step_of_the_kit_is_written_out(name: str) -> None:
     case = StepCase(actions=(_GOOD, Action.OVERFLOW))
     subject = _KIT.replace("{many}", many).replace("{lists}", lists)
     lines = _exported(subject, property_, "cpu-autocast-float16", case)
-    assert shown in lines[-1], lines[-1]
+    assert shown in lines[-2], lines[-2]
+    assert shown not in lines[-1], lines[-1]
+
+
+@pytest.mark.usefixtures("run_where_there_is_no_harness")
+def test_a_step_that_needs_more_of_the_harness_is_refused() -> None:
+    many, lists, *_ = _KITS["averages"]
+    subject = "from harness.errors import UsageError\n" + _KIT.replace("{many}", many).replace("{lists}", lists)
+    with pytest.raises(UsageError, match=r"imports harness\.errors, .*: send the case file"):
+        _exported(subject, "schedule", "float32", StepCase(actions=(_GOOD,)))
