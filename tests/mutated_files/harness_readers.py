@@ -9,6 +9,7 @@ import os
 import random
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from harness.cases.descriptors import (
     StepCase,
     TrainingCase,
 )  # fmt: skip
+from harness.cases.worlds import OptimizerKind, ParameterKind, Saving, World
 from harness.cli.failures import exit_code_of
 from harness.cli.main import main as harness
 from harness.config import Settings, load_settings
@@ -78,7 +80,9 @@ def _write_whole_case(folder: Path) -> None:
 
 def _write_whole_step_case(folder: Path) -> None:
     settings = Settings(step=STEP, promises=("norm-limit=20", "clip-norm=none"), without=("frozen", "nan-loss"))
-    CaseFile.of(settings, Task(SubjectKind.STEP, "truthful", "float32"), _STEP_CASE, "m").write(folder / "case.json")
+    world = World(0.25, OptimizerKind.ADAMW_FUSED, ParameterKind.LATE, False, Saving.FILE)
+    case = replace(_STEP_CASE, world=world)
+    CaseFile.of(settings, Task(SubjectKind.STEP, "truthful", "float32"), case, "m").write(folder / "case.json")
 
 
 def _may_fail(folder: Path) -> bool:

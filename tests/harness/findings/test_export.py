@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from math import inf, nan
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -15,11 +16,15 @@ from harness.cases.descriptors import Action, LossCase, Perturbation, Perturbati
 from harness.cases.worlds import OptimizerKind, ParameterKind, Saving, World
 from harness.config import Settings
 from harness.engine.plan import Task
+from harness.engine.session import Session
 from harness.errors import UsageError
 from harness.findings.case_file import CaseFile
 from harness.findings.export.export import export
 from harness.findings.export.literals import arguments_source, tensor_source
 from harness.findings.export.script import Draft, with_header
+from harness.findings.export.step_script import StepScript
+from harness.kinds.step_worlds import first_programs
+from harness.precision import precisions_named
 from harness.subject_spec import SubjectKind
 from tests.harness.findings.bare import run_bare
 
@@ -108,7 +113,7 @@ from torch import nn
 
 
 class Wrong:
-    '''One rate for all groups; clips what it began with; a new one has counted what the old one has.'''
+    '''Halves the last group's rate; clips what it began with; a new one has counted what the old one has.'''
 
     updates = 0
 
@@ -129,8 +134,7 @@ class Wrong:
         optimizer, scaler, schedule = self.parts
         if self.fwdbwd_pass_step % self.every:
             return
-        for group in optimizer.param_groups:
-            group["lr"] = optimizer.param_groups[0]["lr"]
+        optimizer.param_groups[-1]["lr"] /= 2
         scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(self.known, self.clip_norm)
         if norm.isfinite() and norm <= self.limit:
@@ -243,3 +247,25 @@ def test_a_step_that_needs_more_of_the_harness_is_refused() -> None:
     subject = "from harness.errors import UsageError\n" + _KIT.replace("{many}", many).replace("{lists}", lists)
     with pytest.raises(UsageError, match=r"imports harness\.errors, .*: send the case file"):
         _exported(subject, "schedule", "float32", StepCase(actions=(_GOOD,)))
+
+
+@pytest.mark.parametrize(
+    "spec", ["gslrm.training.amp_step:AmpStep", "tests.harness.subjects.kit_steps:Together"], ids=("ours", "the kit's")
+)
+def test_a_script_does_in_every_world_what_the_harness_saw(
+    spec: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each action in each of the worlds that a check tours."""
+    monkeypatch.setattr(sys, "argv", ["case.py"])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    session = Session(Settings(step=spec))
+    (precision,) = precisions_named(["cpu-autocast-float16"])
+    programs = first_programs(tuple(Action), session.subject(SubjectKind.STEP), 60)[60:]
+    assert len({case.world for case in programs}) >= 7
+    for case in programs:
+        writer = StepScript(session, Task(SubjectKind.STEP, "truthful", precision.name), precision, case)
+        (draft,) = writer.drafts()
+        with mock.patch.dict(sys.modules):  # a script has a stand-in for some of them
+            exec(compile(draft.body, "case.py", "exec"), {"__name__": "__main__"})
+        printed = capsys.readouterr().out
+        assert writer.is_shown(printed), f"{case}\n{printed}"
