@@ -21,7 +21,7 @@ from harness.errors import UsageError
 from harness.findings.case_file import CaseFile
 from harness.findings.export.export import export
 from harness.findings.export.literals import arguments_source, tensor_source
-from harness.findings.export.script import Draft, with_header
+from harness.findings.export.script import Draft, shortened, with_header
 from harness.findings.export.step_script import StepScript
 from harness.kinds.step_worlds import first_programs
 from harness.precision import precisions_named
@@ -269,3 +269,12 @@ def test_a_script_does_in_every_world_what_the_harness_saw(
             exec(compile(draft.body, "case.py", "exec"), {"__name__": "__main__"})
         printed = capsys.readouterr().out
         assert writer.is_shown(printed), f"{case}\n{printed}"
+
+
+def test_of_a_long_output_the_header_has_the_first_lines_and_the_last() -> None:
+    lines = [f"{number} good: parameters moved" for number in range(200)]
+    kept = shortened("\n".join(lines)).splitlines()
+    assert kept[0] == lines[0]
+    assert kept[-1] == lines[-1]
+    assert set(kept) - set(lines) == {"[...]"}
+    assert len("\n".join(kept)) <= 2010
