@@ -1,0 +1,106 @@
+"""The process in which a script is rehearsed: observed, given faults, and ended when the program is through.
+
+Called as ``python -m harness.rehearsal.child ORDER RECORD``: what to do, as JSON, and the file for what was seen: a line
+of JSON for each window, as it ends, and one for the ending.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import runpy
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from harness.errors import HarnessError, describe_exception
+from harness.files import json_value
+from harness.rehearsal.faults import Fault
+from harness.rehearsal.observer import Observer
+from harness.rehearsal.program import Planned, Program
+from harness.rehearsal.record import Ending, Window
+
+_LIBRARIES = ("/torch/", "/harness/", "<frozen", "/runpy.py")
+
+
+def main(order_file: str, record_file: str) -> None:
+    """Run the script of the order."""
+    order: Mapping[str, Any] = json.loads(Path(order_file).read_text())
+    with Path(record_file).open("w", encoding="utf-8") as record:
+        _rehearse(order, record)
+
+
+def _rehearse(order: Mapping[str, Any], record: TextIO) -> None:
+    def write(kind: str, values: Mapping[str, Any]) -> None:
+        record.write(json.dumps({kind: json_value(values)}, allow_nan=False) + "\n")
+        record.flush()
+
+    def finished() -> None:
+        write("ending", {**asdict(Ending(done=True)), "scaler": observer.run.scaler})
+        sys.stdout.flush()
+        # The script may catch any exception, and its threads and workers may outlive it.
+        os._exit(0)
+
+    def window_ended(window: Window) -> None:
+        write("window", window.as_json())
+
+    planned = [Planned(Fault(fault), place) for fault, place in order["planned"]]
+    script = Path(order["script"])
+    observer = Observer(script, Program(planned, finished, window_ended))
+    sys.argv = [order["module"] or str(script), *order["arguments"]]
+    ending = Ending()
+    with _pretence(order["pretend_cuda"]), observer:
+        try:
+            if order["module"]:
+                sys.path.insert(0, os.getcwd())
+                runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
+            else:
+                sys.path.insert(0, str(script.resolve().parent))
+                runpy.run_path(str(script), run_name="__main__")
+        except HarnessError as error:
+            ending = Ending(refusal=str(error), where=_line_of(error.__traceback__, script))
+        except SystemExit as error:
+            if error.code not in (None, 0):
+                ending = Ending(raised=f"SystemExit: {error.code}", where=_line_of(error.__traceback__, script))
+        except BaseException as error:
+            traceback.print_exc()
+            ending = Ending(raised=describe_exception(error), where=_line_of(error.__traceback__, script))
+        seen = len(observer.run.windows)
+        observer.finish()
+        for window in observer.run.windows[seen:]:
+            window_ended(window)
+    write("ending", {**asdict(ending), "scaler": observer.run.scaler})
+    sys.stdout.flush()
+    os._exit(0)
+
+
+@contextlib.contextmanager
+def _pretence(wanted: bool) -> Iterator[None]:
+    if not wanted:
+        yield
+        return
+    from harness.pretence import pretend_cuda
+
+    with pretend_cuda():
+        yield
+
+
+def _line_of(trace: TracebackType | None, script: Path) -> str:
+    """The innermost line of the script's own folder that an exception came through."""
+    folder, found, library = str(script.resolve().parent), "", ""
+    for frame, line in traceback.walk_tb(trace):
+        file = frame.f_code.co_filename
+        if file.startswith(folder) and "site-packages" not in file:
+            found = f"{Path(file).name}:{line}"
+        elif not any(part in file for part in _LIBRARIES):
+            library = f"{Path(file).name}:{line}"
+    return found or library
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

@@ -1,0 +1,139 @@
+"""What can be put into a window of someone else's training, from outside."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from harness.errors import unknown_name
+
+_EXPLODES = 1e20
+_OVERFLOWS = 2.0**40
+_HUGE = 2.0**20
+
+
+class Fault(str, enum.Enum):
+    """A bad window, by the name that ``--faults`` takes."""
+
+    NAN_OUTPUT = "nan-output"  # the outermost module's output is NaN
+    INF_OUTPUT = "inf-output"  # likewise inf
+    EXPLODING_OUTPUT = "exploding-output"  # times 1e20
+    OVERFLOWING_GRADIENT = "overflowing-gradient"  # of the output, times 2⁴⁰: beyond half precision
+    NAN_GRADIENT = "nan-gradient"  # of all parameters of one group
+    HUGE_NORM = "huge-norm"  # finite gradients, times 2²⁰
+    NO_GRADIENT = "no-gradient"  # a loss that reaches no parameter
+    NAN_INPUT = "nan-input"  # one number of the batch, where the outermost module takes floating numbers
+
+
+def faults_named(names: Iterable[str]) -> tuple[Fault, ...]:
+    """The faults of these names, in order; all for none.
+
+    Raises:
+        UsageError: there is no such fault.
+    """
+    chosen = []
+    for name in names:
+        try:
+            chosen.append(Fault(name))
+        except ValueError:
+            raise unknown_name("fault", name, [fault.value for fault in Fault]) from None
+    return tuple(chosen or Fault)
+
+
+@dataclass
+class Injection:
+    """A fault that is put into one window.
+
+    Attributes:
+        at: the window's forward pass, and backward pass, that it is put into, counted from 0.
+        done: it was put in.
+        refused: why it could not be; empty where it was, or may still be.
+    """
+
+    fault: Fault
+    at: int = 0
+    done: bool = False
+    refused: str = ""
+
+    def into_inputs(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What the outermost module takes, with the fault."""
+        if self.fault is not Fault.NAN_INPUT:
+            return inputs, named
+        changed = tree_map(_first_only(_with_nan, self), (inputs, named))
+        if not self.done:
+            self.refused = "the outermost module takes no floating numbers"
+        return changed if self.done else (inputs, named)
+
+    def into_output(self, output: Any) -> Any:
+        """What the outermost module gives, with the fault."""
+        change = {
+            Fault.NAN_OUTPUT: lambda t: t * math.nan,
+            Fault.INF_OUTPUT: lambda t: t * math.inf,
+            Fault.EXPLODING_OUTPUT: lambda t: t * _EXPLODES,
+            Fault.OVERFLOWING_GRADIENT: _with_steeper_gradient,
+        }.get(self.fault)
+        if change is None:
+            return output
+        changed = _mapped(output, change, self)
+        if not self.done:
+            self.refused = "the outermost module gives no tensor that has a gradient"
+        return changed
+
+    def into_root(self, root: Tensor) -> Tensor:
+        """What is differentiated, with the fault."""
+        if self.fault is not Fault.NO_GRADIENT:
+            return root
+        self.done = True
+        return root.detach().clone().requires_grad_()
+
+    def into_gradients(self, optimizer: torch.optim.Optimizer) -> list[Any]:
+        """Change the gradients that reach the parameters; the handles end it."""
+        change = {Fault.NAN_GRADIENT: lambda g: g * math.nan, Fault.HUGE_NORM: lambda g: g * _HUGE}.get(self.fault)
+        if change is None:
+            return []
+        groups = optimizer.param_groups if self.fault is Fault.HUGE_NORM else optimizer.param_groups[-1:]
+        self.done = True
+        return [p.register_hook(change) for group in groups for p in group["params"] if p.requires_grad]
+
+
+def _mapped(output: Any, change: Callable[[Tensor], Tensor], injection: Injection) -> Any:
+    def one(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.requires_grad:
+            injection.done = True
+            return change(leaf)
+        return leaf
+
+    return tree_map(one, output)
+
+
+def _with_steeper_gradient(tensor: Tensor) -> Tensor:
+    # A view, so that what hooks this tensor hooks nothing else.
+    tensor = tensor.view_as(tensor)
+    tensor.register_hook(lambda gradient: gradient * _OVERFLOWS)
+    return tensor
+
+
+def _with_nan(tensor: Tensor) -> Tensor:
+    changed = tensor.detach().clone().requires_grad_(tensor.requires_grad)
+    with torch.no_grad():
+        changed.view(-1)[0] = math.nan
+    return changed
+
+
+def _first_only(change: Callable[[Tensor], Tensor], injection: Injection) -> Callable[[Any], Any]:
+    def one(leaf: Any) -> Any:
+        if injection.done or not isinstance(leaf, Tensor) or isinstance(leaf, nn.Parameter):
+            return leaf
+        if not leaf.is_floating_point() or not leaf.numel():
+            return leaf
+        injection.done = True
+        return change(leaf.contiguous())
+
+    return one

@@ -1,0 +1,317 @@
+"""Watches a process train, from outside: torch's own entry points are wrapped, and nothing of the script is touched.
+
+A *window* is what lies between two updates of the parameters. It ends at the first forward pass of the outermost module
+after ``scaler.update()``, or after an optimizer's step where no scaler is on; a window without a step, as a loop that
+drops one makes, ends after as many forward passes as the windows before it had.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from harness.pretence.patches import Patches
+from harness.rehearsal.faults import Injection
+from harness.rehearsal.parameters import Averages, Parameters, scaler_in
+from harness.rehearsal.record import Call, Did, Run, Window
+
+LEARNED_FROM = 4
+"""Windows without a fault that a program begins with: from them it is learned what a window is."""
+_LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+_ODD_FILES = ("<frozen", "<string>")
+
+
+class Director(Protocol):
+    """Decides what is put into the windows."""
+
+    def next_window(self, run: Run) -> Injection | None:
+        """Of the window that begins; ``None`` for no fault. It may end the process."""
+
+
+class Observer:
+    """Records a :class:`Run`; use as a context manager around the script.
+
+    Args:
+        script: its file; the lines that are told are those of files in its folder, where there are any.
+        director: says which fault is next.
+    """
+
+    def __init__(self, script: Path, director: Director) -> None:
+        self.run = Run()
+        self._folder, self._director = str(script.resolve().parent), director
+        self._patches = Patches()
+        self._handles: list[Any] = []
+        self._depth = 0
+        self._inside = False
+        self._window = Window()
+        self._injection: Injection | None = None
+        self._hooks: list[Any] = []
+        self._parameters = Parameters()
+        self._averages = Averages()
+        self._model: nn.Module | None = None
+        self._scaler: Any = None
+        self._forwards = 0
+
+    def __enter__(self) -> Observer:
+        hooks = nn.modules.module
+        self._handles = [
+            hooks.register_module_forward_pre_hook(self._enters),
+            hooks.register_module_forward_hook(self._leaves, always_call=True),
+        ]
+        patch = self._patches.wrap
+        patch(torch.autograd, "backward", self._backward)
+        for name in ("clip_grad_norm_", "clip_grad_value_"):
+            for module in (nn.utils, nn.utils.clip_grad):
+                patch(module, name, self._clip)
+        scaler = torch.amp.GradScaler
+        patch(scaler, "scale", self._scale)
+        patch(scaler, "unscale_", self._unscale)
+        patch(scaler, "step", self._scaler_step)
+        patch(scaler, "update", self._update)
+        patch(torch.optim.Optimizer, "zero_grad", self._zero_grad)
+        self._handles.append(register_optimizer_step_pre_hook(self._optimizer_step))
+        for schedule in _with_subclasses(torch.optim.lr_scheduler.LRScheduler):
+            if "step" in vars(schedule):
+                patch(schedule, "step", self._schedule)
+        patch(torch, "save", self._save)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._patches.restore()
+        for handle in [*self._handles, *self._hooks]:
+            handle.remove()
+
+    def finish(self) -> None:
+        """Close the window that the script's end, or its exception, cut off."""
+        if self._window.calls:
+            self._window.over = True
+            self._close()
+
+    # What a window is.
+
+    def _window_is_full(self) -> bool:
+        ends = (Did.UPDATE,) if self._scaler is not None else (Did.SCALER_STEP, Did.OPTIMIZER_STEP)
+        if self._window.of(*ends):
+            return True
+        return bool(self._forwards) and self._window.forwards >= self._forwards
+
+    def _close(self) -> None:
+        """End the window: see what changed in it."""
+        window = self._window
+        window.moved, window.finite = self._parameters.moved(), self._parameters.finite()
+        if self._model is not None and len(self.run.windows) == 1:
+            self._averages.find(self._model, self._parameters)
+        window.averages, window.averages_finite = self._averages.moved(), self._averages.finite()
+        window.rates = window.rates or self._parameters.rates()
+        if self._scaler is not None:
+            window.scale = float(self._scaler.get_scale())
+        if self._injection is not None:
+            window.fault = self._injection.fault.value
+            if not self._injection.done:
+                window.refused = self._injection.refused or "its place in the window was never reached"
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        self.run.windows.append(window)
+        seen = self.run.windows[1:]
+        if not self._forwards and len(seen) >= LEARNED_FROM - 1:
+            self._forwards = Counter(w.forwards for w in seen).most_common(1)[0][0]
+
+    def _begin(self) -> None:
+        self._window = Window()
+        self._injection = self._director.next_window(self.run)
+
+    # What is wrapped. Within a call that is recorded, the calls that it makes itself are not.
+
+    def _enters(self, module: nn.Module, inputs: Any) -> Any:
+        self._depth += 1
+        if self._depth > 1 or not (module.training and torch.is_grad_enabled()) or not _has_parameters(module):
+            return None
+        if self._window_is_full():
+            self._close()
+            self._begin()
+        self._model = module
+        if self._injection is not None and self._window.forwards == self._injection.at:
+            changed, _ = self._injection.into_inputs(inputs, {})
+            return changed
+        return None
+
+    def _leaves(self, module: nn.Module, inputs: Any, output: Any) -> Any:
+        self._depth -= 1
+        if self._depth or not (module.training and torch.is_grad_enabled()) or not _has_parameters(module):
+            return None
+        index = self._window.forwards
+        self._window.forwards += 1
+        self._note(Did.FORWARD)
+        if self._injection is not None and index == self._injection.at:
+            return self._injection.into_output(output)
+        return None
+
+    def _backward(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._inside:
+                return stock(tensors, *args, **kwargs)
+            if not self._window.backwards:
+                self._window.stale = self._parameters.have_gradients()
+            injection = self._injection
+            if injection is not None and self._window.backwards == injection.at and isinstance(tensors, Tensor):
+                tensors = injection.into_root(tensors)
+                for optimizer in self._parameters.optimizers[:1]:
+                    self._hooks += injection.into_gradients(optimizer)
+            value = _number(tensors)
+            if value is not None and self._scaler is not None and self._window.of(Did.SCALE):
+                value /= float(self._scaler.get_scale())
+            self._window.backwards += 1
+            self._note(Did.BACKWARD, value=value)
+            return self._within(stock, tensors, *args, **kwargs)
+
+        return backward
+
+    def _clip(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def clip(parameters: Any, limit: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._inside:
+                return stock(parameters, limit, *args, **kwargs)
+            parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+            optimizer = self._parameters.whose(parameters)
+            scaled = self._scaler is not None and not any(
+                call.optimizer == optimizer for call in self._window.of(Did.UNSCALE)
+            )
+            by_norm = "norm" in stock.__name__
+            found = self._within(stock, parameters, limit, *args, **kwargs)
+            norm = _number(found) if by_norm else None
+            self._note(
+                Did.CLIP, optimizer, norm, limit=float(limit), finite=norm is None or math.isfinite(norm),
+                scaled=scaled, by="norm" if by_norm else "value",
+            )  # fmt: skip
+            return found
+
+        return clip
+
+    def _scale(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def scale(scaler: Any, outputs: Any) -> Any:
+            self._use(scaler)
+            if not self._inside and scaler.is_enabled():
+                self._note(Did.SCALE)
+            return self._within(stock, scaler, outputs)
+
+        return scale
+
+    def _unscale(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def unscale(scaler: Any, optimizer: Any) -> Any:
+            if not self._inside and scaler.is_enabled():
+                self._note(Did.UNSCALE, self._parameters.index(optimizer))
+            return self._within(stock, scaler, optimizer)
+
+        return unscale
+
+    def _scaler_step(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+            self._use(scaler)
+            if scaler.is_enabled() and not self._inside:
+                index = self._parameters.index(optimizer)
+                self._window.rates = self._parameters.rates()
+                self._note(Did.SCALER_STEP, index, finite=self._parameters.gradients_finite(index))
+            # The optimizer's own step within it is recorded too, where it is called at all.
+            return stock(scaler, optimizer, *args, **kwargs)
+
+        return step
+
+    def _update(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def update(scaler: Any, *args: Any, **kwargs: Any) -> Any:
+            found = stock(scaler, *args, **kwargs)
+            if scaler.is_enabled():
+                self._note(Did.UPDATE, value=float(scaler.get_scale()))
+            return found
+
+        return update
+
+    def _optimizer_step(self, optimizer: Any, *_: Any) -> None:
+        index = self._parameters.index(optimizer)
+        self._window.rates = self._parameters.rates()
+        self._note(Did.OPTIMIZER_STEP, index, finite=self._parameters.gradients_finite(index))
+
+    def _zero_grad(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def zero_grad(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+            self._note(Did.ZERO_GRAD)
+            return stock(optimizer, *args, **kwargs)
+
+        return zero_grad
+
+    def _schedule(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def step(schedule: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._inside:
+                return stock(schedule, *args, **kwargs)
+            found = self._within(stock, schedule, *args, **kwargs)
+            if self._window.calls:  # not the step that its constructor makes
+                self._note(Did.SCHEDULE, self._parameters.index(schedule.optimizer))
+            return found
+
+        return step
+
+    def _save(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def save(saved: Any, *args: Any, **kwargs: Any) -> Any:
+            optimizer, scaler = scaler_in(saved)
+            self._note(Did.SAVE, optimizer=-1, saved_optimizer=optimizer, saved_scaler=scaler)
+            return stock(saved, *args, **kwargs)
+
+        return save
+
+    def _within(self, stock: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        outer, self._inside = self._inside, True
+        try:
+            return stock(*args, **kwargs)
+        finally:
+            self._inside = outer
+
+    def _use(self, scaler: Any) -> None:
+        if scaler.is_enabled():
+            self._scaler, self.run.scaler = scaler, True
+
+    def _note(
+        self,
+        did: Did,
+        optimizer: int = -1,
+        value: float | None = None,
+        limit: float | None = None,
+        finite: bool | None = None,
+        **notes: Any,
+    ) -> None:
+        self._window.calls.append(Call(did, self._where(), optimizer, value, limit, finite, notes))
+
+    def _where(self) -> str:
+        """The line that led here: the innermost of the script's own folder, else of whatever library it uses."""
+        frame: FrameType | None = sys._getframe(2)
+        library = ""
+        while frame is not None:
+            file = frame.f_code.co_filename
+            if not file.startswith((*_LIBRARIES, *_ODD_FILES)):
+                if file.startswith(self._folder) and "site-packages" not in file:
+                    return f"{Path(file).name}:{frame.f_lineno}"
+                library = library or f"{Path(file).name}:{frame.f_lineno}"
+            frame = frame.f_back
+        return library
+
+
+def _with_subclasses(schedule: type) -> list[type]:
+    found = [schedule]
+    for below in schedule.__subclasses__():
+        found += _with_subclasses(below)
+    return found
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    """A loss without parameters is called as a module too, and is no model."""
+    return next(module.parameters(), None) is not None
+
+
+def _number(found: Any) -> float | None:
+    return float(found.detach()) if isinstance(found, Tensor) and found.numel() == 1 else None

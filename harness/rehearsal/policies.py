@@ -1,0 +1,97 @@
+"""What a script does: its policies, as a table of questions and answers, found out from its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from harness.rehearsal.faults import Fault
+from harness.rehearsal.record import Did, Run, Window
+from harness.rehearsal.rules import set_by_hand
+
+Row = tuple[str, str]
+
+
+def table(runs: Sequence[Run]) -> list[Row]:
+    """The answers, from all windows of all runs."""
+    good = [w for run in runs for w in run.windows[1:] if not w.fault and not w.over]
+    if not good:
+        return []
+    scaler = any(run.scaler for run in runs)
+    plain = good[0]
+    rows = [
+        ("a gradient scaler", "on" if scaler else "none, or off"),
+        ("micro-steps in a window", str(plain.backwards)),
+        ("optimizers", str(max(len(w.moved) for w in good))),
+        ("gradients", _clipping(good)),
+    ]
+    rows += [
+        ("a NaN loss", _on(runs, Fault.NAN_OUTPUT)),
+        ("an infinite loss", _on(runs, Fault.INF_OUTPUT)),
+        ("gradients that overflow half precision", _on(runs, Fault.OVERFLOWING_GRADIENT)),
+        ("NaN in one group's gradients", _on(runs, Fault.NAN_GRADIENT)),
+        ("a huge, finite norm", _on(runs, Fault.HUGE_NORM)),
+        ("no gradients at all", _on(runs, Fault.NO_GRADIENT)),
+    ]
+    skipped = [w for w in _faulty(runs) if w.moved and not any(w.moved)]
+    rows.append(("the schedule on a skipped step", _schedule(good, skipped, runs)))
+    if any(w.averages is not None for w in good):
+        rows.append(("running averages on a skipped step", _advances(any(w.averages for w in skipped), bool(skipped))))
+    saves = [call for run in runs for call in run.saves()]
+    if saves:
+        with_scaler = all(call.notes.get("saved_scaler") for call in saves)
+        rows.append(("the scaler in a checkpoint", "saved" if with_scaler else "not saved") if scaler else ("", ""))
+    return [row for row in rows if row[0] and row[1]]
+
+
+def _faulty(runs: Iterable[Run]) -> list[Window]:
+    return [w for run in runs for w in run.windows if w.fault and not w.refused and not w.over]
+
+
+def _clipping(good: Sequence[Window]) -> str:
+    clips = [call for w in good for call in w.of(Did.CLIP)]
+    if not clips:
+        return "are not clipped"
+    by, limit = clips[0].notes.get("by", "norm"), clips[0].limit
+    return f"are clipped to a {by} of {limit:g}"
+
+
+def _on(runs: Sequence[Run], fault: Fault) -> str:
+    """What a window with the fault does; empty where none was run."""
+    for run in runs:
+        for index, window in enumerate(run.windows):
+            if window.fault == fault.value and not window.refused:
+                return _outcome(run, index)
+    return ""
+
+
+def _outcome(run: Run, index: int) -> str:
+    window = run.windows[index]
+    if window.over and run.ending.raised:
+        return f"raises {run.ending.raised.partition(':')[0]}"
+    if not window.finite:
+        return "poisons the parameters"
+    if any(window.moved):
+        return "steps"
+    attempts = window.of(Did.SCALER_STEP, Did.OPTIMIZER_STEP)
+    return "the scaler skips the step" if attempts else "drops the window"
+
+
+def _schedule(good: Sequence[Window], skipped: Sequence[Window], runs: Sequence[Run]) -> str:
+    if any(w.of(Did.SCHEDULE) for w in good):
+        return _advances(any(w.of(Did.SCHEDULE) for w in skipped), bool(skipped))
+    by_hand = [run for run in runs if set_by_hand(run)]
+    if not by_hand:
+        return "none"
+    pairs = [
+        (w.rates, run.windows[i + 1].rates)
+        for run in by_hand
+        for i, w in enumerate(run.windows[:-1])
+        if w.fault and w.moved and not any(w.moved) and w.of(Did.SCALER_STEP, Did.OPTIMIZER_STEP)
+    ]
+    return _advances(any(one != two for one, two in pairs), bool(pairs))
+
+
+def _advances(did: bool, seen: bool) -> str:
+    if not seen:
+        return ""
+    return "advances" if did else "holds"

@@ -1,0 +1,58 @@
+"""Which fault goes into which window: good windows to learn from, then each fault with good windows after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from harness.rehearsal.faults import Fault, Injection
+from harness.rehearsal.observer import LEARNED_FROM
+from harness.rehearsal.record import Run, Window
+from harness.rehearsal.rules import RECOVERY
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A fault, and the micro-step of the window that it goes into: the first, the middle or the last."""
+
+    fault: Fault
+    place: str = "last"
+
+    def at(self, micro_steps: int) -> int:
+        """The micro-step, counted from 0."""
+        last = max(0, micro_steps - 1)
+        return {"first": 0, "middle": last // 2, "last": last}[self.place]
+
+
+@dataclass
+class Program:
+    """Directs the windows of one run of the script.
+
+    Attributes:
+        planned: the faults, in order.
+        finished: called when they are through, or when going on would show nothing: the parameters aren't finite.
+        window_ended: told of every window that is over.
+        begun: how many of the faults were put in.
+    """
+
+    planned: Sequence[Planned]
+    finished: Callable[[], None]
+    window_ended: Callable[[Window], None] = lambda _: None
+    begun: int = 0
+    _wait: int = field(default=LEARNED_FROM, init=False)
+
+    def next_window(self, run: Run) -> Injection | None:
+        """The fault of the window that begins, if it is one's turn."""
+        last = run.windows[-1]
+        self.window_ended(last)
+        self._wait -= 1
+        poisoned = not last.finite and bool(self.begun)
+        if poisoned or (self._wait <= 0 and self.begun == len(self.planned)):
+            self.finished()
+        if self._wait > 0 or self.begun >= len(self.planned):
+            return None
+        planned = self.planned[self.begun]
+        self.begun += 1
+        self._wait = 1 + RECOVERY
+        micro_steps = max((window.backwards for window in run.windows[1:] if not window.fault), default=1)
+        return Injection(planned.fault, planned.at(micro_steps))

@@ -1,0 +1,207 @@
+"""A script rehearsed: run in processes of their own until every fault has had its turn, then judged."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import SubjectError, UsageError
+from harness.files import one_line
+from harness.rehearsal.faults import Fault
+from harness.rehearsal.observer import LEARNED_FROM
+from harness.rehearsal.policies import Row, table
+from harness.rehearsal.program import Planned
+from harness.rehearsal.record import Did, Ending, Run, Window
+from harness.rehearsal.rules import Finding, findings
+
+_LAST_LINES = 15
+
+
+@dataclass(frozen=True)
+class Script:
+    """What is rehearsed: a file, or a module as ``python -m`` runs it, with its arguments."""
+
+    path: str = ""
+    module: str = ""
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """As it is called."""
+        name = f"-m {self.module}" if self.module else self.path
+        return " ".join([name, *self.arguments])
+
+
+@dataclass
+class Rehearsal:
+    """What became of it.
+
+    Attributes:
+        runs: of the script, each with some of the faults.
+        left: the faults that had no turn within the time.
+        seconds: it took.
+    """
+
+    script: Script
+    runs: list[Run] = field(default_factory=list)
+    left: Sequence[Planned] = ()
+    seconds: float = 0.0
+
+    @property
+    def table(self) -> list[Row]:
+        """What the script does."""
+        return table(self.runs)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """The rules that it broke, each once for a line and a fault."""
+        found = {(one.rule, one.where, one.fault): one for run in reversed(self.runs) for one in findings(run)}
+        return list(found.values())
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Faults that could not be put in, with the reason."""
+        return {w.fault: w.refused for run in self.runs for w in run.windows if w.refused}
+
+
+def rehearse(
+    script: Script,
+    faults: Sequence[Fault],
+    *,
+    pretend_cuda: bool,
+    budget: float,
+    told: Callable[[str], None] = lambda _: None,
+) -> Rehearsal:
+    """Run the script until every fault has had its turn, or the time is over.
+
+    Args:
+        pretend_cuda: whether CUDA is pretended.
+        budget: seconds for all of it.
+        told: what it is at, in words.
+
+    Raises:
+        UsageError: there is no such script.
+        SubjectError: it raises by itself, ends too early, does nothing that looks like training, or needs what can't be
+            pretended.
+    """
+    if script.path and not Path(script.path).is_file():
+        raise UsageError(f"there is no script {one_line(script.path)}.")
+    started = time.monotonic()
+    rehearsal = Rehearsal(script)
+    waiting = [Planned(fault) for fault in faults]
+    widened = False
+    while waiting:
+        left = budget - (time.monotonic() - started)
+        if left <= 0 and rehearsal.runs:
+            break
+        told(f"{len(waiting)} faults to go")
+        run, words = _run(script, waiting, pretend_cuda, max(left, 1.0))
+        begun = sum(bool(window.fault) for window in run.windows)
+        if not begun:
+            if run.ending == _OUT_OF_TIME and rehearsal.runs:
+                break
+            raise SubjectError(_why_not(script, run, words, budget))
+        rehearsal.runs.append(run)
+        waiting = waiting[begun:]
+        if not waiting and not widened:
+            widened = True
+            waiting = _other_places(faults, run)
+    rehearsal.left, rehearsal.seconds = waiting, time.monotonic() - started
+    return rehearsal
+
+
+_OUT_OF_TIME = Ending(refusal="out of time")
+
+
+def _other_places(faults: Sequence[Fault], run: Run) -> list[Planned]:
+    """The faults in the other micro-steps of a window that has several."""
+    micro_steps = max((w.backwards for w in run.windows if not w.fault), default=1)
+    places = ["first"] if micro_steps > 1 else []
+    return [Planned(fault, place) for place in places + (["middle"] if micro_steps > 2 else []) for fault in faults]
+
+
+def _run(script: Script, planned: Sequence[Planned], pretend_cuda: bool, seconds: float) -> tuple[Run, str]:
+    """One run of the script, and the last lines that it printed."""
+    order = {
+        "script": script.path,
+        "module": script.module,
+        "arguments": script.arguments,
+        "pretend_cuda": pretend_cuda,
+        "planned": [[one.fault.value, one.place] for one in planned],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: Path(folder) / name for name in ("order", "record", "printed")}
+        files["order"].write_text(json.dumps(order))
+        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]))
+        with files["printed"].open("wb") as printed:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "harness.rehearsal.child", str(files["order"]), str(files["record"])],
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONPATH": path},
+                start_new_session=True,
+            )
+            ending = None
+            try:
+                process.wait(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                ending = _OUT_OF_TIME
+            finally:
+                # It and whatever it started.
+                with suppress(OSError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        words = files["printed"].read_text(errors="replace").splitlines()[-_LAST_LINES:]
+        run = _read(files["record"]) if files["record"].exists() else Run()
+    if ending is not None:
+        run.ending = ending
+    return run, "\n".join(words)
+
+
+def _read(record: Path) -> Run:
+    """A run as its process wrote it; a last line that a kill cut off is left out."""
+    run = Run(ending=Ending(refusal="its process ended without a word"))
+    for line in record.read_text(encoding="utf-8").splitlines():
+        try:
+            found: dict[str, Any] = json.loads(line)
+        except ValueError:
+            break
+        if "window" in found:
+            run.windows.append(Window.from_json(found["window"]))
+        elif "ending" in found:
+            values = dict(found["ending"])
+            run.scaler = values.pop("scaler")
+            run.ending = Ending(**values)
+    return run
+
+
+def _why_not(script: Script, run: Run, words: str, budget: float) -> str:
+    """Why no fault could be put into the script."""
+    ending, windows = run.ending, len(run.windows)
+    if ending == _OUT_OF_TIME:
+        return (
+            f"{script.words}: {windows} windows within {budget:g} s, and a rehearsal needs {LEARNED_FROM} before the "
+            f"first fault: give it less to do (a smaller model, less data), or more time with --budget."
+        )
+    if ending.refusal:
+        at = f"{ending.where}: " if ending.where else ""
+        return f"{script.words} can't be rehearsed: {at}{ending.refusal}\n{words}".rstrip()
+    if ending.raised:
+        return f"{script.words} raises by itself, without a fault: {ending.where}: {ending.raised}\n{words}".rstrip()
+    if not any(window.of(Did.BACKWARD) for window in run.windows):
+        return f"{script.words} ended without a backward pass of a module in training mode: is this the training script?"
+    return (
+        f"{script.words} ended after {windows} windows, and a rehearsal needs {LEARNED_FROM} before the first fault: "
+        f"let it train longer."
+    )

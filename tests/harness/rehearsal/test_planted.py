@@ -1,0 +1,158 @@
+"""Faults planted into a right loop are found, with the line; the right loop is acquitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.rehearsal.faults import Fault
+from harness.rehearsal.rehearsal import Rehearsal, Script, rehearse
+
+RIGHT = Path(__file__).with_name("right_recipe.py").read_text()
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A wrong edit of the right loop.
+
+    Attributes:
+        old, new: the text that is replaced; ``@`` ends the line that is to be told.
+        rule: that it breaks.
+        faults: that are enough to show it.
+    """
+
+    name: str
+    old: str
+    new: str
+    rule: str
+    faults: tuple[Fault, ...] = (Fault.NAN_OUTPUT,)
+
+    def script(self) -> tuple[str, int | None]:
+        """The script, and the number of the line that is to be told."""
+        assert RIGHT.count(self.old) == 1
+        text = RIGHT.replace(self.old, self.new)
+        marked = [number for number, line in enumerate(text.splitlines(), 1) if line.endswith("@")]
+        return "\n".join(line.removesuffix("@") for line in text.splitlines()) + "\n", marked[0] if marked else None
+
+
+CLIP = "    norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n"
+STEP = "    scaler.step(optimizer)\n    scaler.update()\n"
+GUARD = "    if not gradients:\n        continue\n"
+ADVANCE = "    if torch.isfinite(norm):\n        schedule.step()\n        for"
+PLANTED = [
+    Planted(
+        "schedule on a skip",
+        ADVANCE,
+        "    schedule.step()@\n    if torch.isfinite(norm):\n        for",
+        "schedule-follows-updates",
+    ),
+    Planted(
+        "average on a skip",
+        ADVANCE,
+        "    if torch.isfinite(norm):\n        schedule.step()\n    if True:\n        for",
+        "nonfinite-moves-nothing",
+    ),
+    Planted(
+        "scaler not saved",
+        ', "scaler": scaler.state_dict()}\n        torch.save(saved, Path(given.out) / "checkpoint.pt")',
+        '}\n        torch.save(saved, Path(given.out) / "checkpoint.pt")@',
+        "saves-the-scaler",
+    ),
+    Planted(
+        "clip before unscale",
+        "    scaler.unscale_(optimizer)\n" + CLIP,
+        CLIP.rstrip("\n") + "@\n    scaler.unscale_(optimizer)\n",
+        "scaler-protocol",
+    ),
+    Planted("never unscaled", "    scaler.unscale_(optimizer)\n" + CLIP, CLIP.rstrip("\n") + "@\n", "scaler-protocol"),
+    Planted("unscaled twice", CLIP, CLIP + "    if not torch.isfinite(norm):\n        scaler.unscale_(optimizer)@\n", "never-raises"),
+    Planted(
+        "skips without update",
+        STEP,
+        "    if not torch.isfinite(norm):\n        optimizer.zero_grad()\n        continue\n" + STEP,
+        "scaler-protocol",
+    ),
+    Planted("updated twice", STEP, STEP + "    scaler.update()@\n", "scaler-protocol"),
+    Planted(
+        "stale gradients",
+        "    optimizer.zero_grad(set_to_none=True)\n    if torch.isfinite(norm):\n",
+        "    if torch.isfinite(norm):\n        optimizer.zero_grad(set_to_none=True)\n",
+        "no-stale-gradients",
+    ),
+    Planted("no guard", GUARD, "", "never-raises", (Fault.NO_GRADIENT,)),
+    Planted(
+        "steps around the scaler",
+        STEP,
+        "    optimizer.step()@\n    scaler.update()\n",
+        "nonfinite-moves-nothing",
+        (Fault.NAN_GRADIENT,),
+    ),
+    Planted(
+        "looks at the loss",
+        "        scaler.scale(loss).backward()\n",
+        "        assert loss.isfinite(), 'the loss is not finite'@\n        scaler.scale(loss).backward()\n",
+        "never-raises",
+    ),
+    Planted(
+        "gives up",
+        "    scaler.unscale_(optimizer)\n",
+        "    scaler.unscale_(optimizer)\n    if not all(g.isfinite().all() for g in gradients):\n        raise SystemExit(1)@\n",
+        "never-raises",
+    ),
+    Planted(
+        "clips to zero for ever",
+        CLIP,
+        "    limit = 1.0 if step < 6 else 0.0\n"
+        "    norm = nn.utils.clip_grad_norm_(model.parameters(), limit)\n"
+        "    optimizer.param_groups[0]['weight_decay'] = 0.0 if step >= 6 else 0.01\n"
+        "    optimizer.param_groups[0]['lr'] *= step < 6\n",
+        "training-goes-on",
+    ),
+]
+
+
+def _rehearsed(text: str, tmp_path: Path, faults: tuple[Fault, ...] = tuple(Fault), *more: str) -> Rehearsal:
+    path = tmp_path / "train.py"
+    path.write_text(text)
+    script = Script(str(path), arguments=("--out", str(tmp_path), *more))
+    return rehearse(script, faults, pretend_cuda=False, budget=300.0)
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name)
+def test_a_planted_fault_is_found(planted: Planted, tmp_path: Path) -> None:
+    text, line = planted.script()
+    found = _rehearsed(text, tmp_path, planted.faults).findings
+    assert planted.rule in [one.rule for one in found], found
+    (first,) = [one for one in found if one.rule == planted.rule][:1]
+    if line is not None:
+        assert first.where == f"train.py:{line}"
+        assert first.sentence.startswith(f"train.py:{line}: ") or planted.name == "average on a skip"
+    assert {one.rule for one in found} == {planted.rule} | _ALSO.get(planted.name, set())
+
+
+# What follows from the planted fault, too.
+_ALSO: dict[str, set[str]] = {}
+
+
+@pytest.mark.parametrize("accumulate", ["1", "3"])
+def test_the_right_loop_is_acquitted(accumulate: str, tmp_path: Path) -> None:
+    rehearsal = _rehearsed(RIGHT, tmp_path, tuple(Fault), "--accumulate", accumulate)
+    assert rehearsal.findings == []
+    assert rehearsal.refused == {}
+    assert dict(rehearsal.table) == {
+        "a gradient scaler": "on",
+        "micro-steps in a window": accumulate,
+        "optimizers": "1",
+        "gradients": "are clipped to a norm of 1",
+        "a NaN loss": "the scaler skips the step",
+        "an infinite loss": "the scaler skips the step",
+        "gradients that overflow half precision": "the scaler skips the step",
+        "NaN in one group's gradients": "the scaler skips the step",
+        "a huge, finite norm": "steps",
+        "no gradients at all": "drops the window" if accumulate == "1" else "steps",
+        "the schedule on a skipped step": "holds",
+        "running averages on a skipped step": "holds",
+        "the scaler in a checkpoint": "saved",
+    }
