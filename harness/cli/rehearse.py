@@ -23,8 +23,12 @@ def add_parser(subparsers: Any) -> None:
     what = "pretend CUDA, as is done where there is no GPU"
     pretend.add_argument("--pretend-cuda", action="store_true", default=None, help=what)
     pretend.add_argument("--no-pretend-cuda", dest="pretend_cuda", action="store_false", help="don't")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the table, the findings and every window there")
-    parser.add_argument("script", nargs=argparse.REMAINDER, metavar="-- SCRIPT …", help="the script, or -m MODULE, and its arguments")
+    parser.add_argument(
+        "--json", metavar="FILE", type=Path, help="write the table, the findings and every window there"
+    )
+    parser.add_argument(
+        "script", nargs=argparse.REMAINDER, metavar="-- SCRIPT …", help="the script, or -m MODULE, and its arguments"
+    )
     parser.set_defaults(run=run)
 
 

@@ -28,7 +28,7 @@ class Fault(str, enum.Enum):
     OVERFLOWING_GRADIENT = "overflowing-gradient"  # of the output, times 2⁴⁰: beyond half precision
     NAN_GRADIENT = "nan-gradient"  # of all parameters of one group
     HUGE_NORM = "huge-norm"  # finite gradients, times 2²⁰
-    NO_GRADIENT = "no-gradient"  # a loss that reaches no parameter
+    NO_GRADIENT = "no-gradient"  # losses that reach no parameter, in every micro-step
     NAN_INPUT = "nan-input"  # one number of the batch, where the outermost module takes floating numbers
 
 
@@ -52,7 +52,8 @@ class Injection:
     """A fault that is put into one window.
 
     Attributes:
-        at: the window's forward pass, and backward pass, that it is put into, counted from 0.
+        at: the window's forward pass, and backward pass, that it is put into, counted from 0; that no gradient is there
+            takes all of them.
         done: it was put in.
         refused: why it could not be; empty where it was, or may still be.
     """

@@ -163,10 +163,11 @@ class Observer:
             if not self._window.backwards:
                 self._window.stale = self._parameters.have_gradients()
             injection = self._injection
-            if injection is not None and self._window.backwards == injection.at and isinstance(tensors, Tensor):
+            if injection is not None and isinstance(tensors, Tensor):
                 tensors = injection.into_root(tensors)
-                for optimizer in self._parameters.optimizers[:1]:
-                    self._hooks += injection.into_gradients(optimizer)
+                if self._window.backwards == injection.at:
+                    for optimizer in self._parameters.optimizers[:1]:
+                        self._hooks += injection.into_gradients(optimizer)
             value = _number(tensors)
             if value is not None and self._scaler is not None and self._window.of(Did.SCALE):
                 value /= float(self._scaler.get_scale())

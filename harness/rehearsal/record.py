@@ -124,7 +124,6 @@ def _number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-
 @dataclass(frozen=True)
 class Ending:
     """How a run of the script ended.

@@ -200,7 +200,9 @@ def _why_not(script: Script, run: Run, words: str, budget: float) -> str:
     if ending.raised:
         return f"{script.words} raises by itself, without a fault: {ending.where}: {ending.raised}\n{words}".rstrip()
     if not any(window.of(Did.BACKWARD) for window in run.windows):
-        return f"{script.words} ended without a backward pass of a module in training mode: is this the training script?"
+        return (
+            f"{script.words} ended without a backward pass of a module in training mode: is this the training script?"
+        )
     return (
         f"{script.words} ended after {windows} windows, and a rehearsal needs {LEARNED_FROM} before the first fault: "
         f"let it train longer."

@@ -91,7 +91,12 @@ def nonfinite_moves_nothing(seen: _Seen) -> Iterator[Finding]:
     moved = [c for c in bad if c.optimizer < len(window.moved) and window.moved[c.optimizer]]
     if moved:
         line = moved[-1].where
-        yield Finding("nonfinite-moves-nothing", f"{line}: the optimizer stepped with gradients that are not finite", line, window.fault)
+        yield Finding(
+            "nonfinite-moves-nothing",
+            f"{line}: the optimizer stepped with gradients that are not finite",
+            line,
+            window.fault,
+        )
     elif seen.skipped and window.averages:
         yield Finding(
             "nonfinite-moves-nothing",
@@ -104,6 +109,8 @@ def nonfinite_moves_nothing(seen: _Seen) -> Iterator[Finding]:
 def stays_finite(seen: _Seen) -> Iterator[Finding]:
     """Parameters, the optimizer's state and running averages stay finite."""
     window = seen.window
+    if window.met_bad_gradients and any(window.moved):
+        return  # which says it all
     before = seen.run.windows[seen.index - 1] if seen.index else None
     for is_finite, was_finite, what in (
         (window.finite, before is None or before.finite, "parameters or optimizer's state are"),
@@ -125,7 +132,9 @@ def scaler_protocol(seen: _Seen) -> Iterator[Finding]:
     updates = window.of(Did.UPDATE)
     if len(updates) > 1:
         line = updates[1].where
-        yield Finding("scaler-protocol", f"{line}: scaler.update() for the second time in one window", line, window.fault)
+        yield Finding(
+            "scaler-protocol", f"{line}: scaler.update() for the second time in one window", line, window.fault
+        )
     positions = {id(call): at for at, call in enumerate(window.calls)}
     for call in window.of(Did.SCALER_STEP):
         if updates and positions[id(call)] > positions[id(updates[0])]:
@@ -193,11 +202,13 @@ def training_goes_on(seen: _Seen) -> Iterator[Finding]:
     window, after = seen.window, seen.after[:RECOVERY]
     if not window.fault or len(after) < RECOVERY or any(later.over for later in after):
         return
-    if not any(any(later.moved) for later in after):
-        text = f"no parameter moved in the {RECOVERY} windows after it"
+    if not any(any(later.moved) for later in after[-2:]):
+        text = f"no parameter moves any more, {RECOVERY} windows after it"
         yield Finding("training-goes-on", text, fault=window.fault)
     elif any(not math.isfinite(loss) for loss in after[-1].losses):
-        yield Finding("training-goes-on", f"the loss is still not finite {RECOVERY} windows after it", fault=window.fault)
+        yield Finding(
+            "training-goes-on", f"the loss is still not finite {RECOVERY} windows after it", fault=window.fault
+        )
 
 
 _OF_A_RUN: tuple[Callable[[Run], Iterator[Finding]], ...] = (never_raises, saves_the_scaler)

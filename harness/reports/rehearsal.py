@@ -27,15 +27,21 @@ def show_rehearsal(rehearsal: Rehearsal, console: ReportConsole) -> None:
     console.print(rows)
     for finding, faults in _by_line(rehearsal.findings):
         during = f" (fault: {', '.join(faults)})" if any(faults) else ""
-        console.print(f"[bold red]FAULT[/] [bold]{finding.rule}[/]: {escape(finding.sentence)}{during}", highlight=False)
+        console.print(
+            f"[bold red]FAULT[/] [bold]{finding.rule}[/]: {escape(finding.sentence)}{during}", highlight=False
+        )
     for fault, reason in rehearsal.refused.items():
         console.plain(f"not put in: {fault}: {reason}")
     if rehearsal.left:
         console.plain(f"not run within the time: {', '.join(one.fault.value for one in rehearsal.left)}")
     windows = sum(len(run.windows) for run in rehearsal.runs)
-    verdict, style = ("VIOLATED", "red") if rehearsal.findings else ("INCOMPLETE", "yellow") if rehearsal.left else ("HELD", "green")
+    verdict, style = (
+        ("VIOLATED", "red") if rehearsal.findings else ("INCOMPLETE", "yellow") if rehearsal.left else ("HELD", "green")
+    )
     runs = f"{len(rehearsal.runs)} run" + ("s" if len(rehearsal.runs) > 1 else "")
-    console.print(f"[bold {style}]{verdict}[/]: {windows} windows in {runs}, {rehearsal.seconds:.0f} s", highlight=False)
+    console.print(
+        f"[bold {style}]{verdict}[/]: {windows} windows in {runs}, {rehearsal.seconds:.0f} s", highlight=False
+    )
 
 
 def _by_line(findings: list[Finding]) -> list[tuple[Finding, list[str]]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import SubjectError, UsageError
 from harness.rehearsal.faults import Fault
 from harness.rehearsal.rehearsal import Rehearsal, Script, rehearse
 
@@ -67,14 +68,18 @@ PLANTED = [
         "scaler-protocol",
     ),
     Planted("never unscaled", "    scaler.unscale_(optimizer)\n" + CLIP, CLIP.rstrip("\n") + "@\n", "scaler-protocol"),
-    Planted("unscaled twice", CLIP, CLIP + "    if not torch.isfinite(norm):\n        scaler.unscale_(optimizer)@\n", "never-raises"),
+    Planted(
+        "unscaled twice",
+        CLIP,
+        CLIP + "    if not torch.isfinite(norm):\n        scaler.unscale_(optimizer)@\n",
+        "never-raises",
+    ),
     Planted(
         "skips without update",
         STEP,
         "    if not torch.isfinite(norm):\n        optimizer.zero_grad()\n        continue\n" + STEP,
         "scaler-protocol",
     ),
-    Planted("updated twice", STEP, STEP + "    scaler.update()@\n", "scaler-protocol"),
     Planted(
         "stale gradients",
         "    optimizer.zero_grad(set_to_none=True)\n    if torch.isfinite(norm):\n",
@@ -102,12 +107,9 @@ PLANTED = [
         "never-raises",
     ),
     Planted(
-        "clips to zero for ever",
+        "rate of zero for ever",
         CLIP,
-        "    limit = 1.0 if step < 6 else 0.0\n"
-        "    norm = nn.utils.clip_grad_norm_(model.parameters(), limit)\n"
-        "    optimizer.param_groups[0]['weight_decay'] = 0.0 if step >= 6 else 0.01\n"
-        "    optimizer.param_groups[0]['lr'] *= step < 6\n",
+        CLIP + "    if not torch.isfinite(norm):\n        schedule.base_lrs[:] = [0.0]\n",
         "training-goes-on",
     ),
 ]
@@ -133,7 +135,10 @@ def test_a_planted_fault_is_found(planted: Planted, tmp_path: Path) -> None:
 
 
 # What follows from the planted fault, too.
-_ALSO: dict[str, set[str]] = {}
+_ALSO = {
+    "skips without update": {"never-raises"},
+    "stale gradients": {"training-goes-on"},
+}
 
 
 @pytest.mark.parametrize("accumulate", ["1", "3"])
@@ -151,8 +156,48 @@ def test_the_right_loop_is_acquitted(accumulate: str, tmp_path: Path) -> None:
         "gradients that overflow half precision": "the scaler skips the step",
         "NaN in one group's gradients": "the scaler skips the step",
         "a huge, finite norm": "steps",
-        "no gradients at all": "drops the window" if accumulate == "1" else "steps",
+        "no gradients at all": "drops the window",
         "the schedule on a skipped step": "holds",
         "running averages on a skipped step": "holds",
         "the scaler in a checkpoint": "saved",
     }
+
+
+def test_two_optimizers_with_an_update_each(tmp_path: Path) -> None:
+    """The second then gets gradients divided by the wrong scale, or steps over what made the first skip."""
+    text = RIGHT.replace("AdamW(model.parameters(), lr=1e-2)", "AdamW(model[0].parameters(), lr=1e-2)")
+    text = text.replace("schedule = ", "second = torch.optim.SGD(model[2].parameters(), lr=1e-2)\nschedule = ")
+    both = "    for one in (optimizer, second):\n        scaler.unscale_(one)\n"
+    text = text.replace("    scaler.unscale_(optimizer)\n", both)
+    text = text.replace("optimizer.zero_grad(set_to_none=True)", "model.zero_grad()")
+    steps = "    for one in (optimizer, second):\n        scaler.step(one)\n"
+    right = text.replace("    scaler.step(optimizer)\n", steps)
+    assert _rehearsed(right, tmp_path, (Fault.NAN_OUTPUT,)).findings == []
+    wrong = text.replace(STEP, steps + "        scaler.update()\n")
+    found = _rehearsed(wrong, tmp_path, (Fault.NAN_OUTPUT,)).findings
+    line = next(n for n, text in enumerate(wrong.splitlines(), 1) if "scaler.update()" in text)
+    assert {(one.rule, one.where) for one in found} == {
+        ("scaler-protocol", f"train.py:{line - 1}"),  # a step after the first update
+        ("scaler-protocol", f"train.py:{line}"),  # the second update
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "import torch\nraise ValueError('no data')\n",
+            "raises by itself, without a fault: train.py:2: ValueError: no data",
+        ),
+        ("print('nothing')\n", "without a backward pass of a module in training mode"),
+        (RIGHT.replace("default=1000", "default=2"), "ended after 2 windows"),
+    ],
+)
+def test_what_cannot_be_rehearsed(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(SubjectError, match=said):
+        _rehearsed(text, tmp_path)
+
+
+def test_there_is_no_script(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no script"):
+        rehearse(Script(str(tmp_path / "nothing.py")), tuple(Fault), pretend_cuda=False, budget=10.0)
