@@ -41,7 +41,9 @@ class Settings:
         seed: the same seed gives the same cases.
         max_time: seconds after which no further example is started; ``None`` for no limit.
         images: folder of the user's own pictures; ``None`` for those that scikit-image ships.
-        cases_dir: where case files are written.
+        cases_dir: where case files are written, and looked for to be tried first.
+        regressions_dir: where the cases are kept that every check runs again.
+        baseline: the file that holds accepted violations.
         golden_dir: the goldens' folder: ``suite.toml`` and what is recorded.
         workers: processes that share the work; 0 for one per processor.
         case_timeout: seconds that a subject may take for one case, or to be loaded, before its process is ended.
@@ -66,6 +68,8 @@ class Settings:
     max_time: float | None = None
     images: str | None = None
     cases_dir: str = ".harness/cases"
+    regressions_dir: str = ".harness/regressions"
+    baseline: str = ".harness/baseline.json"
     golden_dir: str = "golden"
     workers: int = 0
     case_timeout: float = 60.0
@@ -188,7 +192,7 @@ _BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "
 _MINIMUM = {"max_examples": 1, "seed": 0, "max_time": 0, "workers": 0, "case_timeout": 0.1}
 _MAXIMUM = {"max_examples": 10**9, "seed": 2**63 - 1, "workers": 1024}
 _FLAGS = {"arguments": "--argument", "precisions": "--precision", "properties": "--property", "promises": "--promise"}
-_PATHS = ("subject_root", "images", "cases_dir", "golden_dir")
+_PATHS = ("subject_root", "images", "cases_dir", "regressions_dir", "baseline", "golden_dir")
 
 
 class _UnfitError(Exception):

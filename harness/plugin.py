@@ -8,7 +8,9 @@ imports nothing heavy.
 from __future__ import annotations
 
 import contextlib
+import datetime
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -134,16 +136,28 @@ class _PropertyTest(pytest.Item):
 
     def runtest(self) -> None:
         from harness.engine.result import Status
+        from harness.findings.baseline import Standing, read_baseline
+        from harness.findings.known_cases import known_cases
         from harness.findings.recorder import CaseRecorder
         from harness.reports.run_model import Cell, violation_lines
 
         parent = self.parent
         assert isinstance(parent, _Properties)
-        result = _session(self.config, parent.settings).run(self.task, CaseRecorder(parent.settings))
+        settings = parent.settings
+        baseline, known = read_baseline(Path(settings.baseline)), known_cases(settings, (self.task,))
+        runner = _session(self.config, settings)
+        result = runner.run(self.task, CaseRecorder(settings), known=known.get(self.task, ()))
         if result.status in (Status.NOT_APPLICABLE, Status.NOT_RUN):
             pytest.skip(result.message)
-        if result.counts(parent.settings.strict):
-            raise PropertyViolated("\n  ".join(violation_lines(Cell(result, parent.settings))))
+        if not result.counts(settings.strict):
+            return
+        standing = baseline.standing(result, settings, datetime.date.today())
+        entry = baseline.entry(self.task, settings)
+        if standing is Standing.ACCEPTED:
+            assert entry is not None
+            pytest.xfail(f"accepted: {entry.words}")
+        cell = Cell(result, settings, standing=standing, accepted=entry)
+        raise PropertyViolated("\n  ".join(violation_lines(cell)))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str:
         if isinstance(excinfo.value, (PropertyViolated, HarnessError)):

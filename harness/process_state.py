@@ -8,23 +8,38 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from torch.backends import cudnn
+
+# In Python's own floats, which take the processor's mode as torch's do; multiplied at run time.
+_SMALLEST, _ONE = 5e-324, float(1)
 
 
 @dataclass(frozen=True)
 class ProcessState:
-    """Torch's modes, its hooks for every module, and the working directory (empty where there is none any more)."""
+    """Torch's modes, its hooks for every module and for what is saved for backward, NumPy's answer to floating-point
+    errors, and the working directory (empty where there is none any more).
+
+    Attributes:
+        denormals: numbers below the smallest normal one are numbers, and not zero.
+    """
 
     gradients: bool
     cpu_autocast: tuple[bool, torch.dtype]
     cuda_autocast: tuple[bool, torch.dtype]
+    autocast_cache: bool
     default_dtype: torch.dtype
     default_device: torch.device
     threads: int
-    deterministic_algorithms: bool
+    deterministic_algorithms: tuple[bool, bool]
+    cudnn: tuple[bool, bool, bool]
     anomaly_mode: bool
+    denormals: bool
     matmul_precision: str
     module_hooks: int
+    saved_tensors_hooks: bool
+    floating_point_errors: tuple[tuple[str, str], ...]
     working_directory: str
 
     def changes(self, later: ProcessState) -> list[str]:
@@ -43,13 +58,18 @@ def read_state() -> ProcessState:
         torch.is_grad_enabled(),
         (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")),
         (torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")),
+        torch.is_autocast_cache_enabled(),
         torch.get_default_dtype(),
         torch.get_default_device(),
         torch.get_num_threads(),
-        torch.are_deterministic_algorithms_enabled(),
+        (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
+        (cudnn.enabled, cudnn.benchmark, cudnn.deterministic),
         torch.is_anomaly_enabled(),
+        _SMALLEST * _ONE != 0.0,
         torch.get_float32_matmul_precision(),
         sum(map(len, _global_hooks())),
+        _saved_tensors_hooks() is not None,
+        tuple((kind, str(answer)) for kind, answer in np.geterr().items()),
         _working_directory(),
     )
 
@@ -72,13 +92,21 @@ def _put_back(state: ProcessState) -> None:
             torch.set_autocast_enabled(device, enabled)
         if torch.get_autocast_dtype(device) != dtype:
             torch.set_autocast_dtype(device, dtype)
+    torch.set_autocast_cache_enabled(state.autocast_cache)
     torch.set_default_dtype(state.default_dtype)
     if torch.get_default_device() != state.default_device:
         torch.set_default_device(state.default_device)
     if torch.get_num_threads() != state.threads:
         torch.set_num_threads(state.threads)
-    if torch.are_deterministic_algorithms_enabled() != state.deterministic_algorithms:
-        torch.use_deterministic_algorithms(state.deterministic_algorithms)
+    enabled, warn_only = state.deterministic_algorithms
+    if read_state().deterministic_algorithms != state.deterministic_algorithms:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+    cudnn.enabled, cudnn.benchmark, cudnn.deterministic = state.cudnn
+    torch.set_flush_denormal(not state.denormals)
+    np.seterr(**dict(state.floating_point_errors))  # type: ignore[arg-type]
+    if not state.saved_tensors_hooks:
+        while _saved_tensors_hooks() is not None:
+            torch._C._autograd._pop_saved_tensors_default_hooks()
     if torch.is_anomaly_enabled() != state.anomaly_mode:
         torch.autograd.set_detect_anomaly(state.anomaly_mode)
     if torch.get_float32_matmul_precision() != state.matmul_precision:
@@ -93,8 +121,14 @@ def _put_back(state: ProcessState) -> None:
 
 def _global_hooks() -> list[dict[int, Any]]:
     """Those that torch calls for every module."""
-    names = ("_global_forward_pre_hooks", "_global_forward_hooks", "_global_backward_hooks")
-    return [getattr(torch.nn.modules.module, name, {}) for name in names]
+    found = vars(torch.nn.modules.module)
+    return [hooks for name, hooks in found.items() if name.startswith("_global_") and isinstance(hooks, dict)]
+
+
+def _saved_tensors_hooks() -> Any:
+    """Those pushed last for what autograd saves; ``None`` for none, or where this torch doesn't say."""
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    return None if top is None else top(True)
 
 
 def _working_directory() -> str:

@@ -46,8 +46,18 @@ class LossSubject(Protocol):
         Whatever the subject raises passes through.
         """
 
+    @property
+    def module(self) -> nn.Module | None:
+        """What it is, where that is a module: has a state dict, and can be cast."""
+
     def copied(self) -> LossSubject:
         """A deep copy."""
+
+    def fresh(self) -> LossSubject:
+        """As it was before its first call. Of a function, which is one alone, itself."""
+
+    def constructed(self) -> LossSubject:
+        """Another of its class, constructed with the same arguments. Of what has no class to be constructed, fresh."""
 
     def evaluating(self) -> AbstractContextManager[None]:
         """Surrounds calls in eval mode, where it has modes."""
@@ -134,6 +144,9 @@ class StepDriver(Protocol):
 
     def counters(self) -> tuple[int, int]:
         """``fwdbwd_pass_step`` and ``param_update_step``."""
+
+    def averaged(self) -> int | None:
+        """How often its running averages were updated; ``None`` where it has none that can be seen."""
 
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...

@@ -133,6 +133,8 @@ class LossComputer(nn.Module):
             )
         if rendering.shape[:2] != target.shape[:2] or rendering.shape[-2:] != target.shape[-2:]:
             raise ValueError(f"rendering {tuple(rendering.shape)} and target {tuple(target.shape)} do not fit.")
+        if rendering.numel() == 0:
+            raise ValueError(f"rendering holds no pixel: its shape is {tuple(rendering.shape)}.")
         if target.shape[2] not in (3, 4):
             raise ValueError(f"target has {target.shape[2]} channels; it needs 3, or 4 with the mask.")
         with torch.autocast(rendering.device.type, enabled=False):
@@ -186,6 +188,8 @@ class LossComputer(nn.Module):
         if any(part.shape != parts[0].shape for part in parts) or parts[0].ndim != 5 or parts[0].shape[2] != 3:
             shapes = ", ".join(str(tuple(part.shape)) for part in parts)
             raise ValueError(f"points, ray origins and directions are {shapes}; each must be (b, v, 3, height, width).")
+        if parts[0].numel() == 0:
+            raise ValueError(f"there are no points: their shape is {tuple(parts[0].shape)}.")
         xyz, origin, direction = (_widened(part.flatten(0, 1)) for part in parts)
         if "pixelalign" in weights:
             shown = None
@@ -193,6 +197,11 @@ class LossComputer(nn.Module):
                 shown = _needed(mask, "pixelalign")
                 if shown.shape != parts[0][:, :, :1].shape:
                     raise ValueError(f"input_mask {tuple(shown.shape)} does not fit points {tuple(parts[0].shape)}.")
+                if not (shown.is_floating_point() or shown.dtype == torch.bool):
+                    raise TypeError(
+                        f"input_mask has dtype {shown.dtype}; it weighs the points, so it must be boolean, or floating "
+                        f"point from 0 to 1."
+                    )
                 shown = shown.flatten(0, 1)
             terms["pixelalign"] = loss_terms.pixel_alignment(xyz, origin, direction, shown)
         if "pointsdist" in weights:

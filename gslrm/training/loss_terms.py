@@ -41,9 +41,12 @@ def pixel_alignment(
 ) -> Float[Tensor, ""]:
     """Mean distance of each pixel's point from its ray, in world units, times the mask where one is given.
 
-    The distance along the ray is held fixed: the gradient pulls points onto their rays and not along them.
+    The distance along the ray is held fixed: the gradient pulls points onto their rays and not along them. Points where
+    the mask is 0, NaN included, count neither in the value nor in the gradient.
     """
     from_origin = xyz - origin
+    if mask is not None:
+        from_origin = from_origin.where(mask > 0, 0.0)
     along = (from_origin * direction).sum(1, keepdim=True).detach()
     distance = torch.linalg.vector_norm(from_origin - along * direction, dim=1, keepdim=True)
     return (distance if mask is None else distance * mask).mean()

@@ -7,13 +7,16 @@ numbers on every machine.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 MOST_ELEMENTS = 2**22
 """Numbers in one tensor of a case. At most, a masked SSIM and its float64 truth take about 1 GB and a minute."""
 MOST_DRAWN_PIXELS = 2**17
 """Pixels of masks that are drawn one by one."""
+LATER: Mapping[str, Any] = {"later": True}
+"""Metadata of a field that came after files had been written: where it has its default, a file doesn't hold it."""
 
 
 class PictureKind(str, enum.Enum):
@@ -40,6 +43,26 @@ class MaskKind(str, enum.Enum):
     OWN = "own"  # the mask that comes with the user's own picture
 
 
+class MaskValues(str, enum.Enum):
+    """What the mask is handed over as, in the properties that look at that."""
+
+    NUMBERS = "numbers"  # 0 and 1 in the images' dtype; for a soft mask quarters
+    ANY = "any"  # a soft mask of any values from 0 to 1, those next to 0.5 among them
+    BOOLEANS = "booleans"
+    WHOLE = "whole numbers"  # 0 and 1, uint8
+    BYTES = "bytes"  # 0 and 255, uint8, as a picture's alpha has it
+
+
+class Hidden(str, enum.Enum):
+    """What stands in the pixels that the mask leaves out, where it is replaced."""
+
+    NUMBERS = "numbers"
+    NAN_RENDERING = "NaN in the rendering"
+    NAN_TARGET = "NaN in the target"
+    INF_RENDERING = "infinity in the rendering"
+    INF_TARGET = "infinity in the target"
+
+
 class PerturbationKind(str, enum.Enum):
     """How the rendering departs from the target."""
 
@@ -52,6 +75,7 @@ class PerturbationKind(str, enum.Enum):
     UNRELATED = "unrelated"  # another picture; magnitude unused
     ANTICORRELATED = "anticorrelated"  # the negative about mid-grey; magnitude unused
     OVERSHOOT = "overshoot"  # from −0.02 to 1.05, as renderers give that don't clamp; magnitude unused
+    PATCH = "negative in the foreground"  # and equal elsewhere; magnitude unused; only of large pictures
 
 
 class Flaw(str, enum.Enum):
@@ -63,6 +87,7 @@ class Flaw(str, enum.Enum):
     NAN = "NaN in the foreground"
     SMALL = "side of 10 pixels"
     MASK_SHAPE = "mask of another size"
+    NO_IMAGE = "no image"
 
 
 @dataclass(frozen=True)
@@ -80,6 +105,7 @@ class Mask:
 
     kind: MaskKind = MaskKind.FULL
     pixels: int = 1
+    values: MaskValues = field(default=MaskValues.NUMBERS, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -103,6 +129,7 @@ class LossCase:
     mask: Mask = Mask()
     perturbation: Perturbation = Perturbation()
     flaw: Flaw | None = None
+    hidden: Hidden = field(default=Hidden.NUMBERS, metadata=LATER)
 
     @property
     def images(self) -> int:

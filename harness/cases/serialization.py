@@ -9,7 +9,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from harness.cases.descriptors import MOST_DRAWN_PIXELS, MOST_ELEMENTS, Case, LossCase, StepCase, TrainingCase
+from harness.cases.descriptors import LATER, MOST_DRAWN_PIXELS, MOST_ELEMENTS, Case, LossCase, StepCase, TrainingCase
 from harness.errors import UsageError
 from harness.files import shown
 
@@ -41,7 +41,7 @@ _PRODUCTS = {"elements": MOST_ELEMENTS, "drawn_pixels": MOST_DRAWN_PIXELS}
 def case_to_json(case: Case) -> dict[str, Any]:
     """A plain dictionary that :func:`case_from_json` reads back to an equal case."""
     kind = next(name for name, cls in _KINDS.items() if isinstance(case, cls))
-    return {"kind": kind, **_plain(dataclasses.asdict(case))}
+    return {"kind": kind, **_plain(case)}
 
 
 def case_from_json(data: Any, where: str) -> Case:
@@ -60,7 +60,7 @@ def case_from_json(data: Any, where: str) -> Case:
 
 def descriptor_to_json(descriptor: Any) -> dict[str, Any]:
     """Any frozen dataclass of plain values as a plain dictionary, without a kind."""
-    return dict(_plain(dataclasses.asdict(descriptor)))
+    return dict(_plain(descriptor))
 
 
 def descriptor_from_json(cls: type[T], data: Any, where: str, complete: bool = True) -> T:
@@ -85,6 +85,9 @@ def _over(default: dict[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        fields = [field for field in dataclasses.fields(value) if not _is_unsaid(field, getattr(value, field.name))]
+        return {field.name: _plain(getattr(value, field.name)) for field in fields}
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, dict):
@@ -94,12 +97,21 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _is_unsaid(field: dataclasses.Field[Any], value: Any) -> bool:
+    return _is_later(field) and value == field.default
+
+
+def _is_later(field: dataclasses.Field[Any]) -> bool:
+    return LATER.items() <= field.metadata.items()
+
+
 def _build(cls: type, data: Any, where: str) -> Any:
     if not isinstance(data, Mapping):
         raise UsageError(f"{where} must be an object, not {shown(data)}.")
     hints = typing.get_type_hints(cls)
     if unknown := set(data) - set(hints):
         raise UsageError(f"{where} has the unknown field {shown(min(unknown))}; known are {', '.join(hints)}.")
+    data = {**{f.name: f.default for f in dataclasses.fields(cls) if _is_later(f)}, **data}
     if missing := set(hints) - set(data):
         raise UsageError(f"{where} lacks the field {min(missing)!r}.")
     built = cls(**{name: _value(hint, data[name], name, f"{where}: {name}") for name, hint in hints.items()})

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from harness.cases.descriptors import (
     Action,
     Flaw,
+    Hidden,
     LossCase,
     Mask,
     MaskKind,
+    MaskValues,
     Perturbation,
     PerturbationKind,
     Picture,
@@ -53,11 +55,14 @@ def loss_cases(
     smallest_side: int = SMALLEST_SIDE,
     largest_side: int = LARGEST_SIDE,
     image_names: Sequence[str] = (),
+    mask_values: Sequence[MaskValues] = (MaskValues.NUMBERS,),
+    hidden: Sequence[Hidden] = (Hidden.NUMBERS,),
 ) -> st.SearchStrategy[LossCase]:
     """Masked pairs: tiny foregrounds, near-identical and other pairs, any size from 11 up.
 
     Args:
-        perturbations, masks, flaws: the kinds to draw from.
+        perturbations, masks, flaws, mask_values: the kinds to draw from.
+        hidden: likewise; half of them are the first.
         fewest_images: smallest batch.
         most_images: largest batch and largest number of views.
         magnitudes: of the perturbations.
@@ -74,6 +79,14 @@ def loss_cases(
             st.builds(Picture, st.just(PictureKind.PHOTO), st.just(0), st.sampled_from(PHOTOGRAPHS)),
         )
     side = st.integers(smallest_side, largest_side)
+    # What there is no choice of isn't drawn: a draw more would change all that are drawn with it.
+    values = {"values": st.sampled_from(list(mask_values))} if list(mask_values) != [MaskValues.NUMBERS] else {}
+    kind, pixels = st.sampled_from(list(masks)), st.integers(1, largest_side**2 // 20)  # up to 5 % of the largest image
+    spoilt = (
+        {"hidden": st.one_of(st.just(hidden[0]), st.sampled_from(list(hidden)))}
+        if list(hidden) != [Hidden.NUMBERS]
+        else {}
+    )
     return st.builds(
         LossCase,
         height=side,
@@ -82,10 +95,10 @@ def loss_cases(
         views=st.integers(1, most_images),
         seed=st.integers(0, 9999),
         picture=pictures,
-        # Up to five per cent of the largest image.
-        mask=st.builds(Mask, st.sampled_from(list(masks)), st.integers(1, largest_side**2 // 20)),
+        mask=st.builds(Mask, kind, pixels, **values),
         perturbation=st.builds(Perturbation, st.sampled_from(list(perturbations)), st.sampled_from(list(magnitudes))),
         flaw=st.sampled_from(list(flaws)),
+        **spoilt,
     )
 
 

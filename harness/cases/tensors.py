@@ -11,7 +11,7 @@ from jaxtyping import Bool
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.cases.descriptors import LossCase, MaskKind, PerturbationKind, PictureKind
+from harness.cases.descriptors import Hidden, LossCase, MaskKind, MaskValues, PerturbationKind, PictureKind
 from harness.cases.image_folder import ImageFolder
 from harness.cases.loss_inputs import LossInputs, MaskedPair
 from harness.cases.masks import draw_mask
@@ -22,6 +22,15 @@ from harness.cases.random_numbers import RandomNumbers
 _LEAST, _MOST = -0.02, 1.05
 # Streams of random numbers; rays have one of their own in points.py.
 _PICTURE, _MASK, _PERTURBATION, _HIDDEN, _SOFT = range(5)
+_NOT_FINITE = {
+    Hidden.NAN_RENDERING: ("rendering", float("nan")),
+    Hidden.NAN_TARGET: ("target", float("nan")),
+    Hidden.INF_RENDERING: ("rendering", float("inf")),
+    Hidden.INF_TARGET: ("target", float("inf")),
+}
+# Either side of 0.5 as far as bfloat16 tells them apart (0.4999 is 0.5 there, and hides as well), and one that a mask
+# rounded to tenths would hide.
+_NEXT_TO_HALF = (0.4999, 0.51)
 
 
 def build_pair(case: LossCase, folder: ImageFolder | None = None) -> MaskedPair:
@@ -45,7 +54,16 @@ def build_pair(case: LossCase, folder: ImageFolder | None = None) -> MaskedPair:
 
 
 def with_other_values(case: LossCase, inputs: LossInputs, where: Bool[Tensor, "n 1 h w"]) -> LossInputs:
-    """The same inputs with other values at the pixels named: of a pair both images, of a map the points."""
+    """The same inputs with other values at the pixels named: of a pair both images, of a map the points.
+
+    They are random numbers, or NaN or infinity in the image that the case says; of a map always in the points.
+    """
+    spoilt = _NOT_FINITE.get(case.hidden)
+    if spoilt is not None:
+        image, number = spoilt
+        if isinstance(inputs, MaskedPair):
+            return replace(inputs, **{image: inputs.named()[image].masked_fill(where, number)})
+        return inputs.with_first(inputs.xyz.masked_fill(where, number))
     numbers = RandomNumbers(case.seed, _HIDDEN)
     first = inputs.tensors()[0]
 
@@ -59,11 +77,34 @@ def with_other_values(case: LossCase, inputs: LossInputs, where: Bool[Tensor, "n
 
 
 def with_soft_mask(case: LossCase, inputs: LossInputs) -> LossInputs:
-    """The same inputs with a mask of quarters: up to 0.5 where it was at most that, over it elsewhere."""
+    """The same inputs with a soft mask: up to 0.5 where it was at most that, over it elsewhere.
+
+    It is of quarters; or (``MaskValues.ANY``) a third is next to 0.5, and the rest anything in between.
+    """
     numbers = RandomNumbers(case.seed, _SOFT)
-    quarters = torch.from_numpy(numbers.uniform(*inputs.mask.shape)).to(inputs.mask.device)
-    hidden, shown = (quarters * 3).floor() / 4, (quarters * 2).floor() / 4 + 0.75
+    drawn = torch.from_numpy(numbers.uniform(*inputs.mask.shape)).to(inputs.mask.device)
+    hidden, shown = (drawn * 3).floor() / 4, (drawn * 2).floor() / 4 + 0.75
+    if case.mask.values is MaskValues.ANY:
+        under, over = _NEXT_TO_HALF
+        share = 1.5 * drawn - 0.5
+        hidden, shown = (
+            torch.where(drawn < 1 / 3, near, least + 0.49 * share) for near, least in ((under, 0.0), (over, over))
+        )
     return replace(inputs, mask=torch.where(inputs.mask > 0.5, shown, hidden).to(inputs.mask.dtype))
+
+
+def with_mask_values(case: LossCase, inputs: LossInputs) -> LossInputs:
+    """The same inputs with a mask of 0 and 1 handed over as the case says: as booleans, whole numbers or bytes."""
+    shown = inputs.mask > 0.5
+    if case.mask.values is MaskValues.BOOLEANS:
+        return replace(inputs, mask=shown)
+    largest = 255 if case.mask.values is MaskValues.BYTES else 1
+    return replace(inputs, mask=shown.to(torch.uint8) * largest)
+
+
+def with_half_rendering(inputs: MaskedPair, dtype: torch.dtype) -> MaskedPair:
+    """The rendering as a network under autocast gives it, beside a target and a mask as they were loaded."""
+    return replace(inputs, rendering=inputs.rendering.to(dtype))
 
 
 def target_and_mask(
@@ -116,6 +157,8 @@ def perturbed(
         if case.picture.kind in (PictureKind.FLAT, PictureKind.FILE):
             return numbers.uniform(*target.shape)
         return _target(case, index, folder, stream=_PERTURBATION)[0]
+    if kind is PerturbationKind.PATCH:
+        return np.where(mask[..., None], 1.0 - target, target)
     if kind is PerturbationKind.OVERSHOOT:
         return _LEAST + (_MOST - _LEAST) * target
     if kind is PerturbationKind.ANTICORRELATED:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.config import load_settings
+from harness.config import Settings, load_settings
 from harness.errors import Interrupted
 
 if TYPE_CHECKING:
@@ -64,8 +64,15 @@ def add_parser(subparsers: Any) -> None:
         "check",
         help="check a loss and a training step against all properties",
         description="Check the loss and the step of [tool.harness] in pyproject.toml, or those named here; --loss or "
-        "--step without SPEC: only that default.",
+        "--step without SPEC: only that default. What failed before, and the regression cases, are tried first.",
     )
+    add_check_options(parser)
+    parser.add_argument("--json", metavar="FILE", help="write the results there")
+    parser.set_defaults(run=run)
+
+
+def add_check_options(parser: argparse.ArgumentParser) -> None:
+    """What is checked, how far, and against what."""
     add_subject_options(parser, bare=True)
     add_loss_options(parser)
     add_call_options(parser)
@@ -89,13 +96,37 @@ def add_parser(subparsers: Any) -> None:
     add_case_timeout(parser)
     parser.add_argument("--workers", type=int, metavar="N", help="processes (one per processor)")
     parser.add_argument("--cases-dir", metavar="DIR", help="where failing cases are kept (.harness/cases)")
-    parser.add_argument("--json", metavar="FILE", help="write the results there")
-    parser.set_defaults(run=run)
+    add_regressions_dir(parser)
+    parser.add_argument("--baseline", metavar="FILE", help="the accepted violations (.harness/baseline.json)")
+
+
+def add_regressions_dir(parser: argparse.ArgumentParser) -> None:
+    """Where regression cases lie."""
+    parser.add_argument("--regressions-dir", metavar="DIR", help="the regression cases (.harness/regressions)")
 
 
 def run(options: argparse.Namespace) -> int:
     """Check, report, and give the exit code."""
-    settings = load_settings(
+    from harness.findings.baseline import read_baseline
+    from harness.reports.json_report import write_report
+    from harness.reports.run_model import RunModel
+
+    settings = check_settings(options)
+    wanted = ((options.json, write_report),)
+    # Made absolute now: a subject may change the working folder.
+    reports = [(Path(file).absolute(), write) for file, write in wanted if file]
+    run_model = RunModel(read_baseline(Path(settings.baseline)))
+    check(settings, run_model, reports)
+    return run_model.outcome.exit_code
+
+
+def check_settings(options: argparse.Namespace) -> Settings:
+    """What the options of :func:`add_check_options` say.
+
+    Raises:
+        UsageError: as :func:`harness.config.load_settings`.
+    """
+    return load_settings(
         {
             "loss": options.loss,
             "step": options.step,
@@ -118,31 +149,43 @@ def run(options: argparse.Namespace) -> int:
             "workers": options.workers,
             "case_timeout": options.case_timeout,
             "cases_dir": options.cases_dir,
+            "regressions_dir": options.regressions_dir,
+            "baseline": options.baseline,
         }
     )
+
+
+def check(
+    settings: Settings, run_model: RunModel, reports: Sequence[tuple[Path, Callable[[Path, RunModel], None]]] = ()
+) -> None:
+    """Check, write the reports, and print.
+
+    Args:
+        run_model: hears the run.
+
+    Raises:
+        HarnessError: there is nothing to check, or it can't be.
+        OSError: a report can't be written.
+    """
     from harness.cases.image_folder import ImageFolder
     from harness.engine.events import Event, RunStarted
     from harness.engine.plan import plan
     from harness.engine.pool import run_pooled
     from harness.engine.session import subject_kinds
+    from harness.findings.known_cases import known_cases
     from harness.findings.recorder import CaseRecorder
     from harness.precision import left_out
     from harness.reports.console import report_console
     from harness.reports.environment import environment
-    from harness.reports.json_report import write_report
     from harness.reports.progress import ProgressBar, RunProgress
-    from harness.reports.run_model import RunModel
     from harness.reports.terminal import show_run
 
-    wanted = ((options.json, write_report),)
-    # Made absolute now: a subject may change the working folder.
-    reports = [(Path(file).absolute(), write) for file, write in wanted if file]
     console = report_console()
     if settings.images:
         ImageFolder(settings.images)
     tasks = plan(subject_kinds(settings), settings.properties, settings.precisions)
     spared = None if settings.precisions else left_out()
-    run_model, bar = RunModel(), ProgressBar(console)
+    known, bar = known_cases(settings, tasks), ProgressBar(console)
     progress = RunProgress(bar)
 
     def listen(event: Event) -> None:
@@ -151,7 +194,7 @@ def run(options: argparse.Namespace) -> int:
 
     try:
         with bar:
-            run_pooled(RunStarted(tasks, settings, environment(), spared), listen, CaseRecorder(settings))
+            run_pooled(RunStarted(tasks, settings, environment(), spared), listen, CaseRecorder(settings), known)
     except (Interrupted, KeyboardInterrupt):
         run_model.ended = "interrupted"
         raise
@@ -161,7 +204,6 @@ def run(options: argparse.Namespace) -> int:
     show_run(run_model, console)
     if unwritten is not None:
         raise unwritten
-    return run_model.outcome.exit_code
 
 
 def write_reports(reports: Sequence[tuple[Path, Callable[[Path, RunModel], None]]], run: RunModel) -> OSError | None:

@@ -12,7 +12,21 @@ from harness import __version__
 from harness.cli.failures import exit_code_of
 from harness.cli.interruption import interruptible
 
-_COMMANDS = ("check", "replay", "explain", "golden", "compare", "rehearse", "subjects", "doctor", "cuda")
+_COMMANDS = (
+    "check",
+    "replay",
+    "export",
+    "keep",
+    "baseline",
+    "explain",
+    "golden",
+    "compare",
+    "conditions",
+    "rehearse",
+    "subjects",
+    "doctor",
+    "cuda",
+)
 
 
 def command_line() -> argparse.ArgumentParser:

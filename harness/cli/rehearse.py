@@ -13,8 +13,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "rehearse",
         help="run a training script with faults put into it, without a GPU",
-        description="Run a training script as it is, put NaN, overflowing, huge and missing gradients into it, and tell "
-        "what it does with them, rule by rule and line by line. Where there is no GPU, one is pretended.",
+        description="Run a training script as it is, put NaN, overflowing, huge and missing gradients into it, and "
+        "tell what it does with them, rule by rule and line by line. Where there is no GPU, one is pretended.",
         epilog="example: harness rehearse -- train.py --device=cuda --batch_size=2",
     )
     parser.add_argument("--faults", metavar="NAME,…", help="only these (all)")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from random import Random
 from typing import Any
 
 from hypothesis import Phase, given, seed, target
@@ -13,8 +14,9 @@ from harness.cases.descriptors import Case
 from harness.engine.events import Listener
 from harness.engine.plan import Task
 from harness.engine.result import TaskResult
-from harness.engine.search import Search, climbing_score, hypothesis_settings, run_quietly
-from harness.kinds.kind import Bench, SearchPlan
+from harness.engine.search import KNOWN, Search, climbing_score, hypothesis_settings, run_quietly
+from harness.errors import PrecisionError
+from harness.kinds.kind import Bench, Judged, SearchPlan
 from harness.precision import Precision
 from harness.properties.verdict import Verdict
 
@@ -26,6 +28,7 @@ class Asked:
     Attributes:
         examples: asked for; a property's plan may take more or fewer.
         seed: the same seed draws the same cases.
+        known: cases that failed before the run, smaller ones first, and what came of them now.
         suspects: cases tried first, say because they violated the property under another precision.
         deadline: on the monotonic clock, after which no further example is started; ``None`` for none.
     """
@@ -37,11 +40,12 @@ class Asked:
     seed: int
     suspects: Sequence[Case] = ()
     deadline: float | None = None
+    known: Sequence[tuple[Case, Judged]] = ()
 
 
 def search_case(bench: Bench[Any, Any], asked: Asked, emit: Listener) -> TaskResult:
     """Run the suspects and the plan's first cases, then drawn ones; then climb towards the bound, and past it, where
-    that is worth while; make what fails smaller.
+    that is worth while; make what fails smaller. What is known has been run before.
 
     The drawn cases depend on the seed and the task alone.  The climb goes where the verdicts lead, so on another
     processor it may run other cases.
@@ -49,7 +53,9 @@ def search_case(bench: Bench[Any, Any], asked: Asked, emit: Listener) -> TaskRes
     return _CaseSearch(bench, asked, emit).result()
 
 
-_DRAWN, _CLIMB = "", "climb"
+_DRAWN, _CLIMB, _WALKED, _SIMPLER = "", "climb", "walk", "simpler"
+# Cases of the walk from the worst on: small ones, mostly, so they take less time than the climb.
+_WALK = 150
 # Cases run to make smaller what is no fault.
 _LESSER_SHRINKS = 60
 
@@ -62,7 +68,25 @@ class _CaseSearch:
         self._stream = _DRAWN
 
     def result(self) -> TaskResult:
+        """The result; of what was met before the precision proved wanting, where it did.
+
+        Raises:
+            PrecisionError: it proved wanting, and nothing was violated until then.
+        """
+        try:
+            self._look()
+        except PrecisionError as error:
+            if not self._search.has_failed:
+                raise
+            return self._search.ended_early(str(error))
+        return self._search.result()
+
+    def _look(self) -> None:
         search, plan = self._search, self._plan
+        for case, judged in self._asked.known:
+            search.ran(case, judged, KNOWN)
+        # An earlier run made it no smaller: it may have been cut short.
+        unfinished = search.has_failed and not self._is_small()
         for case in self._asked.suspects:
             if not search.has_gravest and search.may_survey():
                 self._survey(case)
@@ -73,17 +97,28 @@ class _CaseSearch:
         self._draw(plan.drawn, plan.examples, _DRAWN)
         if plan.climbs and search.begin_climb(max(1, plan.examples // 2)):
             self._draw(plan.drawn, max(1, plan.examples // 2), _CLIMB, (Phase.generate, Phase.target))
-        # What a suspect showed needs no other to be found and made smaller, unless something graver was found since.
-        if search.has_failed and search.worst_level is not settled:
+        if plan.varied is not None and search.has_gravest and search.begin_climb(_WALK):
+            self._walk(plan.varied)
+        # What a case tried first showed needs no other to be found and made smaller, unless something graver was found
+        # since.
+        if search.has_failed and (unfinished or search.worst_level is not settled):
             self._make_smaller()
-        return search.result()
+
+    def _walk(self, varied: Callable[[Any, Random], Any]) -> None:
+        """From the worst case to worse ones, each much like the worst so far."""
+        self._stream = _WALKED
+        numbers = Random(self._seed(_WALKED))
+        for _ in range(_WALK):
+            case = varied(self._search.worst, numbers)
+            if self._search.known(case) is None and self._search.may_survey():
+                self._survey(case)
 
     def _make_smaller(self) -> None:
         search, plan = self._search, self._plan
         shrinks = plan.shrinks if search.has_gravest else min(plan.shrinks, _LESSER_SHRINKS)
         search.begin_shrinking(0 if search.slow else shrinks)
         stream = search.found_in
-        if stream is not None:
+        if stream is not None and stream != _WALKED:
             examples = plan.examples if stream == _DRAWN else max(1, plan.examples // 2)
             phases = (Phase.generate, Phase.shrink)
             self._draw(plan.drawn, examples, stream, phases if stream == _DRAWN else (*phases, Phase.target))
@@ -115,6 +150,8 @@ class _CaseSearch:
         large = self._search.smallest
         assert large is not None
         candidates = list(self._plan.simpler(large))
+        # Not drawn, whatever was drawn last.
+        self._stream = _SIMPLER
         self._search.begin_shrinking(len(candidates))
         for candidate in candidates:
             run_quietly(lambda case=candidate: self._run(case))  # type: ignore[misc]

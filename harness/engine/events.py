@@ -86,6 +86,8 @@ class SubjectLoaded:
         sentence: what there is to be said of it; empty where it is what was expected.
         another: it is another definition than was expected.
         table: what a step does, as questions and answers.
+        data_range: of the images that a loss is written for; ``None`` where it isn't told.
+        data_range_words: the same with where that is known from; empty likewise.
     """
 
     kind: SubjectKind
@@ -93,6 +95,8 @@ class SubjectLoaded:
     sentence: str = ""
     another: bool = False
     table: tuple[tuple[str, str], ...] = ()
+    data_range: Any = None
+    data_range_words: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from harness.engine.result import Call
 from harness.engine.session import Session
 from harness.errors import SubjectError, UsageError
 from harness.files import one_line
-from harness.kinds.kind import Bench
+from harness.kinds.kind import Bench, Judged
 from harness.kinds.registry import AnyKind, kind_of_case, kinds_with
 from harness.precision import Precision, precisions_named
 from harness.properties.verdict import Verdict
@@ -26,8 +26,19 @@ def judge_calls(session: Session, calls: Sequence[Call]) -> Verdict:
     """
     verdict = Verdict(True, None, 0.0)
     for call in calls:
-        verdict = _judge(session, call)
+        verdict = judged_call(session, call).verdict
     return verdict
+
+
+def judged_call(session: Session, call: Call) -> Judged:
+    """Run one; the verdict, and as much of the case as was run.
+
+    Raises:
+        HarnessError: as :func:`judge_calls`.
+    """
+    bench, property_, precision = _opened(session, call)
+    with precision.installed():
+        return bench.judge(property_, precision, call.case, _nothing)
 
 
 def evidence_of(session: Session, calls: Sequence[Call]) -> Mapping[str, Any] | None:
@@ -41,12 +52,6 @@ def evidence_of(session: Session, calls: Sequence[Call]) -> Mapping[str, Any] | 
     bench, property_, precision = _opened(session, last)
     with precision.installed():
         return bench.evidence(property_, precision, last.case)
-
-
-def _judge(session: Session, call: Call) -> Verdict:
-    bench, property_, precision = _opened(session, call)
-    with precision.installed():
-        return bench.judge(property_, precision, call.case, _nothing).verdict
 
 
 def _opened(session: Session, call: Call) -> tuple[Bench[Any, Any], Any, Precision]:

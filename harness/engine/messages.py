@@ -9,7 +9,7 @@ from harness.cases.descriptors import Case
 from harness.config import Settings
 from harness.engine.events import Event
 from harness.engine.plan import Task
-from harness.engine.result import Call, TaskResult
+from harness.engine.result import Call, KnownCase, TaskResult
 from harness.errors import HarnessError
 from harness.properties.verdict import Verdict
 
@@ -32,10 +32,11 @@ class Start:
 
 @dataclass(frozen=True)
 class Check:
-    """Run one task; the suspects are tried first."""
+    """Run one task; the known cases are tried first, and then the suspects."""
 
     task: Task
     suspects: tuple[Case, ...]
+    known: tuple[KnownCase, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 
 from harness.cases.descriptors import Case
@@ -21,7 +21,7 @@ from harness.engine.events import CaseFailed, Event, Listener, ProcessLost, RunF
 from harness.engine.guardian import Guardian, kill_group
 from harness.engine.messages import Answer, Broken, Check, Heard, Judge, Message, Ready, Refused, Start
 from harness.engine.plan import Task
-from harness.engine.result import Call, Status, TaskResult
+from harness.engine.result import BrokenRegression, Call, KnownCase, Status, TaskResult
 from harness.engine.run import OUT_OF_TIME
 from harness.engine.worker_process import WorkerProcess
 from harness.errors import HarnessFailure, SubjectError
@@ -49,9 +49,9 @@ class _Group:
     found: dict[tuple[SubjectKind, str], list[Case]] = field(default_factory=dict)
     hangs: int = 0
 
-    def order(self) -> Check:
+    def order(self, known: Mapping[Task, Sequence[KnownCase]]) -> Check:
         task = self.tasks[0]
-        return Check(task, tuple(self.found.get((task.kind, task.property), ())))
+        return Check(task, tuple(self.found.get((task.kind, task.property), ())), tuple(known.get(task, ())))
 
     def remember(self, task: Task, case: Case) -> None:
         known = self.found.setdefault((task.kind, task.property), [])
@@ -63,6 +63,7 @@ def run_pooled(
     started: RunStarted,
     emit: Listener,
     worker_listener: Callable[[Event], None],
+    known: Mapping[Task, Sequence[KnownCase]] | None = None,
 ) -> tuple[TaskResult, ...]:
     """Run all tasks and give their results in the plan's order, which workers they fell to making no difference.
 
@@ -71,6 +72,7 @@ def run_pooled(
         emit: told of every event but ``CaseStarted``, in this process.
         worker_listener: told of every event, in the worker, before ``emit``; must be picklable. Of a case that takes
             its worker down it is told in this process.
+        known: by task, cases that failed before the run, which are tried first.
 
     Raises:
         HarnessError: what a worker raised: the subject can't be loaded, say.
@@ -81,7 +83,7 @@ def run_pooled(
     start = Start(settings, deadline, worker_listener)
     emit(started)
     with _workers(start, min(settings.workers or os.cpu_count() or 1, len(tasks))) as workers:
-        results = _Run(start, tuple(dict.fromkeys(tasks)), emit, workers).results()
+        results = _Run(start, tuple(dict.fromkeys(tasks)), emit, workers, known or {}).results()
     ordered = tuple(results[task] for task in tasks)
     emit(RunFinished(ordered))
     return ordered
@@ -150,8 +152,15 @@ def _workers(start: Start, count: int) -> Iterator[_Workers]:
 class _Run:
     """One run of a plan."""
 
-    def __init__(self, start: Start, tasks: tuple[Task, ...], emit: Listener, workers: _Workers) -> None:
-        self._start, self._tasks, self._emit, self._workers = start, tasks, emit, workers
+    def __init__(
+        self,
+        start: Start,
+        tasks: tuple[Task, ...],
+        emit: Listener,
+        workers: _Workers,
+        known: Mapping[Task, Sequence[KnownCase]],
+    ) -> None:
+        self._start, self._tasks, self._emit, self._workers, self._known = start, tasks, emit, workers, known
         self._waiting: deque[_Group] | None = None
         self._taken: dict[WorkerProcess, _Group] = {}
         self._results: dict[Task, TaskResult] = {}
@@ -202,7 +211,7 @@ class _Run:
             group = self._waiting.popleft() if self._waiting else None
         if group is not None:
             self._taken[worker] = group
-            worker.tell(group.order())
+            worker.tell(group.order(self._known))
 
     def _lost(self, worker: WorkerProcess, how: str, hung: bool) -> None:
         """The worker is gone, or is to go: its task is decided, and another worker takes the group on."""
@@ -244,9 +253,10 @@ class _Run:
             failed = CaseFailed(task, case, how, shrunk=True)
             self._start.listener(failed)
             self._emit(failed)
-            self._finish(
-                group, TaskResult(task, Status.VIOLATED, worker.begun, message=how, case=case, level=Level.FAULT)
-            )
+            kept = (one.regression for one in self._known.get(task, ()) if one.regression and one.case == case)
+            broken = tuple(BrokenRegression(file, how, Level.FAULT) for file in kept)
+            result = TaskResult(task, Status.VIOLATED, worker.begun, message=how, case=case, level=Level.FAULT)
+            self._finish(group, replace(result, broken_regressions=broken))
             if not hung:
                 group.remember(task, case)
         if not hung:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from harness.cases.descriptors import Case
@@ -28,6 +28,29 @@ class Call:
 
 
 @dataclass(frozen=True)
+class KnownCase:
+    """A case that failed before, tried before any other.
+
+    Attributes:
+        earlier: calls that are made before it, without which it didn't fail.
+        regression: the file that keeps it as a regression case; empty for one that an earlier run left.
+    """
+
+    case: Case
+    earlier: tuple[Call, ...] = ()
+    regression: str = ""
+
+
+@dataclass(frozen=True)
+class BrokenRegression:
+    """A regression case that fails again: its file, what is wrong, and how grave that is."""
+
+    file: str
+    message: str
+    level: Level
+
+
+@dataclass(frozen=True)
 class TaskResult:
     """One property under one precision.
 
@@ -41,6 +64,8 @@ class TaskResult:
         badness: of the worst verdict met: 1 at its bound, more outside.
         level: how grave the worst violation is; ``None`` where there is none.
         worst_case: the case of the worst violation; ``None`` where none is known.
+        known_cases: cases that failed before and were tried first, which ``examples`` doesn't count.
+        broken_regressions: those among them that are kept as regression cases and fail again.
     """
 
     task: Task
@@ -55,6 +80,8 @@ class TaskResult:
     level: Level | None = None
     worst_case: Case | None = None
     badness: float = 0.0
+    known_cases: int = 0
+    broken_regressions: tuple[BrokenRegression, ...] = ()
 
     def counts(self, strict: bool) -> bool:
         """Whether it is a violation for which a run fails: a fault, or any where all levels count."""
@@ -73,16 +100,19 @@ class Outcome(str, enum.Enum):
         return ExitCode[self.name]
 
 
-def outcome(results: Iterable[TaskResult], planned: int, strict: bool = False) -> Outcome:
+def outcome(
+    results: Iterable[TaskResult], planned: int, strict: bool = False, accepted: Collection[Task] = ()
+) -> Outcome:
     """Violated if any result counts; incomplete if fewer than planned were run to their end, or nothing applies; else
     held.
 
     Args:
         strict: every level of violation counts, not faults alone.
+        accepted: tasks whose violation doesn't count, since a baseline accepts it.
     """
     results = tuple(results)
     statuses = {result.status for result in results}
-    if any(result.counts(strict) for result in results):
+    if any(result.counts(strict) and result.task not in accepted for result in results):
         return Outcome.VIOLATED
     cut = any(result.cut_short for result in results) or len(results) < planned
     if cut or Status.NOT_RUN in statuses or not statuses & {Status.HELD, Status.VIOLATED}:

@@ -21,12 +21,13 @@ from harness.engine.events import (
     TaskStarted,
     WorstKept,
 )
-from harness.engine.judge import evidence_of
+from harness.engine.judge import evidence_of, judge_calls, judged_call
 from harness.engine.plan import Task
 from harness.engine.pristine import Pristine
-from harness.engine.result import Call, Status, TaskResult
+from harness.engine.result import BrokenRegression, Call, KnownCase, Status, TaskResult
 from harness.engine.session import Session
-from harness.errors import HarnessError, PrecisionError
+from harness.errors import HarnessError, PrecisionError, SubjectError, UsageError
+from harness.kinds.kind import Judged
 from harness.kinds.registry import AnyKind
 from harness.precision import precisions_named
 
@@ -35,17 +36,14 @@ _EVIDENCE_SECONDS = 10.0
 
 
 class _Remembering:
-    """Passes a task's events on, keeping every case that was begun and the last that failed."""
+    """Passes a task's events on, keeping every case that was begun."""
 
     def __init__(self, calls: list[Call], emit: Listener) -> None:
-        self.failed: CaseFailed | None = None
         self._calls, self._emit = calls, emit
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, CaseStarted):
             self._calls.append(Call(event.task, event.case))
-        elif isinstance(event, CaseFailed):
-            self.failed = event
         self._emit(event)
 
 
@@ -69,18 +67,22 @@ class TaskRunner:
         """Have each violation confirmed on a subject that nothing was done to."""
         self._pristine = pristine
 
-    def run(self, task: Task, emit: Listener, suspects: Sequence[Case] = ()) -> TaskResult:
+    def run(
+        self, task: Task, emit: Listener, suspects: Sequence[Case] = (), known: Sequence[KnownCase] = ()
+    ) -> TaskResult:
         """Check one task.
 
         Args:
             suspects: tried first, say because they violated the property under another precision: if one does so
                 here too, no other needs to be found and made smaller.
+            known: cases that failed before the run, tried before all others; of a regression case that fails, the
+                result says so.
         """
         emit(TaskStarted(task))
         if self._deadline is not None and time.monotonic() > self._deadline:
             result = TaskResult(task, Status.NOT_RUN, message=OUT_OF_TIME)
         else:
-            result = self._checked(task, _Remembering(self._calls, emit), suspects)
+            result = self._checked(task, _Remembering(self._calls, emit), suspects, known)
         if result.status is Status.VIOLATED:
             result = self._looked_into(result, emit)
         emit(TaskFinished(task, result))
@@ -121,16 +123,13 @@ class TaskRunner:
                 return self._calls[:index]
         return self._calls
 
-    def _checked(self, task: Task, emit: _Remembering, suspects: Sequence[Case]) -> TaskResult:
+    def _checked(self, task: Task, emit: Listener, suspects: Sequence[Case], known: Sequence[KnownCase]) -> TaskResult:
         try:
-            return self._search(task, emit, suspects)
+            return self._search(task, emit, suspects, known)
         except PrecisionError as error:
-            if emit.failed is not None:
-                # Found before the search met what can't be run here.
-                return TaskResult(task, Status.VIOLATED, message=emit.failed.message, case=emit.failed.case)
             return TaskResult(task, Status.NOT_RUN, message=str(error))
 
-    def _search(self, task: Task, emit: Listener, suspects: Sequence[Case]) -> TaskResult:
+    def _search(self, task: Task, emit: Listener, suspects: Sequence[Case], known: Sequence[KnownCase]) -> TaskResult:
         (precision,) = precisions_named([task.precision])
         kind = self.session.kind(task)
         property_ = kind.property_named(task.property)
@@ -139,8 +138,35 @@ class TaskRunner:
         bench = self.session.bench(kind)
         if (reason := bench.inapplicable(property_)) is not None:
             return TaskResult(task, Status.NOT_APPLICABLE, message=reason)
-        asked = Asked(
-            task, precision, property_, self._settings.max_examples, self._settings.seed, suspects, self._deadline
-        )
+        settings = self._settings
+        # Each is run as a replay does, before the search: what it needs first may be of another precision.
+        tried = [(one, judged) for one in known if (judged := self._tried_again(task, one, emit)) is not None]
+        cases = [(one.case, judged) for one, judged in tried]
+        asked = Asked(task, precision, property_, settings.max_examples, settings.seed, suspects, self._deadline, cases)
         with precision.installed():
-            return search_case(bench, asked, emit)
+            result = search_case(bench, asked, emit)
+        broken = tuple(
+            BrokenRegression(one.regression, judged.verdict.message, judged.verdict.level)
+            for one, judged in tried
+            if one.regression and not judged.verdict.holds
+        )
+        return replace(result, known_cases=len(tried), broken_regressions=broken)
+
+    def _tried_again(self, task: Task, known: KnownCase, emit: Listener) -> Judged | None:
+        """What a case that failed before does now, after the calls that it needs; ``None`` where it can't be judged
+        any more.
+
+        Raises:
+            UsageError: likewise, of a regression case: a guard that says nothing would go unnoticed.
+        """
+        self._calls.extend(known.earlier)
+        emit(CaseStarted(task, known.case))
+        try:
+            judge_calls(self.session, known.earlier)
+            return judged_call(self.session, Call(task, known.case))
+        except (UsageError, SubjectError) as error:
+            if not known.regression:
+                return None
+            raise UsageError(
+                f"the regression case {known.regression} can't be judged any more, so mend or remove it: {error}"
+            ) from error

@@ -24,6 +24,8 @@ from harness.oracle.levels import Level
 from harness.properties.verdict import Verdict
 
 _PROGRESS_SECONDS = 0.1
+KNOWN = "known"
+"""In place of a stream of draws: of cases that failed before the run."""
 
 
 class ViolationFound(Exception):
@@ -104,7 +106,7 @@ class Search:
     def found_in(self) -> str | None:
         """The stream of draws in which the first that fails as gravely as the worst came up; ``None`` for none."""
         streams = (stream for case, (_, _, stream) in self._verdicts.items() if self._fails_gravely(case))
-        return next(streams, None)
+        return next((stream for stream in streams if stream != KNOWN), None)
 
     def may_survey(self) -> bool:
         """Whether another case may be run before anything is made smaller."""
@@ -116,6 +118,11 @@ class Search:
     def may_run(self) -> bool:
         """Likewise, or while shrinking: whether there is budget for that."""
         return (self._left or 0) > 0 if self._shrinking else self.may_survey()
+
+    @property
+    def worst(self) -> Case | None:
+        """The case of the worst violation so far."""
+        return self._worst[0] if self.has_failed and self._worst is not None else None
 
     @property
     def smallest(self) -> Case | None:
@@ -170,7 +177,7 @@ class Search:
         verdict = replace(judged.verdict, message=printable(judged.verdict.message))
         if self._left is not None:
             self._left -= 1
-        if not self._shrinking:
+        if not self._shrinking and stream != KNOWN:
             self.examples += 1
         now = time.monotonic()
         if now >= self._next_progress:
@@ -196,6 +203,11 @@ class Search:
         assert self._worst is not None
         verdict = self._verdicts[case][1]
         return not verdict.holds and verdict.level is self._worst[1].level
+
+    def ended_early(self, why: str) -> TaskResult:
+        """What came of it until it could not go on; a violation, at its level, of a search that wasn't finished."""
+        found = self.result()
+        return replace(found, cut_short=True, message=f"{found.message} (then the search ended: {why})")
 
     def result(self) -> TaskResult:
         """What came of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from harness.cases.image_folder import ImageFolder
@@ -57,7 +58,10 @@ class Session:
         found = []
         for role, subject in self._subjects.items():
             if (held := getattr(subject, "held_to", None)) is not None:
-                found.append(SubjectLoaded(role, held.definition.name, held.sentence, held.another))
+                loaded = SubjectLoaded(role, held.definition.name, held.sentence, held.another)
+                if (ranged := getattr(subject, "data_range", None)) is not None:
+                    loaded = replace(loaded, data_range=ranged.value, data_range_words=ranged.words)
+                found.append(loaded)
             elif table := getattr(subject, "table", ()):
                 found.append(SubjectLoaded(role, table=table))
         return tuple(found)

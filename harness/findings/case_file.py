@@ -24,6 +24,8 @@ from harness.subject_spec import DEFAULT_TRUTH, SubjectKind, SubjectSpec, name_f
 SCHEMA = "harness-case/1"
 # The same with ``earlier``, without which a reader of the first would run the case on a subject too fresh.
 SCHEMA_WITH_EARLIER = "harness-case/2"
+MOST_EARLIER = 4096
+"""Calls before a case: as many as are ever tried to find out which it needs."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,8 @@ def _call_to_json(call: Call) -> dict[str, Any]:
 def _earlier(data: Any, where: str) -> tuple[Call, ...]:
     if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
         raise UsageError(f"{where}: earlier must be a list of objects.")
+    if len(data) > MOST_EARLIER:
+        raise UsageError(f"{where}: earlier has {len(data)} calls, but at most {MOST_EARLIER} are made.")
     return tuple(
         _call(entry, case_from_json(entry.get("case"), f"{where}: earlier[{index}]: case"), where)
         for index, entry in enumerate(data)

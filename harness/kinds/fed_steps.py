@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from harness.cases.descriptors import Action, StepCase
@@ -21,7 +21,6 @@ from harness.kinds.programs import (
     timeline,
     without,
 )
-from harness.oracle.policies import with_promises
 from harness.precision import Precision
 from harness.properties import STEP_PROPERTIES, StepProperty
 from harness.subject_spec import SubjectKind, SubjectSpec
@@ -29,7 +28,7 @@ from harness.subjects.called_steps import shape_of
 from harness.subjects.step import StepFactory, adapt_fed_step
 from harness.trials.fed_step import FedStepTrial
 from harness.trials.observation import observe_program
-from harness.trials.step_policies import found_out
+from harness.trials.step_policies import found_out, held_to
 
 _LONGEST_PROGRAM = 10
 
@@ -51,8 +50,7 @@ class FedSteps(Kind[StepFactory, StepProperty, StepCase]):
         without(tuple(Action), name.without)
         if not try_out:
             return factory
-        found = found_out(factory)
-        return replace(found, policies=with_promises(found.policies, name.promises))
+        return held_to(found_out(factory), name.promises)
 
     def refusal(self, subject: Any) -> str:
         return "" if isinstance(subject, StepFactory) else "it isn't fed losses"
@@ -80,6 +78,8 @@ class FedStepBench(Bench[StepProperty, StepCase]):
             return "it counts nothing"
         if property_.needs_schedule and not self._factory.schedules:
             return "its caller has the schedule"
+        if (property_.needs_prediction or property_.needs_state) and self._factory.clips_apart:
+            return "it clips each optimizer's gradients by their own norm, which no prediction has"
         if property_.needs_clearing and not self._factory.promises:
             return "it may clear gradients when the next window begins"
         if property_.needs_report and not self._factory.reports:

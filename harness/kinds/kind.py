@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Any, Generic, TypeVar
 
 from hypothesis.strategies import SearchStrategy
@@ -72,6 +73,8 @@ class SearchPlan(Generic[C]):
         small_examples: how many of them.
         after_fault: drawn cases run after a fault, in search of a worse one; as many climb as are drawn for that.
         gravest: level that a violation can have.
+        varied: a case much like another, as the random numbers have it; after a fault, so ever worse ones are looked
+            for from the worst on. ``None`` for no such walk.
         shrinks: cases run in search of a smaller one after the first failure.
         shared_draws: the same cases are drawn for every property, so that these can share the runs.
     """
@@ -86,6 +89,7 @@ class SearchPlan(Generic[C]):
     small_examples: int = 0
     after_fault: int = 0
     gravest: Level = Level.FAULT
+    varied: Callable[[C, Random], C] | None = None
     shrinks: int = SHRINKS
     shared_draws: bool = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import torch
@@ -12,9 +13,11 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
 from harness.cases.descriptors import (
+    Hidden,
     LossCase,
     Mask,
     MaskKind,
+    MaskValues,
     Perturbation,
     PerturbationKind,
     Picture,
@@ -22,7 +25,7 @@ from harness.cases.descriptors import (
 )
 from harness.cases.image_folder import ImageFolder
 from harness.cases.loss_inputs import MaskedPair
-from harness.cases.strategies import LARGEST_SIDE, NEAR_IDENTICAL, SMALLEST_SIDE, loss_cases
+from harness.cases.strategies import LARGEST_SIDE, MAGNITUDES, NEAR_IDENTICAL, SMALLEST_SIDE, loss_cases
 from harness.errors import UsageError, describe_exception, reraise_unless_subjects
 from harness.kinds.kind import Bench, Judged, Kind, SearchPlan, Starting, verdict_of
 from harness.oracle.levels import Level
@@ -39,8 +42,18 @@ _SMALL_SIDE = 16
 # Drawn cases that are run after a fault, to find a worse one.
 _AFTER_FAULT = 20
 _SMALL_CASES = 400
+# What a mask's pixels are multiplied by, on the way to a worse case.
+_STEPS = (0.5, 0.8, 1.25, 2.0)
 _NEARBY_SEEDS = 40
-_WITHOUT_MAGNITUDE = (PerturbationKind.UNRELATED, PerturbationKind.ANTICORRELATED, PerturbationKind.OVERSHOOT)
+_WITHOUT_MAGNITUDE = (
+    PerturbationKind.UNRELATED,
+    PerturbationKind.ANTICORRELATED,
+    PerturbationKind.OVERSHOOT,
+    PerturbationKind.PATCH,
+)
+# Height and width. They differ in a patch, so that their truths take tenths of a second.
+_LARGE = ((512, 512), (11, 512), (512, 11))
+_PATCH_PIXELS = 1000
 _NEARBY_SIZES = ((11, 11), (11, 14), (14, 11), (13, 13), (16, 16))
 # Numbers of an array that a report is handed to draw.
 _MOST_DRAWN = 2**12
@@ -74,11 +87,15 @@ class Losses(Kind[LossSubject, LossProperty, LossCase]):
         mask = f"{case.mask.kind.value} mask"
         if case.mask.kind in (MaskKind.LINE, MaskKind.DISC, MaskKind.BLOB, MaskKind.BORDER, MaskKind.ISLANDS):
             mask += f" of {case.mask.pixels} px"
+        if case.mask.values is not MaskValues.NUMBERS:
+            mask += f" ({case.mask.values.value})"
         change = case.perturbation.kind.value
         if case.perturbation.kind is PerturbationKind.NONE:
             change = "identical"
         elif case.perturbation.kind not in _WITHOUT_MAGNITUDE:
             change += f" {case.perturbation.magnitude:g}"
+        if case.hidden is not Hidden.NUMBERS:
+            change += f", {case.hidden.value} where hidden"
         flaw = f", {case.flaw.value}" if case.flaw else ""
         return f"{images}{case.height}×{case.width}, {picture}, {mask}, {change}{flaw}, seed {case.seed}"
 
@@ -91,6 +108,8 @@ class LossBench(Bench[LossProperty, LossCase]):
         self._definition = subject.definition
 
     def inapplicable(self, property_: LossProperty) -> str | None:
+        if property_.modules_only and self.subject.module is None:
+            return property_.modules_only
         return property_.inapplicable(self.subject.kind, self._definition)
 
     def plan(self, property_: LossProperty, examples: int) -> SearchPlan[LossCase]:
@@ -106,13 +125,14 @@ class LossBench(Bench[LossProperty, LossCase]):
 
         return SearchPlan(
             strategy(),
-            examples * property_.effort,
+            max(1, round(examples * property_.effort)),
             is_small,
             _nearby(property_.fewest_images, cases["smallest_side"]),
-            first=_beyond(cases),
+            first=(*_one_of_each(cases), *_beyond(cases), *(_large(cases) if property_.large else ())),
             climbs=property_.searched,
             gravest=property_.gravest,
             after_fault=max(_AFTER_FAULT, examples) if property_.searched else _AFTER_FAULT,
+            varied=_varied(cases) if property_.searched else None,
             small=strategy(largest_side=small_side, most_images=1),
             small_examples=_SMALL_CASES,
         )
@@ -134,10 +154,13 @@ class LossBench(Bench[LossProperty, LossCase]):
         near = changed.kind in NEAR_IDENTICAL  # no other kind uses its magnitude
         magnitudes = cases.get("magnitudes", (0.0, 1.0)) if near else (0.0, 1.0)
         least, most = min(magnitudes), max(magnitudes)
+        kinds = {*cases["perturbations"], *((PerturbationKind.PATCH,) if property_.large else ())}
         speaks_of = {
-            f"a perturbation of kind {changed.kind.value!r}": changed.kind in cases["perturbations"],
+            f"a perturbation of kind {changed.kind.value!r}": changed.kind in kinds,
             f"a perturbation of {changed.magnitude:g}": least <= changed.magnitude <= most,
             f"a mask of kind {case.mask.kind.value!r}": case.mask.kind in masks,
+            f"a mask of {case.mask.values.value}": case.mask.values in cases["mask_values"],
+            f"{case.hidden.value} where the mask hides": case.hidden in cases["hidden"],
             f"{case.images} images": case.images >= cases["fewest_images"],
             f"images of {case.height}×{case.width}": min(case.height, case.width) >= cases["smallest_side"],
             f"the flaw {case.flaw.value!r}" if case.flaw else "a case without a flaw": case.flaw in cases["flaws"],
@@ -178,19 +201,36 @@ class LossBench(Bench[LossProperty, LossCase]):
         return {**found, "arrays": {name: array.detach().cpu().float().tolist() for name, array in small.items()}}
 
 
+def _one_of_each(cases: Mapping[str, Any]) -> tuple[LossCase, ...]:
+    """A small case for each flaw, form of mask and hidden value after the first: draws may leave one out."""
+    side = max(_SMALL_SIDE, cases["smallest_side"])
+    plain = LossCase(side, side, batch=max(1, cases["fewest_images"]), **_common(cases, 40))
+    return (
+        *(replace(plain, flaw=flaw) for flaw in cases["flaws"][1:]),
+        *(replace(plain, mask=replace(plain.mask, values=values)) for values in cases["mask_values"][1:]),
+        *(replace(plain, hidden=hidden) for hidden in cases["hidden"][1:]),
+    )
+
+
+def _common(cases: Mapping[str, Any], pixels: int) -> dict[str, Any]:
+    """What the first cases have in common: a texture with noise in it, and a disc of so many pixels."""
+    kinds, masks = cases["perturbations"], cases["masks"]
+    return {
+        "picture": Picture(PictureKind.TEXTURE),
+        "mask": Mask(MaskKind.DISC if MaskKind.DISC in masks else masks[0], pixels, cases["mask_values"][0]),
+        "perturbation": Perturbation(PerturbationKind.NOISE if PerturbationKind.NOISE in kinds else kinds[0], 0.1),
+        "flaw": cases["flaws"][0],
+        "hidden": cases["hidden"][0],
+    }
+
+
 def _beyond(cases: Mapping[str, Any]) -> tuple[LossCase, ...]:
     """White beyond 1, a negative, a picture larger than any that is drawn, a batch of eight, one eight times as wide as
     high.
     """
-    if cases["largest_side"] < LARGEST_SIDE or cases["smallest_side"] > SMALLEST_SIDE:
-        return ()  # its truth is slow
-    kinds, masks = cases["perturbations"], cases["masks"]
-    common = {
-        "picture": Picture(PictureKind.TEXTURE),
-        "mask": Mask(MaskKind.DISC if MaskKind.DISC in masks else masks[0], 300),
-        "perturbation": Perturbation(PerturbationKind.NOISE if PerturbationKind.NOISE in kinds else kinds[0], 0.1),
-        "flaw": cases["flaws"][0],
-    }
+    if _is_slow(cases):
+        return ()
+    kinds, masks, common = cases["perturbations"], cases["masks"], _common(cases, 300)
     batch = max(1, cases["fewest_images"])
     overshoot: tuple[LossCase, ...] = ()
     if PerturbationKind.OVERSHOOT in kinds:
@@ -198,7 +238,10 @@ def _beyond(cases: Mapping[str, Any]) -> tuple[LossCase, ...]:
         overshoot = (LossCase(16, 16, batch, 1, **{**common, **white}),)
     opposite: tuple[LossCase, ...] = ()
     if PerturbationKind.ANTICORRELATED in kinds and MaskKind.FULL in masks:
-        change = {"mask": Mask(MaskKind.FULL), "perturbation": Perturbation(PerturbationKind.ANTICORRELATED)}
+        change = {
+            "mask": replace(common["mask"], kind=MaskKind.FULL),
+            "perturbation": Perturbation(PerturbationKind.ANTICORRELATED),
+        }
         opposite = (LossCase(16, 16, batch, 1, **{**common, **change}),)
     return (
         *overshoot,
@@ -207,6 +250,57 @@ def _beyond(cases: Mapping[str, Any]) -> tuple[LossCase, ...]:
         LossCase(16, 16, 2, 4, **common),
         LossCase(11, 88, batch, 1, **common),
     )
+
+
+def _varied(cases: Mapping[str, Any]) -> Callable[[LossCase, Random], LossCase]:
+    """One image of the smallest size or thereabouts, of few windows to take the mean of; other random numbers; and now
+    and then another mask, another perturbation, another grey, or flat grey in place of a picture.
+    """
+    least = cases["smallest_side"]
+    magnitudes = cases.get("magnitudes", MAGNITUDES)
+
+    def varied(case: LossCase, numbers: Random) -> LossCase:
+        other = replace(case, batch=cases["fewest_images"], views=1, seed=numbers.randrange(10_000))
+        if numbers.random() < 0.5:
+            other = replace(other, height=least + numbers.randrange(3), width=least + numbers.randrange(3))
+        if numbers.random() < 0.3:
+            other = replace(
+                other, mask=replace(case.mask, pixels=max(1, int(case.mask.pixels * numbers.choice(_STEPS))))
+            )
+        if numbers.random() < 0.3:
+            nearest = min(range(len(magnitudes)), key=lambda i: abs(magnitudes[i] - case.perturbation.magnitude))
+            beside = magnitudes[min(max(nearest + numbers.choice((-2, -1, 1, 2)), 0), len(magnitudes) - 1)]
+            other = replace(other, perturbation=replace(case.perturbation, magnitude=beside))
+        if numbers.random() < 0.2:
+            other = replace(
+                other, perturbation=replace(other.perturbation, kind=numbers.choice(cases["perturbations"]))
+            )
+        if numbers.random() < 0.2:
+            other = replace(other, mask=replace(other.mask, kind=numbers.choice(cases["masks"])))
+        if numbers.random() < 0.2 and case.picture.kind is not PictureKind.FILE:
+            return replace(other, picture=Picture(PictureKind.FLAT, numbers.randrange(256)))
+        if numbers.random() < 0.3:
+            level = min(max(case.picture.level + numbers.randrange(-8, 9), 0), 255)
+            other = replace(other, picture=replace(case.picture, level=level))
+        return other
+
+    return varied
+
+
+def _large(cases: Mapping[str, Any]) -> tuple[LossCase, ...]:
+    """Pictures of the size that trainings have, and as long as these but as narrow as a window."""
+    if _is_slow(cases):
+        return ()
+    picture, mask = Picture(PictureKind.TEXTURE), Mask(MaskKind.DISC, _PATCH_PIXELS)
+    return tuple(
+        LossCase(height, width, picture=picture, mask=mask, perturbation=Perturbation(PerturbationKind.PATCH))
+        for height, width in _LARGE
+    )
+
+
+def _is_slow(cases: Mapping[str, Any]) -> bool:
+    """Whether the truth of such losses takes long."""
+    return bool(cases["largest_side"] < LARGEST_SIDE or cases["smallest_side"] > SMALLEST_SIDE)
 
 
 def _nearby(images: int, smallest_side: int) -> Callable[[LossCase], Iterator[LossCase]]:

@@ -109,6 +109,14 @@ class LossDefinition:
         return mask > (0.0 if self.counting is Counting.WEIGHTED else 0.5)
 
     @property
+    def sets_hidden_aside(self) -> bool:
+        """Whether its name says that what stands where pixels don't count has no influence, whatever it is. Of a
+        definition that was found out it isn't known whether it does that, or weighs them by 0.
+        """
+        hides = self.counting in (Counting.FOREGROUND, Counting.COMPOSITED, Counting.BACKGROUND)
+        return hides and self.name in DEFINITIONS
+
+    @property
     def range_unknown(self) -> str:
         """Why nothing is claimed of its range; empty where it is known."""
         return "its range isn't known" if self.lower == -math.inf else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -49,6 +49,12 @@ class Precision:
     def needs_scaler(self) -> bool:
         """Whether a training step in this precision scales its loss: float16 only."""
         return torch.float16 in (self.autocast_dtype, self.input_dtype)
+
+    def with_half_inputs(self) -> Precision:
+        """The same with images of its half dtype; of bfloat16 where it has none."""
+        if self.input_dtype != torch.float32:
+            return self
+        return replace(self, input_dtype=self.autocast_dtype or torch.bfloat16)
 
     def installed(self) -> AbstractContextManager[None]:
         """What must surround all uses of :meth:`context`: the emulation, where this precision needs it."""

@@ -7,16 +7,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from harness.cases.descriptors import MaskKind
+from harness.cases.descriptors import Hidden, MaskKind, MaskValues
 from harness.cases.loss_inputs import MaskedPair
 from harness.cases.strategies import DIFFERENT
-from harness.cases.tensors import with_other_values
+from harness.cases.tensors import with_mask_values, with_other_values
+from harness.errors import describe_exception
 from harness.numerals import largest, told_apart
 from harness.oracle.budget import RELATIVE, ZERO
 from harness.oracle.definitions import Counting
 from harness.oracle.levels import Level
+from harness.precision import refusing_unknown_ops
 from harness.properties.loss_property import NO_MASK, loss_property
-from harness.properties.sameness import NEAR_ZERO, same_evaluation, same_value
+from harness.properties.sameness import NEAR_ZERO, evaluated_or_refused, same_evaluation, same_value
 from harness.properties.verdict import Verdict, at_most, holds_if, relative_to
 from harness.trials.loss_trial import LossTrial
 
@@ -31,18 +33,60 @@ def symmetry(trial: LossTrial) -> Verdict:
     return same_value(trial, there, back, "swapping the images changes the loss")
 
 
-@loss_property(masked_only=NO_MASK, compares=True)
+@loss_property(masked_only=NO_MASK, hidden=tuple(Hidden), compares=True)
 def hidden_pixels(trial: LossTrial) -> Verdict:
-    """Value and gradient don't depend on the pixels that the mask leaves out, and no gradient reaches them."""
-    measured = trial.evaluation
+    """Value and gradient don't depend on the pixels that the mask leaves out, be they NaN or infinity, and no gradient
+    reaches them.
+
+    What NaN and infinity do there is a *fault* of a loss whose definition says what takes their place, and *strictness*
+    of any other: 0 · NaN is NaN, so a loss that weighs its pixels by the mask lets them through by its formula. That
+    they are refused, wherever they are, is strictness too.
+    """
+    if trial.case.hidden is Hidden.NUMBERS:
+        return _hidden_pixels(trial)
+    try:
+        verdict = _hidden_pixels(trial)
+    except (ValueError, TypeError) as error:
+        return holds_if(
+            False, f"{trial.case.hidden.value} where the mask hides is refused: {describe_exception(error)}"
+        ).at(Level.STRICTNESS)
+    return verdict if trial.definition.sets_hidden_aside else verdict.at(Level.STRICTNESS)
+
+
+def _hidden_pixels(trial: LossTrial) -> Verdict:
+    measured, replaced = trial.evaluation, trial.case.hidden
     uncounted = ~trial.definition.counted(trial.inputs.mask)
     other = trial.evaluate(with_other_values(trial.case, trial.inputs, uncounted))
+    what = "other values" if replaced is Hidden.NUMBERS else replaced.value
     hidden = uncounted.cpu().expand_as(measured.gradient)
     leaked = float(other.gradient[hidden].abs().max()) if bool(hidden.any()) else 0.0
     if leaked != 0.0:
         verdict = holds_if(False, f"a gradient of up to {leaked:.3g} reaches pixels that the mask leaves out", leaked)
         return verdict.at(trial.definition.noise.of_element(leaked, other.gradient.numel()))
-    return same_evaluation(trial, measured, other, "other values where the mask leaves out change")
+    return same_evaluation(trial, measured, other, f"{what} where the mask leaves out, put there, change")
+
+
+@loss_property(
+    masked_only=NO_MASK,
+    mask_values=(MaskValues.BOOLEANS, MaskValues.WHOLE, MaskValues.BYTES),
+    compares=True,
+    effort=0.25,
+)
+@refusing_unknown_ops()
+def mask_dtype(trial: LossTrial) -> Verdict:
+    """A mask of booleans, or of uint8 up to 1 or to 255, gives what 0.0 and 1.0 give, to 1e-3, or is refused with a
+    ValueError or TypeError that says why.
+
+    Another value without a word is a *fault* for booleans, 0 and 1. For 0 and 255 it is *strictness*: a mask is from 0
+    to 1, and this one is bad input. Any other exception is strictness too.
+    """
+    values = trial.case.mask.values
+    what = f"a mask of {values.value}"
+    other = evaluated_or_refused(lambda: trial.evaluate(with_mask_values(trial.case, trial.inputs)), what)
+    if isinstance(other, Verdict):
+        return other
+    verdict = same_evaluation(trial, trial.evaluation, other, f"{what} changes")
+    return verdict.at(Level.STRICTNESS) if values is MaskValues.BYTES else verdict
 
 
 @loss_property(masked_only=NO_MASK, masks=(MaskKind.FULL,), perturbations=DIFFERENT, compares=True)

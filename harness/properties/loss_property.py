@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from harness.cases.descriptors import Flaw, MaskKind, PerturbationKind
+from harness.cases.descriptors import Flaw, Hidden, MaskKind, MaskValues, PerturbationKind
 from harness.cases.strategies import ALL_PERTURBATIONS, DRAWN_MASKS
 from harness.oracle.definitions import LossDefinition
 from harness.oracle.levels import Level
@@ -32,29 +32,38 @@ class LossProperty:
         check: gives the verdict on one trial. Calling the property does the same.
         masked_only: why the claim doesn't apply to a bare loss; empty where it does. A claim that has such a reason
             doesn't apply to a loss that ignores its mask either.
+        modules_only: why the claim doesn't apply to a loss that is no module; empty where it does.
         unless: why the claim doesn't apply to a loss of a given definition; empty where it does.
         perturbations, flaws: the kinds to draw cases from.
         masks: likewise, for a loss of the foreground. A loss of the background gets empty for full and full for empty.
+        mask_values: what its masks are handed over as.
+        hidden: what replaces the pixels that the mask leaves out, where the claim is of these; half of them the first.
         fewest_images: the smallest batch that is drawn.
+        large: it is also tried on a few large pictures, up to 512 pixels a side.
         compares: it compares two runs, or a run and the truth, so its cases must differ by more than float32's
             rounding.
         searched: the verdict's badness is worth climbing.
         gravest: level that a violation can have.
-        effort: how many times the examples asked for are run: more where a check is cheap and a break is rare.
+        effort: how many times the examples asked for are run: more where a check is cheap and a break is rare,
+            fewer where a break is common.
     """
 
     name: str
     claim: str
     check: Callable[[LossTrial], Verdict]
     masked_only: str = ""
+    modules_only: str = ""
     unless: Callable[[LossDefinition], str] = lambda definition: ""
     perturbations: tuple[PerturbationKind, ...] = ALL_PERTURBATIONS
     masks: tuple[MaskKind, ...] = DRAWN_MASKS
     flaws: tuple[Flaw | None, ...] = (None,)
+    mask_values: tuple[MaskValues, ...] = (MaskValues.NUMBERS,)
+    hidden: tuple[Hidden, ...] = (Hidden.NUMBERS,)
     fewest_images: int = 1
+    large: bool = False
     compares: bool = False
     searched: bool = False
-    effort: int = 1
+    effort: float = 1.0
     gravest: Level = Level.FAULT
 
     def inapplicable(self, kind: LossKind, definition: LossDefinition) -> str | None:
@@ -70,6 +79,8 @@ class LossProperty:
             "perturbations": sampling.perturbations(definition, self.perturbations),
             "masks": sampling.masks(definition, self.masks),
             "flaws": sampling.flaws(definition, self.flaws),
+            "mask_values": self.mask_values,
+            "hidden": self.hidden,
             "fewest_images": self.fewest_images,
             "smallest_side": smallest,
             "largest_side": largest,

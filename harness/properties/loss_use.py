@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from harness.cases.descriptors import Flaw, MaskKind, PerturbationKind
 from harness.cases.loss_inputs import LossInputs, MaskedPair
 from harness.cases.strategies import DIFFERENT
-from harness.errors import describe_exception, reraise_unless_subjects
+from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
 from harness.oracle.budget import budget
 from harness.oracle.levels import Level
 from harness.precision import refusing_unknown_ops
@@ -33,14 +34,24 @@ _UPSTREAM = (-2.0, 0.5)
 @loss_property()
 @refusing_unknown_ops()
 def side_effects(trial: LossTrial) -> Verdict:
-    """The call leaves its inputs, the random state, torch's modes and the working directory as they were."""
+    """The call, with gradients or without, leaves its inputs, the random state, the process' modes (torch's, NumPy's)
+    and hooks, and the working directory as they were."""
     tensors = trial.inputs.named()
     before = {name: tensor.clone() for name, tensor in tensors.items()}
     random_state, others = torch.random.get_rng_state(), _other_random_states()
-    trial.evaluate(trial.inputs)
-    changed = [name for name, tensor in tensors.items() if not torch.equal(tensor, before[name])]
-    if changed:
-        return holds_if(False, f"the call changed its {', '.join(changed)}")
+    uses: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("the call", lambda: trial.evaluate(trial.inputs)),
+        ("the call under no_grad", lambda: trial.value(trial.inputs)),
+        ("the call in inference_mode", lambda: _in_inference_mode(trial)),
+    )
+    for use, call in uses:
+        call()
+        changed = [name for name, tensor in tensors.items() if not torch.equal(tensor, before[name])]
+        if changed:
+            return holds_if(False, f"{use} changed its {', '.join(changed)}")
+        asking = [name for name, tensor in tensors.items() if tensor.requires_grad or tensor.grad is not None]
+        if asking:
+            return holds_if(False, f"{use} has its {', '.join(asking)} take gradients")
     if not torch.equal(torch.random.get_rng_state(), random_state):
         return holds_if(False, "the call drew from torch's global random numbers")
     for name, state in _other_random_states().items():
@@ -51,6 +62,11 @@ def side_effects(trial: LossTrial) -> Verdict:
         trial.subject(*trial.inputs.tensors())
         changes = inside.changes(read_state())
     return holds_if(not changes, f"the call changed {', '.join(changes)}")
+
+
+def _in_inference_mode(trial: LossTrial) -> float:
+    with torch.inference_mode():
+        return trial.value(trial.inputs)
 
 
 def _other_random_states() -> dict[str, Any]:
@@ -87,7 +103,9 @@ def modes(trial: LossTrial) -> Verdict:
             evaluated = trial.value(trial.inputs)
         verdict = same_value(trial, value, evaluated, "eval() changes the loss")
     if verdict.holds:
-        verdict = same_value(trial, value, trial.value_of_copy(trial.inputs), "a deep copy of it gives another loss")
+        verdict = same_value(
+            trial, value, trial.of(trial.subject.copied()).value(trial.inputs), "a deep copy of it gives another loss"
+        )
     return verdict
 
 
@@ -116,7 +134,10 @@ def upstream_gradient(trial: LossTrial) -> Verdict:
 )
 @refusing_unknown_ops()
 def bad_input(trial: LossTrial) -> Verdict:
-    """Bad input is refused with a ValueError or TypeError that says why; a term of a training step may pass NaN on."""
+    """Bad input is refused with a ValueError or TypeError that says why; a term of a training step may pass NaN on.
+
+    A batch of no image may also give zero, or nothing.
+    """
     return _of_bad_input(trial).at(Level.STRICTNESS)
 
 
@@ -131,6 +152,11 @@ def _of_bad_input(trial: LossTrial) -> Verdict:
         with warnings.catch_warnings(), trial.precision.context():
             warnings.simplefilter("ignore")
             value = trial.subject(*spoilt.tensors())
+    except SubjectError:
+        if flaw is not Flaw.NO_IMAGE:
+            raise
+        # It gave nothing for nothing.
+        return VACUOUS
     except (ValueError, TypeError) as error:
         kind = type(error).__name__
         return holds_if(describe_exception(error) != kind, f"{flaw.value}: {kind} without a word")
@@ -141,6 +167,9 @@ def _of_bad_input(trial: LossTrial) -> Verdict:
         return holds_if(
             bool(value.isnan()), f"{flaw.value}: comes out as a loss of {float(value.detach()):.4g}, not NaN"
         )
+    if flaw is Flaw.NO_IMAGE:
+        zero = float(value.detach()) == 0.0
+        return holds_if(zero, f"{flaw.value}: comes out as a loss of {float(value.detach()):.4g}, not 0")
     return holds_if(False, f"{flaw.value}: accepted, with a loss of {float(value.detach()):.4g}")
 
 
@@ -160,6 +189,8 @@ def _spoilt(trial: LossTrial, flaw: Flaw) -> LossInputs:
     if flaw is Flaw.NAN:
         first = inputs.tensors()[0]
         return inputs.with_first(first.masked_fill(trial.definition.counted(inputs.mask), float("nan")))
+    if flaw is Flaw.NO_IMAGE:
+        return inputs.mapped(lambda tensor: tensor[:0])
     if flaw is Flaw.SMALL:
         return inputs.mapped(lambda tensor: tensor[..., :10, :])
     return replace(inputs, mask=inputs.mask[..., :-1])

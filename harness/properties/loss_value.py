@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 
-from harness.cases.descriptors import PerturbationKind
+from harness.cases.descriptors import MaskValues, PerturbationKind
+from harness.cases.loss_inputs import MaskedPair
 from harness.cases.strategies import DIFFERENT
-from harness.cases.tensors import with_soft_mask
+from harness.cases.tensors import with_half_rendering, with_soft_mask
 from harness.numerals import largest, shares_told_apart, told_apart
-from harness.oracle.budget import ZERO, budget
+from harness.oracle.budget import ZERO, ErrorBudget, budget
 from harness.oracle.levels import Level
 from harness.oracle.truth import Truth
+from harness.precision import refusing_unknown_ops
 from harness.properties.loss_property import FOREGROUND, NO_MASK, loss_property
+from harness.properties.sameness import evaluated_or_refused, same_evaluation
 from harness.properties.verdict import VACUOUS, Verdict, at_least_zero, at_most, holds_if, relative_to, within
-from harness.trials.loss_trial import LossTrial
+from harness.trials.loss_trial import Evaluation, LossTrial
 
 # Where a gradient is uncertain by more than this share of its length, nothing is claimed of it.
 _MOST_UNCERTAIN = 0.1
 # Beyond so many times the true value a share of it says nothing.
 _MANY = 10.0
+_NO_TARGET = "a loss of points has no target"
 _NO_GRAPH = "the loss has no graph: backward() would raise"
 
 
@@ -71,41 +76,109 @@ def identity(trial: LossTrial) -> Verdict:
     ).at(trial.level_of_zero(measured))
 
 
-@loss_property(perturbations=DIFFERENT, compares=True, searched=True)
+@loss_property(perturbations=DIFFERENT, large=True, compares=True, searched=True)
 def accuracy(trial: LossTrial) -> Verdict:
     """The loss is within 1e-3, relatively, of its float64 value."""
     return _value_against(trial, trial.value(trial.inputs), trial.truth)
 
 
-@loss_property(masked_only=NO_MASK, perturbations=DIFFERENT, masks=FOREGROUND, compares=True)
+@loss_property(
+    masked_only=NO_MASK,
+    perturbations=DIFFERENT,
+    masks=FOREGROUND,
+    mask_values=(MaskValues.NUMBERS, MaskValues.ANY),
+    compares=True,
+)
 def soft_mask(trial: LossTrial) -> Verdict:
-    """With masks of quarters from 0 to 1, 0.5 among them, the loss is within 1e-3 of its float64 value."""
+    """With soft masks, 0.4999, 0.5 and 0.51 among their values, the loss is within 1e-3 of its float64 value."""
     inputs = with_soft_mask(trial.case, trial.inputs)
     verdict = _value_against(trial, trial.value(inputs), trial.truth_of(inputs))
     # Which pixels a soft mask shows is found out with masks of 0 and 1 alone.
     return verdict if trial.binding or verdict.level is Level.ROUNDING else verdict.at(Level.DEFINITION)
 
 
-@loss_property(perturbations=DIFFERENT, masks=FOREGROUND, compares=True, searched=True)
+@loss_property(perturbations=DIFFERENT, masks=FOREGROUND, large=True, compares=True, searched=True)
 def gradient_accuracy(trial: LossTrial) -> Verdict:
     """The gradient is within 1e-3, relatively, of its float64 value (and of its dtype's rounding)."""
-    gradient, truth = trial.evaluation.gradient, trial.truth.gradient
+    return _gradient_against(trial, trial.evaluation, trial.truth, trial.budget, "the gradient")
+
+
+@loss_property(
+    unless=lambda definition: _NO_TARGET if definition.on_points else "",
+    perturbations=DIFFERENT,
+    masks=FOREGROUND,
+    compares=True,
+    effort=0.25,
+)
+@refusing_unknown_ops()
+def float32_target(trial: LossTrial) -> Verdict:
+    """A half rendering beside a float32 target has their float64 loss and gradient, to 1e-3, or is refused with a
+    ValueError or TypeError that says why.
+
+    So a network's output under autocast meets a picture as it was loaded. What rounds the target too is convicted. The
+    rendering is of the precision's half dtype, and bfloat16 where that has none. Any other exception is of the level
+    *strictness*: it ends a training at its first step, and changes none.
+    """
+    precision, built = trial.precision.with_half_inputs(), trial.built
+    assert isinstance(built, MaskedPair), "the property doesn't apply to points"
+    inputs = with_half_rendering(built.cast(precision.device, torch.float32), precision.input_dtype)
+    evaluated = evaluated_or_refused(lambda: trial.evaluate(inputs), "a float32 target")
+    if isinstance(evaluated, Verdict):
+        return evaluated
+    truth = trial.truth_of(inputs)
+    verdict = _value_against(trial, evaluated.value, truth)
+    if verdict.holds:
+        allowed = budget(precision, evaluated.loss_scale)
+        verdict = _gradient_against(trial, evaluated, truth, allowed, "the half gradient")
+    return verdict
+
+
+@loss_property(
+    unless=lambda definition: _NO_TARGET if definition.on_points else definition.asymmetry,
+    perturbations=DIFFERENT,
+    masks=FOREGROUND,
+    compares=True,
+    effort=0.25,
+)
+def target_gradient(trial: LossTrial) -> Verdict:
+    """A target that requires a gradient gets the float64 one, to 1e-3, and leaves the rendering's as it was.
+
+    The loss is symmetric, so the truth is that of the images swapped. A target that is detached gets none: that is
+    another *definition*, which trains the same where the targets are pictures.
+    """
+    pair = trial.inputs
+    assert isinstance(pair, MaskedPair), "the property doesn't apply to points"
+    by_rendering, by_target = trial.evaluate_by_both(pair)
+    if not by_rendering.has_graph:
+        return VACUOUS  # for the property "finite" to convict
+    verdict = same_evaluation(trial, trial.evaluation, by_rendering, "a target that requires a gradient changes")
+    if not verdict.holds:
+        return verdict
+    truth = trial.truth_of(replace(pair, rendering=pair.target, target=pair.rendering))
+    if not by_target.has_graph:
+        needs_none = float(truth.gradient.norm()) == 0.0
+        return holds_if(needs_none, "no gradient reaches a target that requires one").at(Level.DEFINITION)
+    allowed = budget(trial.precision, by_target.loss_scale)
+    return _gradient_against(trial, by_target, truth, allowed, "the target's gradient")
+
+
+def _gradient_against(trial: LossTrial, measured: Evaluation, right: Truth, allowed: ErrorBudget, what: str) -> Verdict:
+    gradient, truth = measured.gradient, right.gradient
     length = float(truth.norm())
-    uncertainty = trial.truth.gradient_uncertainty
+    uncertainty = right.gradient_uncertainty
     if length == 0.0 or uncertainty > _MOST_UNCERTAIN * length:
         return VACUOUS
-    if not trial.evaluation.has_graph:
+    if not measured.has_graph:
         return holds_if(False, _NO_GRAPH)
     error = float((gradient - truth).norm())
-    bound = trial.budget.gradient_relative * length + trial.budget.gradient_floor * truth.numel() ** 0.5 + uncertainty
+    bound = allowed.gradient_relative * length + allowed.gradient_floor * truth.numel() ** 0.5 + uncertainty
     cosine = float((gradient * truth).sum() / (gradient.norm() * length)) if float(gradient.norm()) > 0 else 0.0
-    off, allowed = told_apart(error / length, bound / length)
+    off, most = told_apart(error / length, bound / length)
     return relative_to(
         bound,
         error,
         length,
-        f"the gradient is off by {off} times its true length {length:.3g} (cosine {cosine:.4f}) where {allowed} is "
-        f"allowed",
+        f"{what} is off by {off} times its true length {length:.3g} (cosine {cosine:.4f}) where {most} is allowed",
         trial.definition.noise.gradient / truth.numel() ** 0.5,
         trial.definition.noise.of_gradient(error, truth.numel()),
     )

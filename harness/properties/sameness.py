@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
+from harness.errors import describe_exception, reraise_unless_subjects
 from harness.numerals import told_apart
 from harness.oracle.budget import RELATIVE, ZERO
-from harness.properties.verdict import Verdict, relative_to
+from harness.oracle.levels import Level
+from harness.properties.verdict import Verdict, holds_if, relative_to
 from harness.trials.loss_trial import Evaluation, LossTrial, differs
 
 NEAR_ZERO = RELATIVE * ZERO
 """Where values and gradients are themselves near zero, differences of a billionth don't count."""
 _NO_DIFFERENCE = Verdict(True, 0.0, 0.0)
+
+
+def evaluated_or_refused(call: Callable[[], Evaluation], what: str) -> Evaluation | Verdict:
+    """What the call gives; or a verdict where it raises. A ValueError or TypeError that says why is a refusal, and
+    holds; any other exception is of the level strictness.
+
+    Args:
+        what: was handed over.
+    """
+    try:
+        return call()
+    except (ValueError, TypeError) as error:
+        kind = type(error).__name__
+        verdict = holds_if(describe_exception(error) != kind, f"{what}: {kind} without a word")
+    except BaseException as error:
+        reraise_unless_subjects(error)
+        verdict = holds_if(False, f"{what}: raises {describe_exception(error)}")
+    return verdict.at(Level.STRICTNESS)
 
 
 def same_value(trial: LossTrial, first: float, second: float, message: str) -> Verdict:

@@ -1,7 +1,7 @@
 """The process in which a script is rehearsed: observed, given faults, and ended when the program is through.
 
-Called as ``python -m harness.rehearsal.child ORDER RECORD``: what to do, as JSON, and the file for what was seen: a line
-of JSON for each window, as it ends, and one for the ending.
+Called as ``python -m harness.rehearsal.child ORDER RECORD``: what to do, as JSON, and the file for what was seen: a
+line of JSON for each window, as it ends, and one for the ending.
 """
 
 from __future__ import annotations

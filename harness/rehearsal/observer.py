@@ -303,9 +303,9 @@ class Observer:
 
 
 def _with_subclasses(schedule: type) -> list[type]:
-    found = [schedule]
-    for below in schedule.__subclasses__():
-        found += _with_subclasses(below)
+    found: list[type] = [schedule]
+    for subclass in schedule.__subclasses__():
+        found += _with_subclasses(subclass)
     return found
 
 

@@ -1,8 +1,8 @@
 """The universal rules of an AMP training loop, held against what a run of a script was seen to do.
 
-Whatever a loop's own policies are: it never raises because of a bad batch; gradients that aren't finite move nothing; the
-scaler's protocol is kept; the schedule follows the updates; gradients of a dropped window don't reach the next; what is
-saved is enough to go on; after the fault, training goes on.
+Whatever a loop's own policies are: it never raises because of a bad batch; gradients that aren't finite move nothing;
+the scaler's protocol is kept; the schedule follows the updates; gradients of a dropped window don't reach the next;
+what is saved is enough to go on; after the fault, training goes on.
 """
 
 from __future__ import annotations

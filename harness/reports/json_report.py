@@ -29,6 +29,8 @@ def report(run: RunModel) -> dict[str, Any]:
             "held_to": None if loaded is None else loaded.held_to,
             "another_definition": loaded is not None and loaded.another,
             "held_to_words": "" if loaded is None else loaded.sentence,
+            "data_range": None if loaded is None else json_value(loaded.data_range),
+            "data_range_words": "" if loaded is None else loaded.data_range_words,
             **({"arguments": json_value(dict(settings.arguments))} if settings.arguments else {}),
         },
         "step_does": {} if step is None else dict(step.table),
@@ -38,6 +40,10 @@ def report(run: RunModel) -> dict[str, Any]:
         "left_out": run.left_out,
         "status": run.ended,
         "verdict": run.outcome.value,
+        "gone_from_baseline": [
+            {"kind": one.task.kind.value, "property": one.task.property, "precision": one.task.precision}
+            for one in run.gone
+        ],
         "seconds": round(run.seconds, 3),
         "results": [_cell(cell) for cell in run.cells],
     }
@@ -70,5 +76,11 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "worst_replay": cell.worst_replay,
         "earlier_calls": len(result.earlier),
         "cut_short": result.cut_short,
+        "known_cases": result.known_cases,
+        "broken_regressions": [
+            {"file": one.file, "message": one.message, "level": one.level.value} for one in result.broken_regressions
+        ],
+        "standing": None if cell.standing is None else cell.standing.value,
+        "accepted_because": "" if cell.accepted is None else cell.accepted.words,
         "evidence": json_value(cell.evidence),
     }

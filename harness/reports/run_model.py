@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness.cases.descriptors import Case
@@ -13,6 +15,7 @@ from harness.config import Settings
 from harness.engine import events
 from harness.engine.plan import Task
 from harness.engine.result import Outcome, Status, TaskResult, outcome
+from harness.findings.baseline import Accepted, Baseline, Standing
 from harness.findings.case_file import replay_command
 from harness.findings.recorder import case_path
 from harness.kinds.registry import claim_of, describe
@@ -25,11 +28,15 @@ class Cell:
 
     Attributes:
         evidence: of the case that violates it, as plain values; ``None`` for none.
+        standing: of a violation, against the baseline.
+        accepted: the baseline's entry, or ``None``.
     """
 
     result: TaskResult
     settings: Settings
     evidence: Mapping[str, Any] | None = None
+    standing: Standing | None = None
+    accepted: Accepted | None = None
 
     @property
     def task(self) -> Task:
@@ -81,13 +88,18 @@ class Cell:
 class RunModel:
     """A listener that keeps what it hears.
 
+    Args:
+        baseline: the violations that are accepted.
+        today: the day that their dates are held to; the day it is, where none is given.
+
     Attributes:
         settings, tasks, environment, left_out: as the run began; without a task before it has.
         loaded: what the subjects are held to.
         ended: ``finished``, ``interrupted`` or ``failed``; until it is told, the run counts as failed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, baseline: Baseline | None = None, today: datetime.date | None = None) -> None:
+        self._baseline, self._today = baseline or Baseline(), today or datetime.date.today()
         self.settings = Settings()
         self.tasks: tuple[Task, ...] = ()
         self.environment: Mapping[str, Any] = {}
@@ -124,11 +136,24 @@ class RunModel:
     @property
     def cells(self) -> tuple[Cell, ...]:
         """What has come so far, in the plan's order."""
-        return tuple(
-            Cell(self._results[task], self.settings, self._evidence.get(task))
-            for task in self.tasks
-            if task in self._results
-        )
+        return tuple(self._cell(self._results[task]) for task in self.tasks if task in self._results)
+
+    def _cell(self, result: TaskResult) -> Cell:
+        evidence = self._evidence.get(result.task)
+        if result.status is not Status.VIOLATED:
+            return Cell(result, self.settings, evidence)
+        standing = self._baseline.standing(result, self.settings, self._today)
+        return Cell(result, self.settings, evidence, standing, self._baseline.entry(result.task, self.settings))
+
+    @property
+    def gone(self) -> tuple[Accepted, ...]:
+        """What the baseline accepts and is violated no more."""
+        return self._baseline.gone(self._results.values(), self.settings)
+
+    @property
+    def known_cases(self) -> int:
+        """Cases that failed before the run, and were tried first."""
+        return sum(cell.result.known_cases for cell in self.cells)
 
     @property
     def violated(self) -> tuple[Cell, ...]:
@@ -138,7 +163,8 @@ class RunModel:
     @property
     def outcome(self) -> Outcome:
         """All results taken together."""
-        found = outcome((cell.result for cell in self.cells), len(self.tasks), self.settings.strict)
+        accepted = {cell.task for cell in self.cells if cell.standing is Standing.ACCEPTED}
+        found = outcome((cell.result for cell in self.cells), len(self.tasks), self.settings.strict, accepted)
         another = any(loaded.another for loaded in self.loaded.values())
         return Outcome.VIOLATED if another and self.settings.strict else found
 
@@ -157,12 +183,25 @@ class RunModel:
         return self.settings.subject(kind)
 
 
+def _against(standing: Standing | None, accepted: Accepted) -> str:
+    was = f"a violation of level {accepted.level.value} and badness {accepted.badness:.3g}"
+    return {
+        Standing.WORSE: f"more than is accepted, which is {was}: {accepted.words}",
+        Standing.EXPIRED: f"the date has passed: {accepted.words}",
+    }.get(standing or Standing.NEW, f"accepted: {accepted.words}")
+
+
 def violation_lines(cell: Cell) -> list[str]:
     """A violation in words: the sentence, the claim, the worst and the smallest case, and how to run them again."""
     earlier = len(cell.result.earlier)
     after = [f"after {earlier} other calls, which the case file holds"] if earlier else []
+    regressions: list[str] = []
+    for one in cell.result.broken_regressions:
+        regressions += [f"regression ({one.level.value}): {one.message}", f"replay: {replay_command(Path(one.file))}"]
     return [
         cell.result.message,
+        *([f"baseline: {_against(cell.standing, cell.accepted)}"] if cell.accepted else []),
+        *regressions,
         f"claim: {cell.claim}",
         *([f"worst case: {cell.worst_words}", f"replay: {cell.worst_replay}"] if cell.worst_case else []),
         f"smallest case: {cell.case_words}",

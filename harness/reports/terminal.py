@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.engine.result import Outcome, Status, TaskResult
+from harness.findings.baseline import Standing
 from harness.oracle.levels import Level
 from harness.reports.run_model import Cell, RunModel, violation_lines
 from harness.subject_spec import SubjectKind
@@ -35,26 +36,46 @@ def show_run(run: RunModel, console: Console) -> None:
         if mine and subject is not None:
             loaded = run.loaded.get(kind)
             aside = f", held to {escape(loaded.held_to)}" if loaded is not None and loaded.held_to else ""
+            if loaded is not None and loaded.data_range_words:
+                aside += f" ({escape(loaded.data_range_words)})"
             console.print(f"[bold]{kind.value}[/] {escape(subject.spec)}{aside}", soft_wrap=True, highlight=False)
             if loaded is not None and loaded.sentence:
                 console.print(f"[magenta]definition[/]: {escape(loaded.sentence)}")
             if loaded is not None and loaded.table:
                 console.print(_answers(loaded.table))
             console.print(_table(mine))
-    for cell in _one_for_each_property(run.violated):
+    accepted = [cell for cell in run.violated if cell.standing is Standing.ACCEPTED]
+    for cell in accepted:
+        console.print(_accepted(cell), highlight=False)
+    for cell in _one_for_each_property([cell for cell in run.violated if cell not in accepted]):
         _show_violation(cell, console)
+    for entry in run.gone:
+        where = f"{entry.task.property} under {entry.task.precision}"
+        console.print(f"[green]gone[/]: {where} holds now; harness baseline takes it out of what is accepted")
     for reason in dict.fromkeys(r.message for r in results if r.status is Status.NOT_RUN or r.cut_short):
         console.print(f"[yellow]not run[/]: {escape(_which(reason, results))}: {escape(reason)}")
     style = {Outcome.VIOLATED: "red", Outcome.HELD: "green", Outcome.INCOMPLETE: "yellow"}[run.outcome]
     console.print(
         f"[bold {style}]{run.outcome.value.upper()}[/]: {', '.join(_counted(run))}; {run.examples} examples, "
-        f"seed {run.settings.seed}"
+        f"{_tried_first(run.known_cases)}seed {run.settings.seed}"
     )
+
+
+def _tried_first(known: int) -> str:
+    return f"{known} {'case' if known == 1 else 'cases'} known from before tried first, " if known else ""
+
+
+def _accepted(cell: Cell) -> str:
+    """An accepted violation in one line."""
+    assert cell.accepted is not None
+    level = _LEVEL[cell.result.level or Level.FAULT]
+    return f"accepted {level} {cell.task.property} under {cell.task.precision}: {escape(cell.accepted.words)}"
 
 
 def _counted(run: RunModel) -> list[str]:
     """How many cells are of each status, the violated ones by their level."""
-    levels = Counter(cell.result.level or Level.FAULT for cell in run.violated)
+    accepted = [cell for cell in run.violated if cell.standing is Standing.ACCEPTED]
+    levels = Counter(cell.result.level or Level.FAULT for cell in run.violated if cell not in accepted)
     words = {
         Level.FAULT: "fault",
         Level.DEFINITION: "of definition",
@@ -62,6 +83,7 @@ def _counted(run: RunModel) -> list[str]:
         Level.STRICTNESS: "of strictness",
     }
     found = [f"{levels[level]} {words[level]}" for level in Level if levels[level]]
+    found += [f"{len(accepted)} accepted"] if accepted else []
     return found + [f"{run.counts[s]} {s.value}" for s in Status if run.counts[s] and s is not Status.VIOLATED]
 
 

@@ -37,6 +37,11 @@ class CallExpression:
     positional: tuple[int | _Literal, ...]
     keywords: Mapping[str, int | _Literal]
 
+    @property
+    def literals(self) -> dict[str, Any]:
+        """The keywords that aren't tensors, with their values."""
+        return {name: what.value for name, what in self.keywords.items() if isinstance(what, _Literal)}
+
     def __call__(self, function: Callable[..., Any], inputs: Sequence[Tensor]) -> Any:
         """The function called so."""
 

@@ -13,15 +13,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from harness.adapters import OF_EACH_CALL, OFFERED, Step
 from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
 from harness.protocols import StepReport
+from harness.subjects.handed import Handed
 
 if TYPE_CHECKING:
     from harness.subjects.step import StepParts
 
-OFFERED = ("loss", "optimizer", "scaler", "scheduler", "parameters", "last")
-"""What a step that is called can ask for, by the names of its parameters."""
 _NATIVE = ("need_update", "update_grad")
+_SAVING = ("state_dict", "load_state_dict")
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,31 @@ class CallingShape:
         native: a scaler of its own that is called with the loss; its caller clears the gradients and has the schedule.
         takes: those of the offered names that it takes.
         written: the call, for messages.
+        begins: those that its ``begin()`` takes, where it has one.
+        saves: it has ``state_dict()`` and ``load_state_dict(state)``.
+        counts: it keeps ``updates``.
+        promises: what it says that it promises, each ``NAME=VALUE``.
     """
 
     native: bool
     takes: tuple[str, ...]
     written: str
+    begins: tuple[str, ...] = ()
+    saves: bool = False
+    counts: bool = False
+    promises: tuple[str, ...] = ()
+
+    def asks_for(self, *names: str) -> bool:
+        """Whether it takes any of these, when it begins or later."""
+        return bool({*self.takes, *self.begins} & set(names))
 
 
 def shape_of(found: Any) -> CallingShape | None:
     """The shape of a function ``f(loss, optimizer, …)``, of a class whose objects have such a method ``step`` or are
-    called so; ``None`` for none of them.
+    called so, or of a :class:`harness.adapters.Step`; ``None`` for none of them.
     """
+    if _is_kit(found):
+        return _kit_shape(found)
     if inspect.isclass(found):
         step, call = getattr(found, "step", None), found.__dict__.get("__call__")
         if callable(step) and (takes := _offered(step, bound=True)):
@@ -55,6 +70,47 @@ def shape_of(found: Any) -> CallingShape | None:
     return None
 
 
+def misfit(found: Any) -> str:
+    """What a step that is called wants and isn't offered, as the end of a sentence; empty where that isn't it."""
+    step = getattr(found, "step", None) if inspect.isclass(found) else found
+    if _is_kit(found):
+        if not callable(step):
+            return f"it is a {Step.__module__}.Step, but has no method step(loss, …)"
+        begins, to_begin = list(_names(found.begin))[1:], [name for name in OFFERED if name not in OF_EACH_CALL]
+        if wanted := [name for name in begins if name not in to_begin]:
+            return f"begin({', '.join(begins)}) wants {', '.join(wanted)}, and is offered {', '.join(to_begin)} alone"
+    if not callable(step) or isinstance(step, type) or "loss" not in (parameters := _names(step)):
+        return ""
+    asked = [name for name in parameters if name != "self"]
+    wanted = [name for name in _required(parameters) if name not in (*OFFERED, "self")]
+    call = f"{getattr(step, '__name__', 'step')}({', '.join(asked)})"
+    if wanted:
+        return f"{call} wants {', '.join(wanted)}, and a step that is called is offered {', '.join(OFFERED)} alone"
+    return f"{call} must begin with loss, optimizer (or be of a subclass of harness.adapters.Step, and begin with loss)"
+
+
+def _is_kit(found: Any) -> bool:
+    return inspect.isclass(found) and issubclass(found, Step)
+
+
+def _kit_shape(cls: type[Step]) -> CallingShape | None:
+    parameters = _names(cls.step) if callable(getattr(cls, "step", None)) else {}
+    begins = list(_names(cls.begin))[1:]
+    takes = list(parameters)[1:]
+    unknown = set(_required(parameters)[1:]) - set(OFFERED)
+    if takes[:1] != ["loss"] or unknown or set(begins) - (set(OFFERED) - set(OF_EACH_CALL)):
+        return None
+    return CallingShape(
+        False,
+        tuple(name for name in takes if name in OFFERED),
+        f"{cls.__name__}().step({', '.join(takes)})",
+        tuple(begins),
+        saves=all(callable(getattr(cls, name, None)) for name in _SAVING),
+        counts=cls.updates is not None,
+        promises=tuple(cls.promises),
+    )
+
+
 def _names(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     try:
         return dict(inspect.signature(function).parameters)
@@ -62,12 +118,18 @@ def _names(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
         return {}
 
 
+def _required(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+    """Those without a default; a catch-all needs none."""
+    catch_all = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [n for n, p in parameters.items() if p.default is inspect.Parameter.empty and p.kind not in catch_all]
+
+
 def _offered(function: Callable[..., Any], bound: bool) -> tuple[str, ...]:
     """The names that it takes, where a loss and an optimizer are the first and nothing else is required."""
     parameters = _names(function)
     names = list(parameters)[1:] if bound else list(parameters)
-    required = [n for n in names if parameters[n].default is inspect.Parameter.empty]
-    if names[:2] != ["loss", "optimizer"] or not set(required) <= set(OFFERED):
+    required = [name for name in _required(parameters) if name in names]
+    if names[:2] not in (["loss", "optimizer"], ["loss", "optimizers"]) or not set(required) <= set(OFFERED):
         return ()
     return tuple(name for name in names if name in OFFERED)
 
@@ -77,45 +139,61 @@ class CalledStepDriver:
 
     def __init__(self, found: Any, shape: CallingShape, parts: StepParts) -> None:
         self._parts, self._shape, self._passes = parts, shape, 0
-        self._call = found
+        self._handed = Handed(parts)
+        self._call = self._object = found
         if inspect.isclass(found):
-            built = self._built(found)
-            self._call = built if shape.native else built.step
+            self._object = self._built(found)
+            self._call = self._object if shape.native else self._object.step
             if shape.native:
-                self._hand_over_scaler(built)
+                self._hand_over_scaler(self._object)
+        if _is_kit(found):
+            self._begin(shape.begins)
 
     def micro_step(self, loss: Float[Tensor, ""]) -> StepReport | None:
         self._passes += 1
         last = self._passes % self._parts.accumulation == 0
+        before = self._handed.parameters()
         self._call(**self._arguments(loss / self._parts.accumulation, last))
         if not last:
             return None
         if self._shape.native:
             self._parts.optimizer.zero_grad()
+        self._handed.gather(before)
         return StepReport(None, None, None)
 
     def counters(self) -> tuple[int, int]:
-        return self._passes, 0
+        return self._passes, int(self._object.updates) if self._shape.counts else 0
+
+    def averaged(self) -> int | None:
+        return self._handed.averaged()
 
     def state_dict(self) -> dict[str, Any]:
-        raise SubjectError("a step that is called saves itself elsewhere.")
+        if not self._shape.saves:
+            raise SubjectError("a step that is called saves itself elsewhere.")
+        return {"step": self._object.state_dict(), "passes": self._passes}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        raise SubjectError("a step that is called restores itself elsewhere.")
+        if not self._shape.saves:
+            raise SubjectError("a step that is called restores itself elsewhere.")
+        self._object.load_state_dict(state["step"])
+        self._passes = state["passes"]
+        self._handed.gather(None)
 
     def _arguments(self, loss: Tensor, last: bool) -> Mapping[str, Any]:
-        parts = self._parts
-        offered = {
-            "loss": loss,
-            "optimizer": parts.optimizer,
-            "scaler": parts.scaler,
-            "scheduler": parts.lr_scheduler,
-            "parameters": list(parts.parameters.values()),
-            "last": last,
-        }
+        of_this_call = {"loss": loss, "last": last}
         if self._shape.native:
-            offered |= dict.fromkeys(_NATIVE, last) | {"clip_grad": parts.clip_norm}
-        return {name: value for name, value in offered.items() if name in self._shape.takes}
+            of_this_call |= dict.fromkeys(_NATIVE, last) | {"clip_grad": self._parts.clip_norm}
+        names = [name for name in self._shape.takes if name in of_this_call or name in OFFERED]
+        return {name: of_this_call[name] if name in of_this_call else self._handed[name] for name in names}
+
+    def _begin(self, names: tuple[str, ...]) -> None:
+        try:
+            self._object.begin(**{name: self._handed[name] for name in names})
+        except BaseException as error:
+            reraise_unless_subjects(error)
+            raise SubjectError(
+                f"{type(self._object).__name__}().begin({', '.join(names)}) raised {describe_exception(error)}."
+            ) from error
 
     def _built(self, cls: Any) -> Any:
         try:

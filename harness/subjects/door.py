@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,6 +50,45 @@ def load_object(spec: str, root: str | Path | None = None) -> Any:
             raise SubjectError(f"{spec}: {location} has no {part!r}.{hint}")
         found = getattr(found, part)
     return found
+
+
+@dataclass(frozen=True)
+class PlainImport:
+    """How a subject is imported where there is no harness.
+
+    Attributes:
+        folder: to be first on the import path.
+        module: the module's dotted name.
+        name: of the subject in it.
+        file: where the module must be loaded from; ``None`` where it is found by its name.
+    """
+
+    folder: Path
+    module: str
+    name: str
+    file: Path | None = None
+
+
+def plain_import(spec: str, root: str | Path | None = None) -> PlainImport:
+    """Where :func:`load_object` finds the subject, for whoever imports it by himself.
+
+    Raises:
+        UsageError: the spec has another form.
+        SubjectError: there is no such file.
+    """
+    location, name = _split(spec)
+    folder = None if root is None else Path(root).resolve()
+    if not location.endswith(".py"):
+        return PlainImport(folder or Path.cwd(), location, name)
+    path = _find_file(location, root)
+    if (levels := _relative_levels(path)) == 0:
+        return PlainImport(folder or path.parent, path.stem, name, path)
+    top, module = _place_in_package(path, folder, levels)
+    if module is None:
+        # Of a plain folder Python makes a package of the folder's own name.
+        top = top.parent
+        module = ".".join(path.relative_to(top).with_suffix("").parts)
+    return PlainImport(top, module, name)
 
 
 @contextmanager

@@ -84,6 +84,9 @@ class FaceLiftDriver:
     def counters(self) -> tuple[int, int]:
         return self._passes, int(self._trainer.param_update_step)
 
+    def averaged(self) -> int | None:
+        return None
+
     def state_dict(self) -> dict[str, Any]:
         raise SubjectError("a FaceLift-shaped step saves itself elsewhere than in optimizer_step.")
 

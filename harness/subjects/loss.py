@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import inspect
+import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +16,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
+from harness.files import shown
 from harness.oracle.definitions import DEFINITIONS, Counting, LossDefinition, definition_named
 from harness.process_state import kept_state
 from harness.protocols import LossKind
@@ -22,6 +24,41 @@ from harness.subject_spec import AUTO_TRUTH, DEFAULT_TRUTH, SubjectSpec
 from harness.subjects.call_expression import NAMES, CallExpression, parse_call
 from harness.subjects.door import load_object
 from harness.subjects.witness import HeldTo, found_out
+
+_RANGE = "data_range"
+
+
+@dataclass(frozen=True)
+class DataRange:
+    """The range [0, value] of images that a loss is written for. Those that it is called with are always in [0, 1], or
+    a little beyond.
+
+    Attributes:
+        value: a number, or whatever else stands in the loss's arguments.
+        source: where that is known from.
+    """
+
+    value: Any
+    source: str
+
+    @property
+    def words(self) -> str:
+        """For a report."""
+        value = f"{self.value:g}" if isinstance(self.value, (int, float)) else shown(self.value)
+        return f"{_RANGE} {value}, {self.source}"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where further instances of a loss come from.
+
+    Attributes:
+        construct: makes another of its class; ``None`` where no class was named.
+        untouched: a deep copy from before the first call; ``None`` where it can't be copied, or is a function.
+    """
+
+    construct: Callable[[], Callable[..., Any]] | None = None
+    untouched: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -33,11 +70,26 @@ class AdaptedLoss:
     function: Callable[..., Any]
     expression: CallExpression | None = None
     held_to: HeldTo = field(default_factory=lambda: HeldTo(definition_named(DEFAULT_TRUTH)), compare=False)
+    origin: Origin = field(default_factory=lambda: Origin(), compare=False)
+    takes_range: bool = False
 
     @property
     def definition(self) -> LossDefinition:
         """What it is held to."""
         return self.held_to.definition
+
+    @property
+    def data_range(self) -> DataRange | None:
+        """Which range it takes the images to have; ``None`` for a loss of points."""
+        if self.kind is LossKind.POINTS:
+            return None
+        told = {**dict(self.name.arguments), **({} if self.expression is None else self.expression.literals)}
+        if _RANGE in told:
+            return DataRange(told[_RANGE], "as it was told to")
+        if self.takes_range:
+            return DataRange(1.0, "given to it")
+        own = getattr(self.function, _RANGE, None)
+        return DataRange(1.0, "taken for granted") if own is None else DataRange(own, "its own")
 
     @property
     def convolutions(self) -> Sequence[tuple[Tensor, Tensor]] | None:
@@ -58,9 +110,24 @@ class AdaptedLoss:
             value = 1.0 - value.double()
         return value if self.name.scale == 1.0 else value * self.name.scale
 
+    @property
+    def module(self) -> nn.Module | None:
+        """The subject itself, where it is one."""
+        return self.function if isinstance(self.function, nn.Module) else None
+
     def copied(self) -> AdaptedLoss:
         """A deep copy."""
         return replace(self, function=copy.deepcopy(self.function))
+
+    def fresh(self) -> AdaptedLoss:
+        """As it was before its first call, random weights included; of a function, itself."""
+        if self.origin.untouched is not None:
+            return replace(self, function=copy.deepcopy(self.origin.untouched))
+        return self if self.origin.construct is None else replace(self, function=self.origin.construct())
+
+    def constructed(self) -> AdaptedLoss:
+        """Another of its class; of what has no class to be constructed, fresh."""
+        return self.fresh() if self.origin.construct is None else replace(self, function=self.origin.construct())
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -125,7 +192,9 @@ def adapt_loss(found: Any, subject: SubjectSpec, *, try_out: bool = True) -> Ada
     kind = _kind(function, subject.spec) if expression is None else expression.kind
     auto = subject.truth == AUTO_TRUTH
     named = HeldTo(definition_named(DEFAULT_TRUTH if auto else subject.truth))
-    loss = AdaptedLoss(subject, kind, function, expression, named)
+    takes_range = _RANGE in _parameters(found, subject.spec) and not isinstance(found, nn.Module)
+    origin = _origin(found, function, subject)
+    loss = AdaptedLoss(subject, kind, function, expression, named, origin, takes_range)
     if try_out:
         if not auto:
             check_kind(loss, named.definition)
@@ -142,7 +211,7 @@ def _constructed(found: Any, spec: str, given: dict[str, Any]) -> Callable[..., 
     if not callable(found):
         raise SubjectError(f"{spec} is a {type(found).__name__}, which can't be called.")
     parameters = _parameters(found, spec)
-    takes_range = "data_range" in parameters
+    takes_range = _RANGE in parameters
     if not inspect.isclass(found):
         if given and (isinstance(found, nn.Module) or not _takes(parameters, given)):
             raise SubjectError(f"{spec} takes no such arguments as {', '.join(given)}.")
@@ -162,6 +231,28 @@ def _constructed(found: Any, spec: str, given: dict[str, Any]) -> Callable[..., 
         raise SubjectError(f"constructing {spec} raised {describe_exception(error)}.") from error
     if not callable(built):
         raise SubjectError(f"{spec} makes objects that can't be called; a loss needs forward() or __call__().")
+    return built
+
+
+def _origin(found: Any, function: Callable[..., Any], subject: SubjectSpec) -> Origin:
+    if isinstance(function, (functools.partial, types.FunctionType, types.BuiltinFunctionType)):
+        return Origin()
+    construct: Callable[[], Callable[..., Any]] | None = None
+    if inspect.isclass(found):
+        given = copy.deepcopy(dict(subject.arguments))
+        # What this raises is for a property to show, unlike what the first one raised.
+        takes = {"data_range": 1.0} if "data_range" in _parameters(found, subject.spec) else {}
+        construct = functools.partial(_built, found, {**takes, **given})
+    try:
+        return Origin(construct, copy.deepcopy(function))
+    except BaseException as error:
+        # Likewise.
+        reraise_unless_subjects(error)
+        return Origin(construct)
+
+
+def _built(found: Callable[..., Any], arguments: dict[str, Any]) -> Callable[..., Any]:
+    built: Callable[..., Any] = found(**copy.deepcopy(arguments))
     return built
 
 

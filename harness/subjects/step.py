@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from harness.adapters import OFFERED
 from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
 from harness.oracle.policies import PROMISED, Policies
 from harness.protocols import AmpStepLike, StepDriver, StepReport, report_of
 from harness.subject_spec import SubjectSpec
-from harness.subjects.called_steps import OFFERED, CalledStepDriver, shape_of
+from harness.subjects.called_steps import CalledStepDriver, misfit, shape_of
 from harness.subjects.door import load_object
 from harness.subjects.facelift import FaceLiftDriver, learn_calling_convention
 from harness.subjects.training import is_training
@@ -43,7 +45,14 @@ class StepFactory:
         counts: it counts its passes and updates.
         schedules: it advances the learning rate's schedule.
         call: how it is called at a window's end, for messages.
+        promised: the policies that its shape promises, since it is handed their numbers; ``None``: it promises none,
+            and is held to what it is seen to do.
+        promises_said: policies that it says itself that it promises, each ``NAME=VALUE``.
         policies: those that it is held to: promised, or found out.
+        clips_apart: each of its optimizers' gradients were seen to be clipped by a norm of their own.
+        handed_clip: it is handed a norm to clip to.
+        several: it takes several optimizers.
+        averages: it takes running averages of the parameters.
         table: what it was seen to do, as questions and answers.
     """
 
@@ -54,13 +63,21 @@ class StepFactory:
     counts: bool = True
     schedules: bool = True
     call: str = ""
+    promised: Policies | None = None
+    promises_said: tuple[str, ...] = ()
     policies: Policies = PROMISED
+    clips_apart: bool = False
+    handed_clip: bool = False
+    several: bool = False
+    averages: bool = False
     table: tuple[tuple[str, str], ...] = ()
 
     @property
     def promises(self) -> bool:
-        """It is handed a clip norm and a norm factor, and so promises to use them."""
-        return self.counts
+        """Its shape is a contract: it promises the policies whose numbers it is handed, to drop a window without
+        gradients, and to leave none when a window ends.
+        """
+        return self.promised is not None
 
 
 class AmpStepDriver:
@@ -75,6 +92,9 @@ class AmpStepDriver:
 
     def counters(self) -> tuple[int, int]:
         return int(self._step.fwdbwd_pass_step), int(self._step.param_update_step)
+
+    def averaged(self) -> int | None:
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         return self._step.state_dict()
@@ -104,8 +124,22 @@ def adapt_fed_step(cls: Any, name: SubjectSpec) -> StepFactory:
         def driver(parts: StepParts) -> StepDriver:
             return CalledStepDriver(cls, shape, parts)
 
-        schedules = "scheduler" in shape.takes and not shape.native
-        return StepFactory(name, False, False, driver, False, schedules, shape.written)
+        return StepFactory(
+            name,
+            keeps_state=shape.saves,
+            reports=False,
+            build=driver,
+            counts=shape.counts,
+            schedules=shape.asks_for("scheduler", "schedulers") and not shape.native,
+            call=shape.written,
+            promises_said=shape.promises,
+            handed_clip=shape.asks_for("clip_norm") or (shape.native and "clip_grad" in shape.takes),
+            several=shape.asks_for("optimizers"),
+            averages=shape.asks_for("ema"),
+        )
+    own_shapes = ("optimizer_step", "backward", "train_on")
+    if why := "" if any(hasattr(cls, name) for name in own_shapes) else misfit(cls):
+        raise SubjectError(f"{spec} fits no shape of a step: {why}.")
     if not isinstance(cls, type):
         raise SubjectError(
             f"{spec} is a {type(cls).__name__}; a step must be a class, or a function step(loss, optimizer, …) that "
@@ -113,10 +147,23 @@ def adapt_fed_step(cls: Any, name: SubjectSpec) -> StepFactory:
         )
     if is_training(cls):
         raise SubjectError(f"{spec} is a whole training; here a step is needed that is fed losses.")
-    if callable(getattr(cls, "optimizer_step", None)):
-        convention = learn_calling_convention(cls, spec)
+    if callable(optimizer_step := getattr(cls, "optimizer_step", None)):
         call = f"{cls.__name__}.optimizer_step(result)"
-        return StepFactory(name, False, False, lambda parts: FaceLiftDriver(cls, parts, convention), call=call)
+        if wants := _other_arguments(optimizer_step):
+            raise SubjectError(
+                f"{spec} does not fit: it would be called as {call}, but wants optimizer_step{wants}; put it before "
+                f"the harness in a subclass of harness.adapters.Step."
+            )
+        convention = learn_calling_convention(cls, spec)
+        return StepFactory(
+            name,
+            keeps_state=False,
+            reports=False,
+            build=lambda parts: FaceLiftDriver(cls, parts, convention),
+            call=call,
+            promised=PROMISED,
+            handed_clip=True,
+        )
     missing = [m for m in ("backward", "step", "state_dict", "load_state_dict") if not hasattr(cls, m)]
     if missing:
         raise SubjectError(
@@ -142,4 +189,25 @@ def adapt_fed_step(cls: Any, name: SubjectSpec) -> StepFactory:
             ) from error
         return AmpStepDriver(step)
 
-    return StepFactory(name, True, True, build, call=f"{cls.__name__}.backward(loss) and step()")
+    return StepFactory(
+        name,
+        keeps_state=True,
+        reports=True,
+        build=build,
+        call=f"{cls.__name__}.backward(loss) and step()",
+        promised=PROMISED,
+        handed_clip=True,
+    )
+
+
+def _other_arguments(method: Any) -> str:
+    """The arguments that a method wants, where a result alone isn't enough or is too many; else empty."""
+    try:
+        signature = inspect.signature(method)
+    except (TypeError, ValueError):
+        return ""
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        return f"({', '.join(list(signature.parameters)[1:])})"
+    return ""

@@ -57,18 +57,22 @@ class FedStepTrial:
         try:
             with kept_state():
                 if action is Action.RESTORE:
-                    self._restore()
+                    if self._may_restore:
+                        self._restore()
                 else:
                     loss = self._loss(action)
                     value = float(loss.detach())
                     report = self._driver.micro_step(loss)
                 after = self.snapshot()
+                if action is Action.RESTORE and not self._factory.promises:
+                    # It may clear gradients when the next window begins; nobody saves them.
+                    after = replace(after, gradients_cleared=before.gradients_cleared)
         except BaseException as error:
             reraise_unless_subjects(error)
             raised = error
             after = snapshot_or(self.snapshot, before)
         self._last = after
-        expected = self._permitted(expected, before, after)
+        expected = self._counted(self._permitted(expected, before, after), before, after)
         if after.scaler in expected.scaler:
             self._model.adopt(after.scaler)
         return Observation(action.value, action is Action.RESTORE, before, after, expected, report, raised, value)
@@ -101,6 +105,23 @@ class FedStepTrial:
     def _advanced(self, expected: Expected) -> Expected:
         updates = self._model.updates
         return replace(expected, updates=updates, learning_rate=LEARNING_RATE * schedule(updates))
+
+    def _counted(self, expected: Expected, before: Snapshot, after: Snapshot) -> Expected:
+        """What a step that promised nothing should have counted: this window or not, on top of what it had. A window
+        without gradients it may count or not, and one that it used where it must not, too.
+        """
+        if self._factory.promises:
+            return expected
+        due = expected.window_ended and (expected.stepped or self._factory.policies.counts_attempts)
+        used = expected.window_ended and (expected.fault is Fault.NO_GRADIENTS or bool(before.changed(after)))
+        if used and after.updates in (before.updates, before.updates + 1):
+            return replace(expected, counted=after.updates)
+        return replace(expected, counted=before.updates + due)
+
+    @property
+    def _may_restore(self) -> bool:
+        """Inside a window only who promised to keep what is accumulated is saved and restored."""
+        return self._factory.promises or self._model.passes % self._case.accumulation == 0
 
     @property
     def _growth_interval(self) -> int | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -51,9 +52,18 @@ class Evaluation:
         return math.isfinite(self.value) and bool(torch.isfinite(self.gradient).all())
 
 
+def _without_graph(value: float, image: Tensor) -> Evaluation:
+    return Evaluation(value, torch.zeros_like(image, dtype=torch.float64).cpu(), 1.0, has_graph=False)
+
+
 def differs(first: Tensor, second: Tensor) -> Tensor:
     """Where two tensors differ; NaN and NaN don't."""
     return (first != second) & ~(first.isnan() & second.isnan())
+
+
+def _leaf(inputs: LossInputs) -> Tensor:
+    """The tensor to differentiate by, as a copy that takes a gradient."""
+    return inputs.tensors()[0].detach().clone(memory_format=torch.preserve_format).requires_grad_()
 
 
 class LossTrial:
@@ -128,13 +138,13 @@ class LossTrial:
         with torch.no_grad(), self.precision.context():
             return float(self.forward(inputs))
 
-    def value_of_copy(self, inputs: LossInputs) -> float:
-        """The same of a deep copy of the subject."""
-        original, self.subject = self.subject, self.subject.copied()
-        try:
-            return self.value(inputs)
-        finally:
-            self.subject = original
+    def of(self, subject: LossSubject) -> LossTrial:
+        """The same trial of another instance of the subject."""
+        other = copy.copy(self)
+        other.subject = subject
+        for measured in ("evaluation", "truth"):
+            vars(other).pop(measured, None)
+        return other
 
     def evaluate(self, inputs: LossInputs) -> Evaluation:
         """The subject's value and gradient."""
@@ -145,25 +155,61 @@ class LossTrial:
 
         Each gradient is that under its upstream gradient, which is not divided out.
         """
-        first = inputs.tensors()[0].detach().clone(memory_format=torch.preserve_format).requires_grad_()
+        first = _leaf(inputs)
         with self.precision.context():
             loss = self.forward(inputs.with_first(first))
         value = float(loss.detach())
         if not loss.requires_grad:
-            nothing = torch.zeros_like(first, dtype=torch.float64).cpu()
-            return [Evaluation(value, nothing, 1.0, has_graph=False) for _ in upstream]
+            return [_without_graph(value, first) for _ in upstream]
         return [Evaluation(value, *self._backward(loss, first, times)) for times in upstream]
+
+    def of_a_sum(self, several: Sequence[LossInputs]) -> list[Evaluation]:
+        """The subject is called once for each of these, and the sum of the losses is differentiated by all.
+
+        Each value is that of its call.
+        """
+        leaves = [_leaf(inputs) for inputs in several]
+        with self.precision.context():
+            losses = [self.forward(inputs.with_first(leaf)) for inputs, leaf in zip(several, leaves, strict=True)]
+        values = [float(loss.detach()) for loss in losses]
+        if not all(loss.requires_grad for loss in losses):
+            nothing = [torch.zeros_like(leaf, dtype=torch.float64).cpu() for leaf in leaves]
+            return [Evaluation(v, none, 1.0, has_graph=False) for v, none in zip(values, nothing, strict=True)]
+        gradients, scale = self._backward_by(sum(losses[1:], losses[0]), leaves, 1.0)
+        return [Evaluation(v, gradient, scale) for v, gradient in zip(values, gradients, strict=True)]
+
+    def evaluate_by_both(self, pair: MaskedPair) -> tuple[Evaluation, Evaluation]:
+        """The subject called once with a rendering and a target that require gradients, and differentiated by each.
+
+        That by the target has no graph where no gradient reaches it.
+        """
+        rendering, target = (image.detach().clone().requires_grad_() for image in (pair.rendering, pair.target))
+        with self.precision.context():
+            loss = self.forward(replace(pair, rendering=rendering, target=target))
+        value = float(loss.detach())
+        if not loss.requires_grad:
+            return _without_graph(value, rendering), _without_graph(value, target)
+        by_rendering = Evaluation(value, *self._backward(loss, rendering, 1.0))
+        (reached,) = torch.autograd.grad(loss, target, retain_graph=True, allow_unused=True)
+        if reached is None:
+            return by_rendering, _without_graph(value, target)
+        return by_rendering, Evaluation(value, *self._backward(loss, target, 1.0))
 
     def _backward(self, loss: Tensor, first: Tensor, upstream: float) -> tuple[Tensor, float]:
         """The gradient, and the loss scale that was divided out of it. The graph is kept."""
+        (gradient,), scale = self._backward_by(loss, [first], upstream)
+        return gradient, scale
+
+    def _backward_by(self, loss: Tensor, leaves: Sequence[Tensor], upstream: float) -> tuple[list[Tensor], float]:
+        """Likewise by several."""
         for scale in _LOSS_SCALES if self.precision.needs_scaler else (1.0,):
             # The scale multiplies in float32, as GradScaler's does.
             scaled = loss.float() * scale if loss.dtype != torch.float64 else loss * scale
             times = torch.full_like(scaled, upstream)
-            (gradient,) = torch.autograd.grad(scaled, first, times, retain_graph=True, materialize_grads=True)
-            if bool(torch.isfinite(gradient).all()):
+            found = torch.autograd.grad(scaled, leaves, times, retain_graph=True, materialize_grads=True)
+            if all(bool(torch.isfinite(gradient).all()) for gradient in found):
                 break
-        return gradient.detach().double().cpu() / scale, scale
+        return [gradient.detach().double().cpu() / scale for gradient in found], scale
 
     @refusing_unknown_ops()
     def forward(self, inputs: LossInputs) -> Tensor:

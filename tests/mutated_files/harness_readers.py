@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import datetime
 import json
 import os
 import random
@@ -26,11 +28,15 @@ from harness.cases.descriptors import (
     StepCase,
     TrainingCase,
 )  # fmt: skip
+from harness.cli.failures import exit_code_of
 from harness.cli.main import main as harness
-from harness.config import Settings
+from harness.config import Settings, load_settings
 from harness.engine.plan import Task
+from harness.engine.result import Call, Status, TaskResult
 from harness.errors import UsageError
+from harness.findings.baseline import Baseline, read_baseline
 from harness.findings.case_file import CaseFile, read_case_file
+from harness.findings.known_cases import known_cases
 from harness.goldens.folder import GoldenFolder
 from harness.goldens.golden_file import read_golden
 from harness.goldens.recording import update
@@ -57,6 +63,52 @@ def _write_case(kind: SubjectKind, property_: str, spec: str, case: Any) -> Call
         CaseFile.of(settings, Task(kind, property_, "float32"), case, "m").write(folder / "case.json")
 
     return write
+
+
+def _write_whole_case(folder: Path) -> None:
+    """A case file with every field that one may have."""
+    loss = f"{LOSS.partition(':')[0]}:SsimLoss"
+    settings = Settings(loss=loss, truth="ssim", call="f(x, y)", reduce="mean", scale=0.5)
+    task = Task(SubjectKind.LOSS, "finite", "float32")
+    file = CaseFile.of(settings, task, _LOSS_CASE, "m", (Call(task, _LOSS_CASE),))
+    file.write(folder / "case.json")
+
+
+def _write_whole_step_case(folder: Path) -> None:
+    settings = Settings(step=STEP, promises=("norm-limit=20", "clip-norm=none"), without=("frozen", "nan-loss"))
+    CaseFile.of(settings, Task(SubjectKind.STEP, "truthful", "float32"), _STEP_CASE, "m").write(folder / "case.json")
+
+
+def _may_fail(folder: Path) -> bool:
+    """The file is well formed, and so its case may fail, of a loss that isn't what the file now says."""
+    try:
+        read_case_file(folder / "case.json")
+    except UsageError:
+        return False
+    return True
+
+
+def _write_regression(folder: Path) -> None:
+    (folder / "kept").mkdir()
+    _write_case(SubjectKind.LOSS, "accuracy", LOSS, _LOSS_CASE)(folder / "kept")
+
+
+def _known(folder: Path) -> int:
+    """What a check does with regression cases and a baseline before it runs anything."""
+    try:
+        settings = load_settings({"loss": LOSS, "regressions_dir": str(folder / "kept"), "baseline": "b.json"})
+        known_cases(settings, (Task(SubjectKind.LOSS, "accuracy", "float32"),))
+        read_baseline(folder / "b.json")
+    except UsageError as error:
+        return exit_code_of(error, argparse.Namespace())
+    return 0
+
+
+def _write_baseline(folder: Path) -> None:
+    tasks = [Task(SubjectKind.LOSS, name, "float32") for name in ("range", "finite")]
+    found = [TaskResult(task, Status.VIOLATED, message="m", badness=2.5) for task in tasks]
+    day = datetime.date(2030, 1, 31)
+    Baseline().updated(found, Settings(loss=LOSS), "a reason", day).write(folder / "b.json")
 
 
 def _is_another_subject(folder: Path) -> bool:
@@ -256,6 +308,10 @@ def harness_readers() -> list[Reader]:
         Reader("step case", 6, _write_case(step, "truthful", STEP, _STEP_CASE), case, _replay),
         Reader("training case", 3, _write_case(step, "truthful", TRAINING, _TRAINING_CASE), case, _replay),
         Reader("explained case", 3, _write_case(loss, "accuracy", LOSS, _LOSS_CASE), case, _explain),
+        Reader("whole case", 4, _write_whole_case, case, _replay, _may_fail),
+        Reader("whole step case", 3, _write_whole_step_case, case, _replay, _may_fail),
+        Reader("regression", 3, _write_regression, spoiling("kept/case.json", json_mutant), _known),
+        Reader("baseline", 4, _write_baseline, spoiling("b.json", json_mutant), _known),
         Reader("picture", 10, _write_case(loss, "accuracy", LOSS, _PICTURE_CASE), _spoil_picture, _replay),
         Reader("golden", 12, _write_goldens, _spoil_golden, _golden_check, _goldens_are_read),
         Reader("suite", 8, _write_suite, spoiling("golden/suite.toml", toml_mutant), _golden_check, _goldens_are_read),

@@ -12,6 +12,7 @@ from gslrm.config import ConfigError, LossesConfig, load_config
 from gslrm.data.synthetic import synthetic_scene
 from gslrm.data.views import ViewBatch, stack_views
 from gslrm.model.gslrm import GSLRM, Reconstruction
+from gslrm.model.rays import Rays
 from gslrm.model.utils_losses import MaskedSsimLoss
 from gslrm.training import loss_terms
 from gslrm.training.loss_computer import LossComputer
@@ -203,6 +204,21 @@ def test_bytes_and_other_ranks_are_refused(scene: ViewBatch) -> None:
         _computer(LossesConfig())(rendering[0], scene.images[0])
     with pytest.raises(ValueError, match=r"must be \(b, v, 3, height, width\)"):
         _computer(LossesConfig())(rendering[:, :, :1], scene.images)
+
+
+def test_an_empty_batch_and_byte_weights_are_refused(scene: ViewBatch, made: Reconstruction) -> None:
+    rendering, points = (
+        _rendering(scene).detach(),
+        LossesConfig(pixelalign_loss_weight=1.0, masked_pixelalign_loss=True),
+    )
+    with pytest.raises(ValueError, match="rendering holds no pixel"):
+        _computer(LossesConfig())(rendering[:0], scene.images[:0])
+    none = replace(made, pixel_xyz=made.pixel_xyz[:0], rays=Rays(made.rays.origin[:0], made.rays.direction[:0]))
+    with pytest.raises(ValueError, match="there are no points"):
+        _computer(points)(rendering, scene.images, none, input_mask=scene.images[:0, :2, 3:])
+    mask = torch.ones_like(made.pixel_xyz[:, :, :1], dtype=torch.uint8)
+    with pytest.raises(TypeError, match=r"input_mask has dtype torch\.uint8"):
+        _computer(points)(rendering, scene.images, made, input_mask=mask)
 
 
 def test_points_that_do_not_fit_their_rays_are_refused(scene: ViewBatch, made: Reconstruction) -> None:

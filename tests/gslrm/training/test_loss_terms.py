@@ -112,3 +112,19 @@ def test_what_the_mask_hides_does_not_count_not_even_nan() -> None:
     value.backward()
     assert value.item() == loss_terms.masked_l2(x, y, mask).item()
     assert bool(torch.isfinite(spoilt.grad).all())
+
+
+def test_a_point_that_the_mask_hides_does_not_count_not_even_nan() -> None:
+    xyz, origin, direction = torch.rand(3, 2, 3, 4, 4).unbind(0)
+    direction = direction / direction.norm(dim=1, keepdim=True)
+    mask = torch.ones(2, 1, 4, 4)
+    mask[:, :, 1] = 0.0
+    values, gradients = [], []
+    for hidden in (0.0, math.nan, math.inf):
+        points = xyz.where(mask > 0, hidden).requires_grad_()
+        value = loss_terms.pixel_alignment(points, origin, direction, mask)
+        values.append(value.item())
+        gradients.append(torch.autograd.grad(value, points)[0])
+    assert values[0] == values[1] == values[2] > 0.0
+    assert torch.equal(gradients[0], gradients[1])
+    assert torch.equal(gradients[0], gradients[2])

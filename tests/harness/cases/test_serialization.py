@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cases.descriptors import Action, LossCase, PassKind, StepCase, TrainingCase
+from harness.cases.descriptors import Action, Hidden, LossCase, Mask, MaskValues, PassKind, StepCase, TrainingCase
 from harness.cases.serialization import case_from_json, case_to_json
 from harness.cases.strategies import loss_cases
 from harness.errors import UsageError
@@ -35,6 +35,17 @@ def test_trainings_programs_survive_a_file(case: TrainingCase) -> None:
     assert case_from_json(json.loads(json.dumps(case_to_json(case))), "a file") == case
 
 
+def test_what_came_later_is_left_out_where_it_is_as_before_and_may_lack() -> None:
+    before = {"kind", "height", "width", "batch", "views", "seed", "picture", "mask", "perturbation", "flaw"}
+    plain = case_to_json(LossCase())
+    assert set(plain) == before
+    assert set(plain["mask"]) == {"kind", "pixels"}
+    spoilt = LossCase(mask=Mask(values=MaskValues.BYTES), hidden=Hidden.NAN_TARGET)
+    data = json.loads(json.dumps(case_to_json(spoilt)))
+    assert (data["mask"]["values"], data["hidden"]) == ("bytes", "NaN in the target")
+    assert case_from_json(data, "a file") == spoilt
+
+
 def _changed(path: tuple[str, ...], value: Any) -> dict[str, Any]:
     data = copy.deepcopy(case_to_json(LossCase()))
     inner = data
@@ -58,6 +69,7 @@ def _changed(path: tuple[str, ...], value: Any) -> dict[str, Any]:
         (_changed(("height",), ...), "lacks the field 'height'"),
         (_changed(("depth",), 3), "unknown field 'depth'"),
         (_changed(("mask",), 3), "mask must be an object"),
+        (_changed(("hidden",), "zero"), "hidden is 'zero', but must be one of"),
         (_changed(("mask", "kind"), "star"), "mask: kind is 'star', but must be one of"),
         (_changed(("perturbation", "magnitude"), 2.0), "magnitude is 2.0, but must lie in"),
     ],

@@ -10,12 +10,22 @@ import pytest
 import torch
 from hypothesis import given
 
-from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, PerturbationKind, Picture, PictureKind
+from harness.cases.descriptors import (
+    Hidden,
+    LossCase,
+    Mask,
+    MaskKind,
+    MaskValues,
+    Perturbation,
+    PerturbationKind,
+    Picture,
+    PictureKind,
+)
 from harness.cases.loss_inputs import MaskedPair
 from harness.cases.masks import draw_mask
 from harness.cases.random_numbers import RandomNumbers
 from harness.cases.strategies import DRAWN_MASKS, loss_cases
-from harness.cases.tensors import build_pair, with_other_values, with_soft_mask
+from harness.cases.tensors import build_pair, with_mask_values, with_other_values, with_soft_mask
 
 
 @given(loss_cases())
@@ -104,7 +114,7 @@ def test_perturbations_do_what_they_say(kind: PerturbationKind) -> None:
     change = (pair.rendering - pair.target).abs()
     if kind is PerturbationKind.NONE:
         assert not change.any()
-    elif kind in (PerturbationKind.UNRELATED, PerturbationKind.ANTICORRELATED):
+    elif kind in (PerturbationKind.UNRELATED, PerturbationKind.ANTICORRELATED, PerturbationKind.PATCH):
         assert change.max() > 0.1
     elif kind is PerturbationKind.OVERSHOOT:
         assert torch.allclose(pair.rendering, 1.07 * pair.target - 0.02, atol=1e-6)
@@ -140,6 +150,54 @@ def test_a_soft_mask_hides_what_the_hard_one_hides() -> None:
     assert torch.equal(soft > 0.5, pair.mask > 0.5)
     assert set(soft[pair.mask == 0].tolist()) == {0.0, 0.25, 0.5}
     assert set(soft[pair.mask == 1].tolist()) == {0.75, 1.0}
+
+
+def test_a_soft_mask_of_any_values_hides_what_the_hard_one_hides_in_half_precision_too() -> None:
+    case = LossCase(16, 16, mask=Mask(MaskKind.DISC, 90, MaskValues.ANY))
+    pair = build_pair(case)
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        soft = with_soft_mask(case, pair.cast("cpu", dtype)).mask
+        assert soft.dtype == dtype
+        assert torch.equal(soft > 0.5, pair.mask > 0.5)
+        assert 0.0 <= float(soft.min()) < 0.1
+        assert 0.9 < float(soft.max()) <= 1.0
+    found = set(with_soft_mask(case, pair).mask.double().flatten().tolist())
+    assert {float(torch.tensor(value)) for value in (0.4999, 0.51)} < found
+    assert len(found) > 100
+
+
+@pytest.mark.parametrize("values", [MaskValues.BOOLEANS, MaskValues.WHOLE, MaskValues.BYTES])
+def test_a_mask_is_handed_over_as_the_case_says(values: MaskValues) -> None:
+    case = LossCase(16, 16, mask=Mask(MaskKind.DISC, 9, values))
+    pair = build_pair(case)
+    mask = with_mask_values(case, pair).mask
+    dtype, largest = {"booleans": (torch.bool, 1), "whole numbers": (torch.uint8, 1), "bytes": (torch.uint8, 255)}[
+        values.value
+    ]
+    assert mask.dtype == dtype
+    assert torch.equal(mask.float(), pair.mask * largest)
+
+
+@pytest.mark.parametrize("hidden", list(Hidden)[1:])
+def test_nan_and_infinity_stand_where_they_are_asked_for_alone(hidden: Hidden) -> None:
+    case = LossCase(16, 16, mask=Mask(MaskKind.DISC, 9), hidden=hidden)
+    pair = build_pair(case)
+    other = with_other_values(case, pair, pair.mask <= 0.5)
+    assert isinstance(other, MaskedPair)
+    spoilt, whole = (other.target, other.rendering) if "target" in hidden.value else (other.rendering, other.target)
+    assert torch.equal(~spoilt.isfinite(), (pair.mask <= 0.5).expand_as(spoilt))
+    assert bool(spoilt.isnan().any()) is ("NaN" in hidden.value)
+    assert bool(whole.isfinite().all())
+
+
+def test_a_patch_is_equal_beyond_the_foreground() -> None:
+    perturbation = Perturbation(PerturbationKind.PATCH)
+    case = LossCase(
+        16, 16, picture=Picture(PictureKind.TEXTURE), mask=Mask(MaskKind.DISC, 9), perturbation=perturbation
+    )
+    pair = build_pair(case)
+    expected = torch.where(pair.mask > 0.5, 1.0 - pair.target, pair.target)
+    assert torch.allclose(pair.rendering, expected, rtol=0.0, atol=1e-7)
 
 
 def test_random_numbers_differ_by_every_key() -> None:

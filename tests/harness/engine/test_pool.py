@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cases.descriptors import LossCase, PassKind, TrainingCase
+from harness.cases.descriptors import LossCase, PassKind, Perturbation, PerturbationKind, TrainingCase
 from harness.config import Settings
 from harness.engine.events import RunStarted
 from harness.engine.judge import judge_calls
@@ -16,6 +16,7 @@ from harness.engine.run import TaskRunner
 from harness.engine.session import Session
 from harness.errors import HarnessFailure, UsageError
 from harness.findings.recorder import CaseRecorder
+from harness.oracle.levels import Level
 from harness.precision.registry import PRECISIONS
 from harness.properties import RANKS_AGREE
 from harness.subject_spec import SubjectKind, SubjectSpec
@@ -117,6 +118,28 @@ def test_what_a_precision_lacks_leaves_its_cell_not_run(tmp_path: Path) -> None:
     assert outcome(results, 3) is Outcome.INCOMPLETE
     assert outcome(results[::2], 2) is Outcome.HELD
     assert outcome(results[::2], 3) is Outcome.INCOMPLETE
+
+
+@pytest.mark.parametrize(
+    ("less", "level", "ended"),
+    [("1e-7", Level.ROUNDING, Outcome.INCOMPLETE), ("1.0", Level.FAULT, Outcome.VIOLATED)],
+)
+def test_what_was_found_before_a_precision_proved_wanting_keeps_its_level(
+    less: str, level: Level, ended: Outcome, tmp_path: Path
+) -> None:
+    subject = tmp_path / f"less_{level.value}.py"
+    subject.write_text(
+        "from harness.errors import PrecisionError\n"
+        "def loss(x, y):\n"
+        "    if x.shape[-1] == 88: raise PrecisionError('it has no aten::new.')\n"
+        f"    return (x - y).square().mean() - {less}\n"
+    )
+    session = TaskRunner(Settings(loss=f"{subject}:loss", truth="mse", max_examples=3))
+    equal = LossCase(perturbation=Perturbation(PerturbationKind.NONE))
+    result = session.run(Task(SubjectKind.LOSS, "range", "float32"), lambda _: None, [equal])
+    assert (result.status, result.level) == (Status.VIOLATED, level)
+    assert result.message.endswith("(then the search ended: it has no aten::new.)")
+    assert outcome([result], 1) is ended
 
 
 def test_a_loss_that_fails_the_harness_is_told_from_one_that_fails() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from harness.cases.descriptors import Case, LossCase, StepCase
 from harness.config import Settings
+from harness.engine import case_search
 from harness.engine.events import CaseFailed, CaseStarted, Event
 from harness.engine.plan import Task
 from harness.engine.result import Status, TaskResult
@@ -100,6 +101,16 @@ def _assert_small(case: Case | None) -> None:
     assert isinstance(case, LossCase)
     assert max(case.height, case.width) <= 16
     assert case.images == 1
+
+
+def test_after_a_fault_the_search_walks_to_worse_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "falls.py"
+    path.write_text("def loss(x, y):\n    return (x - y).square().mean() - 100.0 * x.std() / x.shape[-1]\n")
+    settings = Settings(loss=f"{path}:loss", truth="mse", max_examples=3)
+    walked, _ = _run(settings, "loss", "range", "float32")
+    monkeypatch.setattr(case_search, "_WALK", 0)
+    stayed, _ = _run(settings, "loss", "range", "float32")
+    assert walked.badness > stayed.badness > 1.0
 
 
 def test_failing_cases_are_told_before_and_after_shrinking() -> None:

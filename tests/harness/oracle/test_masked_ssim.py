@@ -11,11 +11,14 @@ import pytorch_msssim
 import torch
 from hypothesis import given, settings
 from skimage.metrics import structural_similarity
+from torch import Tensor
 
-from harness.cases.descriptors import LossCase, Mask, Perturbation, PerturbationKind, Picture, PictureKind
+from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, PerturbationKind, Picture, PictureKind
 from harness.cases.strategies import DIFFERENT, loss_cases
 from harness.cases.tensors import MaskedPair, build_pair
-from harness.oracle.masked_ssim import C1, C2, masked_ssim_truth, ssim_loss
+from harness.oracle import masked_ssim
+from harness.oracle.masked_ssim import C1, C2, _window_terms, masked_ssim_truth, ssim_loss
+from harness.oracle.squared_errors import ssim_truth
 
 _TAPS = torch.exp(-((torch.arange(11, dtype=torch.float64) - 5) ** 2) / (2 * 1.5**2))
 _WINDOW = (_TAPS / _TAPS.sum()).expand(3, 1, 1, -1)
@@ -99,3 +102,25 @@ def test_the_gradient_is_the_values() -> None:
 
 def test_the_constants_are_those_of_images_in_zero_to_one() -> None:
     assert (pytest.approx(1e-4), pytest.approx(9e-4)) == (C1, C2)
+
+
+@pytest.mark.parametrize(("pixels", "kind"), [(1, MaskKind.PIXEL), (40, MaskKind.BORDER), (40, MaskKind.DISC)])
+def test_windows_of_equal_pixels_may_be_left_out(pixels: int, kind: MaskKind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of large pictures, of which small ones are taken here, with a difference in a corner of them."""
+    patch, texture = Perturbation(PerturbationKind.PATCH), Picture(PictureKind.TEXTURE)
+    pair = build_pair(LossCase(33, 41, seed=pixels, picture=texture, mask=Mask(kind, pixels), perturbation=patch))
+    whole = masked_ssim_truth(pair), ssim_truth(pair)
+    cut_out: list[int] = []
+
+    def counted(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        found = _window_terms(x, y)
+        cut_out.append(found[0].numel())
+        return found
+
+    monkeypatch.setattr(masked_ssim, "_WINDOWS_AT_ONCE", 100)
+    monkeypatch.setattr(masked_ssim, "_window_terms", counted)
+    for truth, same in zip((masked_ssim_truth(pair), ssim_truth(pair)), whole, strict=True):
+        assert truth.value == pytest.approx(same.value, rel=1e-13)
+        torch.testing.assert_close(truth.gradient, same.gradient, rtol=1e-10, atol=1e-16)
+    # Each is cut out once for the value and once for the gradient.
+    assert 0 < sum(cut_out) < 0.5 * 2 * 2 * 3 * (33 - 10) * (41 - 10)

@@ -15,7 +15,7 @@ from harness.errors import ExitCode
 from harness.properties import LOSS_PROPERTIES, RANKS_AGREE, STEP_PROPERTIES, LossProperty, StepProperty
 from harness.properties.loss_property import loss_property
 from harness.properties.ranks import RanksProperty
-from tests.harness.properties import broken_trainings, mutants
+from tests.harness.properties import broken_trainings, input_mutants, instance_mutants, mutants
 
 Row = LossProperty | StepProperty | RanksProperty
 ALL = (*LOSS_PROPERTIES, *STEP_PROPERTIES, RANKS_AGREE)
@@ -41,7 +41,7 @@ def _mutant(row: Row) -> str:
 
 @pytest.mark.parametrize("row", [*LOSS_PROPERTIES, *STEP_PROPERTIES], ids=lambda row: row.name)
 def test_each_has_a_loss_or_a_step_that_breaks_it(row: Row) -> None:
-    assert hasattr(mutants, _mutant(row))
+    assert any(hasattr(module, _mutant(row)) for module in (mutants, input_mutants, instance_mutants))
 
 
 @pytest.mark.parametrize("row", [*STEP_PROPERTIES, RANKS_AGREE], ids=lambda row: row.name)

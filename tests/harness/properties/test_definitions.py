@@ -69,9 +69,11 @@ def test_a_term_is_acquitted_by_all_that_applies_to_it(spec: str, precision: str
     silent = {name: r.message for name, r in results.items() if r.status is Status.NOT_APPLICABLE}
     expected = set()
     if definition.why_mask_says_nothing:
-        expected |= {"hidden-pixels", "full-mask", "empty-mask", "soft-mask"}
+        expected |= {"hidden-pixels", "full-mask", "empty-mask", "soft-mask", "mask-dtype"}
     if definition.asymmetry:
-        expected.add("symmetry")
+        expected |= {"symmetry", "target-gradient"}
+    if definition.on_points:
+        expected.add("float32-target")
     if definition.pooling:
         expected.add("batch")
     assert set(silent) == expected

@@ -35,7 +35,14 @@ def made_up_events(cases: str) -> list[Event]:
     )
     return [
         RunStarted((RANGE, FINITE), settings, {"torch": "2"}, "all else left out: no reason."),
-        SubjectLoaded(SubjectKind.LOSS, "[mse]", "In float64 this is [mse].", another=True),
+        SubjectLoaded(
+            SubjectKind.LOSS,
+            "[mse]",
+            "In float64 this is [mse].",
+            another=True,
+            data_range=1.0,
+            data_range_words="data_range 1, [so]",
+        ),
         CaseFailed(RANGE, CASE, "the loss is [-inf]", shrunk=False),
         TaskFinished(FINITE, TaskResult(FINITE, Status.HELD, 4, 0.1, 0.25)),
         CaseFailed(RANGE, CASE, "the loss is [-inf]", shrunk=True, evidence={"value": -math.inf, "arrays": {}}),

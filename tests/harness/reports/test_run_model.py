@@ -65,6 +65,7 @@ def test_the_json_holds_what_json_can(tmp_path: Path) -> None:
     violated, held = data["results"]
     assert (violated["worst"], violated["evidence"]["value"]) == ("-inf", "-inf")
     assert (held["worst"], held["evidence"], held["case_words"]) == (0.25, None, "")
+    assert (data["subject"]["data_range"], data["subject"]["data_range_words"]) == (1.0, "data_range 1, [so]")
     assert (data["schema"], data["left_out"]) == ("harness-report/3", "all else left out: no reason.")
 
 
@@ -72,7 +73,7 @@ def test_the_terminal_prints_brackets_as_they_are(tmp_path: Path) -> None:
     console = ReportConsole(file=io.StringIO(), width=110)
     show_run(run_of(*made_up_events(str(tmp_path))), console)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "loss m:L, held to [mse]" in printed
+    assert "loss m:L, held to [mse] (data_range 1, [so])" in printed
     assert "definition: In float64 this is [mse]." in printed
     assert "FAULT range under float32: the loss is [-inf]" in printed
     assert "VIOLATED: 1 fault, 1 held; 9 examples, seed 3" in printed

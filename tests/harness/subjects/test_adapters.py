@@ -34,6 +34,12 @@ def picky(xyz, origin, direction, mask): raise KeyError("alpha")
 def number(x, y): return 0.5
 def per_pixel(x, y): return (x - y).square()
 def raises(x, y): raise KeyError("beta")
+class Ranged:
+    def __init__(self, data_range=255.0): pass
+    def __call__(self, x, y): return (x - y).square().mean()
+class OfBytes(Ranged):
+    data_range = 255
+    def __init__(self): pass
 class Needs(nn.Module):
     def __init__(self, weight): super().__init__()
     def forward(self, x, y): return x.mean()
@@ -72,6 +78,23 @@ def module(tmp_path: Path) -> str:
 )
 def test_kinds_of_losses(module: str, name: str, kind: LossKind) -> None:
     assert load_loss(SubjectSpec(f"{module}:{name}")).kind is kind
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "words"),
+    [
+        ("ranged", {}, "data_range 1, given to it"),
+        ("ranged", {"arguments": {"data_range": 255}}, "data_range 255, as it was told to"),
+        ("ranged", {"call": "f(x, y, data_range=2.0)"}, "data_range 2, as it was told to"),
+        ("Ranged", {}, "data_range 1, given to it"),
+        ("OfBytes", {}, "data_range 255, its own"),
+        ("bare", {}, "data_range 1, taken for granted"),
+    ],
+)
+def test_the_range_that_a_loss_takes_images_to_have(module: str, name: str, more: dict[str, Any], words: str) -> None:
+    found = load_loss(SubjectSpec(f"{module}:{name}", **more)).data_range
+    assert found is not None
+    assert found.words == words
 
 
 def test_four_arguments_make_a_loss_of_points(module: str) -> None:

@@ -1,0 +1,73 @@
+"""``harness conditions``: under which conditions does the loss leave its range?"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.cli.check import add_call_options, add_loss_options, add_subject_options, given_subject
+from harness.config import load_settings
+from harness.errors import ExitCode, UsageError
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "conditions",
+        help="measure under which conditions a loss leaves its range, or is wrong",
+        description="Run a loss over a grid of foreground, perturbation, size and precision, and tell how often and "
+        "how far it leaves its range or its error budget. Measures, and judges nothing: the exit code is 0.",
+    )
+    add_subject_options(parser)
+    add_loss_options(parser)
+    add_call_options(parser)
+    parser.add_argument("--precision", action="append", metavar="NAME", help="only this precision (repeatable)")
+    parser.add_argument("--size", action="append", type=int, metavar="PX", help="side of the images (32, 64, 128)")
+    share = "foreground's share of the image, up to 1; 0: the pictures' own masks (1/1024 to 1, by fours)"
+    parser.add_argument("--foreground", action="append", type=float, metavar="SHARE", help=share)
+    parser.add_argument("--magnitude", action="append", type=float, help="of the perturbation (1e-6 to 1e-1, by tens)")
+    parser.add_argument("--repeats", type=int, metavar="N", help="cases in each place of the grid (4)")
+    parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same cases (0)")
+    parser.add_argument("--csv", metavar="FILE", type=Path, help="write the numbers there")
+    parser.add_argument("--png", metavar="FILE", type=Path, help="draw heat maps there")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, print, write."""
+    given = given_subject(options)
+    settings = load_settings({**given, "precisions": options.precision, "seed": options.seed})
+    from harness.conditions.sweep import OWN_MASK, Grid, run_sweep
+    from harness.engine.session import Session
+    from harness.precision import precisions_named
+    from harness.reports.conditions import draw_conditions, show_conditions, write_csv
+    from harness.reports.console import report_console
+    from harness.reports.progress import ProgressBar
+    from harness.subject_spec import SubjectKind
+
+    if settings.loss is None:
+        raise UsageError("nothing to measure: name a loss with --loss, or in pyproject.toml under [tool.harness].")
+    precisions = precisions_named(settings.precisions)
+    chosen = {
+        "sizes": tuple(options.size or ()),
+        "shares": tuple(options.foreground or ()),
+        "magnitudes": tuple(options.magnitude or ()),
+        "repeats": options.repeats,
+    }
+    grid = Grid(seed=settings.seed, **{name: value for name, value in chosen.items() if value})
+    if settings.images and not options.foreground:
+        grid = Grid(grid.sizes, (OWN_MASK, *grid.shares), grid.magnitudes, grid.repeats, grid.seed)
+    # Made absolute now: a subject may change the working folder.
+    csv, png = (None if path is None else path.absolute() for path in (options.csv, options.png))
+    session, console = Session(replace(settings, step=None)), report_console()
+    subject = session.subject(SubjectKind.LOSS)
+    with ProgressBar(console) as bar:
+        bar.begin(grid.places * len(precisions))
+        sweep = run_sweep(subject, precisions, grid, session.folder, bar.did)
+    if csv is not None:
+        write_csv(csv, sweep)
+    if png is not None:
+        draw_conditions(png, sweep)
+    show_conditions(sweep, console)
+    return ExitCode.HELD

@@ -1,0 +1,1 @@
+"""A failing case as one Python file that needs torch and the subject alone."""
