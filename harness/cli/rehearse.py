@@ -39,7 +39,8 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from harness.rehearsal.faults import faults_named
-    from harness.rehearsal.rehearsal import Script, rehearse
+    from harness.rehearsal.processes import Script
+    from harness.rehearsal.rehearsal import rehearse
     from harness.reports.console import report_console
     from harness.reports.progress import ProgressBar
     from harness.reports.rehearsal import show_rehearsal, write_rehearsal

@@ -1,12 +1,13 @@
 """The process in which a script is rehearsed: observed, given faults, and ended when the program is through.
 
-Called as ``python -m harness.rehearsal.child ORDER RECORD``: what to do, as JSON, and the file for what was seen: a
-line of JSON for each window, as it ends, and one for the ending.
+``python -m harness.rehearsal.child`` takes orders, as JSON: what to do, and the file for what was seen: a line of JSON
+for each window, as it ends, and one for the ending.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import runpy
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from harness.errors import HarnessError, describe_exception
 from harness.files import json_value
@@ -28,11 +29,33 @@ from harness.rehearsal.record import Ending, Window
 _LIBRARIES = ("/torch/", "/harness/", "<frozen", "/runpy.py")
 
 
-def main(order_file: str, record_file: str) -> None:
-    """Run the script of the order."""
-    order: Mapping[str, Any] = json.loads(Path(order_file).read_text())
-    with Path(record_file).open("w", encoding="utf-8") as record:
-        _rehearse(order, record)
+def main() -> None:
+    """Fork a process for every order: a line of JSON on stdin. On stdout, its number, and a line when it has ended."""
+    # What every optimizer imports, once for all runs.
+    importlib.import_module("torch._dynamo")
+    for line in sys.stdin:
+        process = os.fork()
+        if not process:
+            _run(json.loads(line))
+        print(process, flush=True)
+        os.waitpid(process, 0)
+        print("over", flush=True)
+
+
+def _run(order: Mapping[str, Any]) -> NoReturn:
+    """Run the script of the order, in a session of its own."""
+    try:
+        os.setsid()
+        os.chdir(order["folder"])
+        with open(os.devnull) as nothing, open(order["printed"], "wb") as printed:
+            os.dup2(nothing.fileno(), 0)
+            for stream in (1, 2):
+                os.dup2(printed.fileno(), stream)
+        sys.stdin = os.fdopen(0)
+        with Path(order["record"]).open("w", encoding="utf-8") as record:
+            _rehearse(order, record)
+    finally:
+        os._exit(0)
 
 
 def _rehearse(order: Mapping[str, Any], record: TextIO) -> None:
@@ -103,4 +126,4 @@ def _line_of(trace: TracebackType | None, script: Path) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main()

@@ -302,8 +302,9 @@ class Observer:
         return library
 
 
-def _with_subclasses(schedule: type) -> list[type]:
-    found: list[type] = [schedule]
+def _with_subclasses(schedule: type[Any]) -> list[type[Any]]:
+    found: list[type[Any]] = [schedule]
+    subclass: type[Any]
     for subclass in schedule.__subclasses__():
         found += _with_subclasses(subclass)
     return found

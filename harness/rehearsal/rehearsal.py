@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
+import contextlib
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from harness.errors import SubjectError, UsageError
 from harness.files import one_line
 from harness.rehearsal.faults import Fault
 from harness.rehearsal.observer import LEARNED_FROM
 from harness.rehearsal.policies import Row, table
+from harness.rehearsal.processes import OUT_OF_TIME, Processes, Script
 from harness.rehearsal.program import Planned
-from harness.rehearsal.record import Did, Ending, Run, Window
+from harness.rehearsal.record import Did, Run
 from harness.rehearsal.rules import Finding, findings
-
-_LAST_LINES = 15
-
-
-@dataclass(frozen=True)
-class Script:
-    """What is rehearsed: a file, or a module as ``python -m`` runs it, with its arguments."""
-
-    path: str = ""
-    module: str = ""
-    arguments: tuple[str, ...] = ()
-
-    @property
-    def words(self) -> str:
-        """As it is called."""
-        name = f"-m {self.module}" if self.module else self.path
-        return " ".join([name, *self.arguments])
 
 
 @dataclass
@@ -81,6 +58,7 @@ def rehearse(
     pretend_cuda: bool,
     budget: float,
     told: Callable[[str], None] = lambda _: None,
+    processes: Processes | None = None,
 ) -> Rehearsal:
     """Run the script until every fault has had its turn, or the time is over.
 
@@ -88,6 +66,7 @@ def rehearse(
         pretend_cuda: whether CUDA is pretended.
         budget: seconds for all of it.
         told: what it is at, in words.
+        processes: that run the script; new ones by default.
 
     Raises:
         UsageError: there is no such script.
@@ -96,8 +75,19 @@ def rehearse(
     """
     if script.path and not Path(script.path).is_file():
         raise UsageError(f"there is no script {one_line(script.path)}.")
-    started = time.monotonic()
-    rehearsal = Rehearsal(script)
+    with contextlib.nullcontext(processes) if processes is not None else Processes() as these:
+        return _rehearse(Rehearsal(script), faults, pretend_cuda, budget, told, these)
+
+
+def _rehearse(
+    rehearsal: Rehearsal,
+    faults: Sequence[Fault],
+    pretend_cuda: bool,
+    budget: float,
+    told: Callable[[str], None],
+    processes: Processes,
+) -> Rehearsal:
+    script, started = rehearsal.script, time.monotonic()
     waiting = [Planned(fault) for fault in faults]
     widened = False
     while waiting:
@@ -105,10 +95,10 @@ def rehearse(
         if left <= 0 and rehearsal.runs:
             break
         told(f"{len(waiting)} faults to go")
-        run, words = _run(script, waiting, pretend_cuda, max(left, 1.0))
+        run, words = processes.run(script, waiting, pretend_cuda, max(left, 1.0))
         begun = sum(bool(window.fault) for window in run.windows)
         if not begun:
-            if run.ending == _OUT_OF_TIME and rehearsal.runs:
+            if run.ending == OUT_OF_TIME and rehearsal.runs:
                 break
             raise SubjectError(_why_not(script, run, words, budget))
         rehearsal.runs.append(run)
@@ -120,9 +110,6 @@ def rehearse(
     return rehearsal
 
 
-_OUT_OF_TIME = Ending(refusal="out of time")
-
-
 def _other_places(faults: Sequence[Fault], run: Run) -> list[Planned]:
     """The faults in the other micro-steps of a window that has several."""
     micro_steps = max((w.backwards for w in run.windows if not w.fault), default=1)
@@ -130,66 +117,10 @@ def _other_places(faults: Sequence[Fault], run: Run) -> list[Planned]:
     return [Planned(fault, place) for place in places + (["middle"] if micro_steps > 2 else []) for fault in faults]
 
 
-def _run(script: Script, planned: Sequence[Planned], pretend_cuda: bool, seconds: float) -> tuple[Run, str]:
-    """One run of the script, and the last lines that it printed."""
-    order = {
-        "script": script.path,
-        "module": script.module,
-        "arguments": script.arguments,
-        "pretend_cuda": pretend_cuda,
-        "planned": [[one.fault.value, one.place] for one in planned],
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        files = {name: Path(folder) / name for name in ("order", "record", "printed")}
-        files["order"].write_text(json.dumps(order))
-        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]))
-        with files["printed"].open("wb") as printed:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "harness.rehearsal.child", str(files["order"]), str(files["record"])],
-                stdin=subprocess.DEVNULL,
-                stdout=printed,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": path},
-                start_new_session=True,
-            )
-            ending = None
-            try:
-                process.wait(timeout=seconds)
-            except subprocess.TimeoutExpired:
-                ending = _OUT_OF_TIME
-            finally:
-                # It and whatever it started.
-                with suppress(OSError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        words = files["printed"].read_text(errors="replace").splitlines()[-_LAST_LINES:]
-        run = _read(files["record"]) if files["record"].exists() else Run()
-    if ending is not None:
-        run.ending = ending
-    return run, "\n".join(words)
-
-
-def _read(record: Path) -> Run:
-    """A run as its process wrote it; a last line that a kill cut off is left out."""
-    run = Run(ending=Ending(refusal="its process ended without a word"))
-    for line in record.read_text(encoding="utf-8").splitlines():
-        try:
-            found: dict[str, Any] = json.loads(line)
-        except ValueError:
-            break
-        if "window" in found:
-            run.windows.append(Window.from_json(found["window"]))
-        elif "ending" in found:
-            values = dict(found["ending"])
-            run.scaler = values.pop("scaler")
-            run.ending = Ending(**values)
-    return run
-
-
 def _why_not(script: Script, run: Run, words: str, budget: float) -> str:
     """Why no fault could be put into the script."""
     ending, windows = run.ending, len(run.windows)
-    if ending == _OUT_OF_TIME:
+    if ending == OUT_OF_TIME:
         return (
             f"{script.words}: {windows} windows within {budget:g} s, and a rehearsal needs {LEARNED_FROM} before the "
             f"first fault: give it less to do (a smaller model, less data), or more time with --budget."

@@ -43,7 +43,7 @@ for step in range(given.steps):
     optimizer.zero_grad(set_to_none=True)
     if torch.isfinite(norm):
         schedule.step()
-        for slow, fast in zip(average.parameters(), model.parameters()):
+        for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
             slow.lerp_(fast.detach(), 0.1)
     if given.out and step % 5 == 4:
         saved = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}

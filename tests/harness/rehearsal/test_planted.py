@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from harness.errors import SubjectError, UsageError
 from harness.rehearsal.faults import Fault
-from harness.rehearsal.rehearsal import Rehearsal, Script, rehearse
+from harness.rehearsal.processes import Processes, Script
+from harness.rehearsal.rehearsal import Rehearsal, rehearse
 
 RIGHT = Path(__file__).with_name("right_recipe.py").read_text()
 
@@ -103,7 +105,8 @@ PLANTED = [
     Planted(
         "gives up",
         "    scaler.unscale_(optimizer)\n",
-        "    scaler.unscale_(optimizer)\n    if not all(g.isfinite().all() for g in gradients):\n        raise SystemExit(1)@\n",
+        "    scaler.unscale_(optimizer)\n    if not all(g.isfinite().all() for g in gradients):\n"
+        "        raise SystemExit(1)@\n",
         "never-raises",
     ),
     Planted(
@@ -115,17 +118,27 @@ PLANTED = [
 ]
 
 
-def _rehearsed(text: str, tmp_path: Path, faults: tuple[Fault, ...] = tuple(Fault), *more: str) -> Rehearsal:
-    path = tmp_path / "train.py"
-    path.write_text(text)
-    script = Script(str(path), arguments=("--out", str(tmp_path), *more))
-    return rehearse(script, faults, pretend_cuda=False, budget=300.0)
+class Rehearse(Protocol):
+    def __call__(self, text: str, faults: tuple[Fault, ...] = ..., *more: str) -> Rehearsal: ...
+
+
+@pytest.fixture
+def rehearsed(processes: Processes, tmp_path: Path) -> Rehearse:
+    """Rehearses a script of this text."""
+
+    def rehearsed(text: str, faults: tuple[Fault, ...] = tuple(Fault), *more: str) -> Rehearsal:
+        path = tmp_path / "train.py"
+        path.write_text(text)
+        script = Script(str(path), arguments=("--out", str(tmp_path), *more))
+        return rehearse(script, faults, pretend_cuda=False, budget=300.0, processes=processes)
+
+    return rehearsed
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name)
-def test_a_planted_fault_is_found(planted: Planted, tmp_path: Path) -> None:
+def test_a_planted_fault_is_found(planted: Planted, rehearsed: Rehearse) -> None:
     text, line = planted.script()
-    found = _rehearsed(text, tmp_path, planted.faults).findings
+    found = rehearsed(text, planted.faults).findings
     assert planted.rule in [one.rule for one in found], found
     (first,) = [one for one in found if one.rule == planted.rule][:1]
     if line is not None:
@@ -142,8 +155,8 @@ _ALSO = {
 
 
 @pytest.mark.parametrize("accumulate", ["1", "3"])
-def test_the_right_loop_is_acquitted(accumulate: str, tmp_path: Path) -> None:
-    rehearsal = _rehearsed(RIGHT, tmp_path, tuple(Fault), "--accumulate", accumulate)
+def test_the_right_loop_is_acquitted(accumulate: str, rehearsed: Rehearse) -> None:
+    rehearsal = rehearsed(RIGHT, tuple(Fault), "--accumulate", accumulate)
     assert rehearsal.findings == []
     assert rehearsal.refused == {}
     assert dict(rehearsal.table) == {
@@ -163,7 +176,7 @@ def test_the_right_loop_is_acquitted(accumulate: str, tmp_path: Path) -> None:
     }
 
 
-def test_two_optimizers_with_an_update_each(tmp_path: Path) -> None:
+def test_two_optimizers_with_an_update_each(rehearsed: Rehearse) -> None:
     """The second then gets gradients divided by the wrong scale, or steps over what made the first skip."""
     text = RIGHT.replace("AdamW(model.parameters(), lr=1e-2)", "AdamW(model[0].parameters(), lr=1e-2)")
     text = text.replace("schedule = ", "second = torch.optim.SGD(model[2].parameters(), lr=1e-2)\nschedule = ")
@@ -172,9 +185,9 @@ def test_two_optimizers_with_an_update_each(tmp_path: Path) -> None:
     text = text.replace("optimizer.zero_grad(set_to_none=True)", "model.zero_grad()")
     steps = "    for one in (optimizer, second):\n        scaler.step(one)\n"
     right = text.replace("    scaler.step(optimizer)\n", steps)
-    assert _rehearsed(right, tmp_path, (Fault.NAN_OUTPUT,)).findings == []
+    assert rehearsed(right, (Fault.NAN_OUTPUT,)).findings == []
     wrong = text.replace(STEP, steps + "        scaler.update()\n")
-    found = _rehearsed(wrong, tmp_path, (Fault.NAN_OUTPUT,)).findings
+    found = rehearsed(wrong, (Fault.NAN_OUTPUT,)).findings
     line = next(n for n, text in enumerate(wrong.splitlines(), 1) if "scaler.update()" in text)
     assert {(one.rule, one.where) for one in found} == {
         ("scaler-protocol", f"train.py:{line - 1}"),  # a step after the first update
@@ -193,9 +206,9 @@ def test_two_optimizers_with_an_update_each(tmp_path: Path) -> None:
         (RIGHT.replace("default=1000", "default=2"), "ended after 2 windows"),
     ],
 )
-def test_what_cannot_be_rehearsed(text: str, said: str, tmp_path: Path) -> None:
+def test_what_cannot_be_rehearsed(text: str, said: str, rehearsed: Rehearse) -> None:
     with pytest.raises(SubjectError, match=said):
-        _rehearsed(text, tmp_path)
+        rehearsed(text)
 
 
 def test_there_is_no_script(tmp_path: Path) -> None:
