@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from harness.rehearsal.faults import faults_named
-    from harness.rehearsal.processes import Script
+    from harness.rehearsal.places import Script
     from harness.rehearsal.rehearsal import rehearse
     from harness.reports.console import report_console
     from harness.reports.progress import ProgressBar

@@ -16,17 +16,15 @@ import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn, TextIO
 
 from harness.errors import HarnessError, describe_exception
 from harness.files import json_value
 from harness.rehearsal.faults import Fault
 from harness.rehearsal.observer import Observer
+from harness.rehearsal.places import Places, Script
 from harness.rehearsal.program import Planned, Program
 from harness.rehearsal.record import Ending, Window
-
-_LIBRARIES = ("/torch/", "/harness/", "<frozen", "/runpy.py")
 
 
 def main() -> None:
@@ -73,26 +71,28 @@ def _rehearse(order: Mapping[str, Any], record: TextIO) -> None:
         write("window", window.as_json())
 
     planned = [Planned(Fault(fault), place) for fault, place in order["planned"]]
-    script = Path(order["script"])
-    observer = Observer(script, Program(planned, finished, window_ended))
-    sys.argv = [order["module"] or str(script), *order["arguments"]]
+    if order["module"]:
+        sys.path.insert(0, order["folder"])
+    script = Script(order["script"], order["module"])
+    places = Places(script)
+    observer = Observer(places, Program(planned, finished, window_ended))
+    sys.argv = [script.module or script.path, *order["arguments"]]
     ending = Ending()
     with _pretence(order["pretend_cuda"]), observer:
         try:
-            if order["module"]:
-                sys.path.insert(0, os.getcwd())
-                runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
+            if script.module:
+                runpy.run_module(script.module, run_name="__main__", alter_sys=True)
             else:
-                sys.path.insert(0, str(script.resolve().parent))
-                runpy.run_path(str(script), run_name="__main__")
+                sys.path.insert(0, str(Path(script.path).resolve().parent))
+                runpy.run_path(script.path, run_name="__main__")
         except HarnessError as error:
-            ending = Ending(refusal=str(error), where=_line_of(error.__traceback__, script))
+            ending = Ending(refusal=str(error), where=places.of(error.__traceback__))
         except SystemExit as error:
             if error.code not in (None, 0):
-                ending = Ending(raised=f"SystemExit: {error.code}", where=_line_of(error.__traceback__, script))
+                ending = Ending(raised=f"SystemExit: {error.code}", where=places.of(error.__traceback__))
         except BaseException as error:
             traceback.print_exc()
-            ending = Ending(raised=describe_exception(error), where=_line_of(error.__traceback__, script))
+            ending = Ending(raised=describe_exception(error), where=places.of(error.__traceback__))
         seen = len(observer.run.windows)
         observer.finish()
         for window in observer.run.windows[seen:]:
@@ -111,18 +111,6 @@ def _pretence(wanted: bool) -> Iterator[None]:
 
     with pretend_cuda():
         yield
-
-
-def _line_of(trace: TracebackType | None, script: Path) -> str:
-    """The innermost line of the script's own folder that an exception came through."""
-    folder, found, library = str(script.resolve().parent), "", ""
-    for frame, line in traceback.walk_tb(trace):
-        file = frame.f_code.co_filename
-        if file.startswith(folder) and "site-packages" not in file:
-            found = f"{Path(file).name}:{line}"
-        elif not any(part in file for part in _LIBRARIES):
-            library = f"{Path(file).name}:{line}"
-    return found or library
 
 
 if __name__ == "__main__":

@@ -8,11 +8,8 @@ drops one makes, ends after as many forward passes as the windows before it had.
 from __future__ import annotations
 
 import math
-import sys
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -22,12 +19,11 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from harness.pretence.patches import Patches
 from harness.rehearsal.faults import Injection
 from harness.rehearsal.parameters import Averages, Parameters, scaler_in
+from harness.rehearsal.places import Places
 from harness.rehearsal.record import Call, Did, Run, Window
 
 LEARNED_FROM = 4
 """Windows without a fault that a program begins with: from them it is learned what a window is."""
-_LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
-_ODD_FILES = ("<frozen", "<string>")
 
 
 class Director(Protocol):
@@ -41,13 +37,13 @@ class Observer:
     """Records a :class:`Run`; use as a context manager around the script.
 
     Args:
-        script: its file; the lines that are told are those of files in its folder, where there are any.
+        places: tells the lines of the script.
         director: says which fault is next.
     """
 
-    def __init__(self, script: Path, director: Director) -> None:
+    def __init__(self, places: Places, director: Director) -> None:
         self.run = Run()
-        self._folder, self._director = str(script.resolve().parent), director
+        self._places, self._director = places, director
         self._patches = Patches()
         self._handles: list[Any] = []
         self._depth = 0
@@ -60,6 +56,7 @@ class Observer:
         self._model: nn.Module | None = None
         self._scaler: Any = None
         self._forwards = 0
+        self._numbers: dict[str, int] = {}
 
     def __enter__(self) -> Observer:
         hooks = nn.modules.module
@@ -126,6 +123,12 @@ class Observer:
         if not self._forwards and len(seen) >= LEARNED_FROM - 1:
             self._forwards = Counter(w.forwards for w in seen).most_common(1)[0][0]
 
+    def _count(self) -> None:
+        """Of the script's own whole numbers, by how much each went up or down in this window."""
+        before, now = self._numbers, self._places.numbers()
+        self._numbers = now
+        self._window.counted = {name: n - before[name] for name, n in now.items() if before.get(name, n) != n}
+
     def _begin(self) -> None:
         self._window = Window()
         self._injection = self._director.next_window(self.run)
@@ -137,6 +140,7 @@ class Observer:
         if self._depth > 1 or not (module.training and torch.is_grad_enabled()) or not _has_parameters(module):
             return None
         if self._window_is_full():
+            self._count()
             self._close()
             self._begin()
         self._model = module
@@ -286,20 +290,7 @@ class Observer:
         finite: bool | None = None,
         **notes: Any,
     ) -> None:
-        self._window.calls.append(Call(did, self._where(), optimizer, value, limit, finite, notes))
-
-    def _where(self) -> str:
-        """The line that led here: the innermost of the script's own folder, else of whatever library it uses."""
-        frame: FrameType | None = sys._getframe(2)
-        library = ""
-        while frame is not None:
-            file = frame.f_code.co_filename
-            if not file.startswith((*_LIBRARIES, *_ODD_FILES)):
-                if file.startswith(self._folder) and "site-packages" not in file:
-                    return f"{Path(file).name}:{frame.f_lineno}"
-                library = library or f"{Path(file).name}:{frame.f_lineno}"
-            frame = frame.f_back
-        return library
+        self._window.calls.append(Call(did, self._places.here(), optimizer, value, limit, finite, notes))
 
 
 def _with_subclasses(schedule: type[Any]) -> list[type[Any]]:

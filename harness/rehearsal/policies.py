@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from harness.rehearsal.faults import Fault
@@ -34,7 +35,9 @@ def table(runs: Sequence[Run]) -> list[Row]:
     ]
     skipped = [w for w in _faulty(runs) if w.moved and not any(w.moved)]
     rows.append(("the schedule on a skipped step", _schedule(good, skipped, runs)))
-    if any(w.averages is not None for w in good):
+    rows.append(("counters on a skipped step", _counters(good, skipped)))
+    # A frozen copy of the model, a teacher's, say, is none.
+    if any(w.averages for w in good):
         rows.append(("running averages on a skipped step", _advances(any(w.averages for w in skipped), bool(skipped))))
     saves = [call for run in runs for call in run.saves()]
     if saves:
@@ -89,6 +92,25 @@ def _schedule(good: Sequence[Window], skipped: Sequence[Window], runs: Sequence[
         if w.fault and w.moved and not any(w.moved) and w.of(Did.SCALER_STEP, Did.OPTIMIZER_STEP)
     ]
     return _advances(any(one != two for one, two in pairs), bool(pairs))
+
+
+def _counters(good: Sequence[Window], skipped: Sequence[Window]) -> str:
+    """Which of the script's numbers go on by the same in most good windows, and what a skip does to them."""
+    names = {name for w in good for name in w.counted}
+    advance: list[str] = []
+    hold: list[str] = []
+    for name in sorted(names):
+        # The first windows of an epoch, or with a checkpoint, may count something else.
+        by, times = Counter(w.counted.get(name, 0) for w in good).most_common(1)[0]
+        if by > 0 and times > 0.7 * len(good) and skipped:
+            (advance if any(w.counted.get(name) == by for w in skipped) else hold).append(name)
+    words = [f"{word}: {_listed(names)}" for word, names in (("advance", advance), ("hold", hold)) if names]
+    return "; ".join(words)
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _advances(did: bool, seen: bool) -> str:

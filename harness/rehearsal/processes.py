@@ -11,31 +11,17 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from harness.config import environment_with_path
+from harness.rehearsal.places import Script
 from harness.rehearsal.program import Planned
 from harness.rehearsal.record import Ending, Run, Window
 
 OUT_OF_TIME = Ending(refusal="out of time")
 _LAST_LINES = 15
-
-
-@dataclass(frozen=True)
-class Script:
-    """What is rehearsed: a file, or a module as ``python -m`` runs it, with its arguments."""
-
-    path: str = ""
-    module: str = ""
-    arguments: tuple[str, ...] = ()
-
-    @property
-    def words(self) -> str:
-        """As it is called."""
-        name = f"-m {self.module}" if self.module else self.path
-        return " ".join([name, *self.arguments])
 
 
 class Processes:
@@ -108,14 +94,13 @@ class Processes:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]))
     return subprocess.Popen(
         [sys.executable, "-m", "harness.rehearsal.child"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         bufsize=0,
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment_with_path(Path(__file__).parents[2]),
         start_new_session=True,
     )
 

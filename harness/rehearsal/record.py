@@ -64,6 +64,7 @@ class Window:
         rates: of each optimizer's groups, when the last step was asked for; where none was, at the end.
         scale: of the scaler at the end; ``None`` without one that is on.
         stale: gradients of an earlier window were there when its first backward pass began.
+        counted: the whole numbers that the script keeps and that changed, each with by how much.
         over: by an exception, and not by the next window.
     """
 
@@ -79,6 +80,7 @@ class Window:
     rates: list[list[float]] = field(default_factory=list)
     scale: float | None = None
     stale: bool = False
+    counted: dict[str, int] = field(default_factory=dict)
     over: bool = False
 
     def of(self, *kinds: Did) -> list[Call]:

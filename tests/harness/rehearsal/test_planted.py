@@ -10,7 +10,8 @@ import pytest
 
 from harness.errors import SubjectError, UsageError
 from harness.rehearsal.faults import Fault
-from harness.rehearsal.processes import Processes, Script
+from harness.rehearsal.places import Script
+from harness.rehearsal.processes import Processes
 from harness.rehearsal.rehearsal import Rehearsal, rehearse
 
 RIGHT = Path(__file__).with_name("right_recipe.py").read_text()
