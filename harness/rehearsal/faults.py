@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import math
 from collections.abc import Callable, Iterable
@@ -104,12 +105,25 @@ class Injection:
         return [p.register_hook(change) for group in groups for p in group["params"] if p.requires_grad]
 
 
-def _mapped(output: Any, change: Callable[[Tensor], Tensor], injection: Injection) -> Any:
+def _mapped(output: Any, change: Callable[[Tensor], Tensor], injection: Injection, depth: int = 4) -> Any:
+    """What a module gives, with its tensors changed: in lists, dictionaries and objects, which are copied."""
+
     def one(leaf: Any) -> Any:
-        if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.requires_grad:
+        if isinstance(leaf, Tensor):
+            if not (leaf.is_floating_point() and leaf.requires_grad):
+                return leaf
             injection.done = True
             return change(leaf)
-        return leaf
+        inside = getattr(leaf, "__dict__", None)
+        if not depth or isinstance(leaf, (type, nn.Module)) or not isinstance(inside, dict):
+            return leaf
+        new = {name: _mapped(value, change, injection, depth - 1) for name, value in inside.items()}
+        if all(new[name] is inside[name] for name in new):
+            return leaf
+        copied = copy.copy(leaf)
+        for name, value in new.items():
+            object.__setattr__(copied, name, value)  # it may be frozen
+        return copied
 
     return tree_map(one, output)
 

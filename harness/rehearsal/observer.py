@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from harness.pretence import compiling
 from harness.pretence.patches import Patches
 from harness.rehearsal.faults import Injection
 from harness.rehearsal.parameters import Averages, Parameters, scaler_in
@@ -59,12 +60,10 @@ class Observer:
         self._numbers: dict[str, int] = {}
 
     def __enter__(self) -> Observer:
-        hooks = nn.modules.module
-        self._handles = [
-            hooks.register_module_forward_pre_hook(self._enters),
-            hooks.register_module_forward_hook(self._leaves, always_call=True),
-        ]
         patch = self._patches.wrap
+        # What is compiled would run past whatever is patched.
+        compiling.install(self._patches)
+        patch(nn.Module, "__call__", self._call)
         patch(torch.autograd, "backward", self._backward)
         for name in ("clip_grad_norm_", "clip_grad_value_"):
             for module in (nn.utils, nn.utils.clip_grad):
@@ -135,30 +134,35 @@ class Observer:
 
     # What is wrapped. Within a call that is recorded, the calls that it makes itself are not.
 
-    def _enters(self, module: nn.Module, inputs: Any) -> Any:
-        self._depth += 1
-        if self._depth > 1 or not (module.training and torch.is_grad_enabled()) or not _has_parameters(module):
-            return None
+    def _call(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def call(module: nn.Module, *inputs: Any, **named: Any) -> Any:
+            # A loss without parameters is called as a module too, and is no model.
+            if self._depth or not _has_parameters(module):
+                return stock(module, *inputs, **named)
+            self._depth += 1
+            try:
+                if not (module.training and torch.is_grad_enabled()):
+                    return stock(module, *inputs, **named)
+                return self._forward(stock, module, inputs, named)
+            finally:
+                self._depth -= 1
+
+        return call
+
+    def _forward(self, stock: Callable[..., Any], module: nn.Module, inputs: Any, named: dict[str, Any]) -> Any:
         if self._window_is_full():
             self._count()
             self._close()
             self._begin()
         self._model = module
-        if self._injection is not None and self._window.forwards == self._injection.at:
-            changed, _ = self._injection.into_inputs(inputs, {})
-            return changed
-        return None
-
-    def _leaves(self, module: nn.Module, inputs: Any, output: Any) -> Any:
-        self._depth -= 1
-        if self._depth or not (module.training and torch.is_grad_enabled()) or not _has_parameters(module):
-            return None
-        index = self._window.forwards
+        injection, index = self._injection, self._window.forwards
+        here = injection is not None and index == injection.at
+        if injection is not None and here:
+            inputs, named = injection.into_inputs(inputs, named)
+        output = stock(module, *inputs, **named)
         self._window.forwards += 1
         self._note(Did.FORWARD)
-        if self._injection is not None and index == self._injection.at:
-            return self._injection.into_output(output)
-        return None
+        return injection.into_output(output) if injection is not None and here else output
 
     def _backward(self, stock: Callable[..., Any]) -> Callable[..., Any]:
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
@@ -242,7 +246,8 @@ class Observer:
     def _optimizer_step(self, optimizer: Any, *_: Any) -> None:
         index = self._parameters.index(optimizer)
         self._window.rates = self._parameters.rates()
-        self._note(Did.OPTIMIZER_STEP, index, finite=self._parameters.gradients_finite(index))
+        norm = self._parameters.norm(index)
+        self._note(Did.OPTIMIZER_STEP, index, norm, finite=None if norm is None else math.isfinite(norm))
 
     def _zero_grad(self, stock: Callable[..., Any]) -> Callable[..., Any]:
         def zero_grad(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -302,7 +307,6 @@ def _with_subclasses(schedule: type[Any]) -> list[type[Any]]:
 
 
 def _has_parameters(module: nn.Module) -> bool:
-    """A loss without parameters is called as a module too, and is no model."""
     return next(module.parameters(), None) is not None
 
 

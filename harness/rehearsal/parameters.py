@@ -65,6 +65,14 @@ class Parameters:
         gradients = [p.grad for p in self.of(index) if p.grad is not None]
         return _finite(gradients) if gradients else None
 
+    def norm(self, index: int) -> float | None:
+        """The L2 norm of an optimizer's gradients; ``None`` where it has none."""
+        gradients = [p.grad for p in self.of(index) if p.grad is not None]
+        if not gradients:
+            return None
+        norms = [torch.linalg.vector_norm(g.coalesce().values() if g.is_sparse else g.double()) for g in gradients]
+        return float(torch.linalg.vector_norm(torch.stack([norm.double().cpu() for norm in norms])))
+
     def have_gradients(self) -> bool:
         """Whether any gradient is other than zero."""
         gradients = [p.grad for index in range(len(self.optimizers)) for p in self.of(index) if p.grad is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 import traceback
@@ -67,21 +68,18 @@ class Places:
         for name, value in list(values.items())[:_MOST_NAMES]:
             if type(value) is int:
                 found.setdefault(f"{prefix}{name}", value)
-            elif depth and id(value) not in seen and self._is_own_object(value):
+            elif depth and id(value) not in seen and self._is_own_class(type(value)):
                 seen.add(id(value))
-                inside = dict(object.__getattribute__(value, "__dict__"))
-                self._numbers_in(inside, f"{prefix}{name}.", depth - 1, found, seen)
+                with contextlib.suppress(AttributeError):  # a class with slots
+                    inside = object.__getattribute__(value, "__dict__")
+                    self._numbers_in(inside, f"{prefix}{name}.", depth - 1, found, seen)
 
-    def _is_own_object(self, value: Any) -> bool:
-        kind = type(value)
-        if not isinstance(getattr(value, "__dict__", None), dict) or isinstance(value, type):
-            return False
-        module = sys.modules.get(kind.__module__)
-        file = getattr(module, "__file__", None) or ""
+    def _is_own_class(self, kind: type) -> bool:
+        file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
         return kind.__module__ == "__main__" or self._is_own(file)
 
     def _is_own(self, file: str) -> bool:
-        inside = file.startswith(self._folder) or not file.startswith(("/", "<"))
+        inside = file.startswith(self._folder) or (bool(file) and not file.startswith(("/", "<")))
         return inside and not file.startswith(_LIBRARIES) and not any(part in file for part in _INSTALLED)
 
     def _first(self, lines: Iterator[tuple[CodeType, int]]) -> str:

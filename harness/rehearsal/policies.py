@@ -10,6 +10,7 @@ from harness.rehearsal.record import Did, Run, Window
 from harness.rehearsal.rules import set_by_hand
 
 Row = tuple[str, str]
+_ALIKE = 1e-3  # of a norm: what a clip in float32 leaves
 
 
 def table(runs: Sequence[Run]) -> list[Row]:
@@ -53,9 +54,17 @@ def _faulty(runs: Iterable[Run]) -> list[Window]:
 def _clipping(good: Sequence[Window]) -> str:
     clips = [call for w in good for call in w.of(Did.CLIP)]
     if not clips:
-        return "are not clipped"
+        return _clipped_by_hand(good)
     by, limit = clips[0].notes.get("by", "norm"), clips[0].limit
     return f"are clipped to a {by} of {limit:g}"
+
+
+def _clipped_by_hand(good: Sequence[Window]) -> str:
+    """Steps whose gradients have the same norm, and none with a larger one."""
+    norms = sorted(c.value for w in good for c in w.of(Did.OPTIMIZER_STEP) if c.value is not None)
+    largest = norms[-1] if norms else 0.0
+    alike = sum(norm > largest * (1 - _ALIKE) for norm in norms)
+    return f"are scaled to a norm of at most {largest:.3g}" if alike >= max(3, len(norms) // 10) else "no clip was seen"
 
 
 def _on(runs: Sequence[Run], fault: Fault) -> str:

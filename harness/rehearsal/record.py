@@ -33,7 +33,7 @@ class Call:
         where: the script's line that led to it, as ``train.py:313``; empty where none did.
         optimizer: which one it concerns, by the order in which they first stepped; −1 for none.
         value: of a backward pass, what was differentiated, the scale divided out; of a clip, the norm that was found;
-            of an update, the new scale; of a schedule, the new rate.
+            of an optimizer's step, that of its gradients; of an update, the new scale; of a schedule, the new rate.
         limit: of a clip, the largest norm or value; else ``None``.
         finite: of an optimizer's or a scaler's step and of a clip: whether the gradients were.
         notes: what else is to be said, by name.

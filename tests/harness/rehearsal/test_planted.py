@@ -172,6 +172,7 @@ def test_the_right_loop_is_acquitted(accumulate: str, rehearsed: Rehearse) -> No
         "a huge, finite norm": "steps",
         "no gradients at all": "drops the window",
         "the schedule on a skipped step": "holds",
+        "counters on a skipped step": "advance: step",
         "running averages on a skipped step": "holds",
         "the scaler in a checkpoint": "saved",
     }
