@@ -7,6 +7,7 @@ import enum
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,14 +54,15 @@ class Injection:
     """A fault that is put into one window.
 
     Attributes:
-        at: the window's forward pass, and backward pass, that it is put into, counted from 0; that no gradient is there
-            takes all of them.
+        forward, backward: the window's forward pass, or backward pass, that it is put into, counted from 0; that no
+            gradient is there takes all of them.
         done: it was put in.
         refused: why it could not be; empty where it was, or may still be.
     """
 
     fault: Fault
-    at: int = 0
+    forward: int = 0
+    backward: int = 0
     done: bool = False
     refused: str = ""
 
@@ -95,14 +97,29 @@ class Injection:
         self.done = True
         return root.detach().clone().requires_grad_()
 
-    def into_gradients(self, optimizer: torch.optim.Optimizer) -> list[Any]:
+    def into_gradients(self, optimizers: Iterable[torch.optim.Optimizer]) -> list[Any]:
         """Change the gradients that reach the parameters; the handles end it."""
-        change = {Fault.NAN_GRADIENT: lambda g: g * math.nan, Fault.HUGE_NORM: lambda g: g * _HUGE}.get(self.fault)
-        if change is None:
+        if self.fault is Fault.HUGE_NORM:
+            groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        elif self.fault is Fault.NAN_GRADIENT:
+            groups = [optimizer.param_groups[-1] for optimizer in optimizers]
+        else:
             return []
-        groups = optimizer.param_groups if self.fault is Fault.HUGE_NORM else optimizer.param_groups[-1:]
-        self.done = True
-        return [p.register_hook(change) for group in groups for p in group["params"] if p.requires_grad]
+        factor = _HUGE if self.fault is Fault.HUGE_NORM else math.nan
+        met: list[int] = []
+
+        def change(gradient: Tensor, index: int) -> Tensor:
+            met.append(index)
+            self.done = True
+            # NaN goes into the one group that the backward pass meets first.
+            return gradient * factor if self.fault is Fault.HUGE_NORM or index == met[0] else gradient
+
+        return [
+            p.register_hook(partial(change, index=index))
+            for index, group in enumerate(groups)
+            for p in group["params"]
+            if p.requires_grad
+        ]
 
 
 def _mapped(output: Any, change: Callable[[Tensor], Tensor], injection: Injection, depth: int = 4) -> Any:
@@ -136,10 +153,10 @@ def _with_steeper_gradient(tensor: Tensor) -> Tensor:
 
 
 def _with_nan(tensor: Tensor) -> Tensor:
-    changed = tensor.detach().clone().requires_grad_(tensor.requires_grad)
-    with torch.no_grad():
-        changed.view(-1)[0] = math.nan
-    return changed
+    # A sum, so that its graph is kept where it has one.
+    nan = torch.zeros_like(tensor, requires_grad=False)
+    nan.view(-1)[0] = math.nan
+    return tensor + nan
 
 
 def _first_only(change: Callable[[Tensor], Tensor], injection: Injection) -> Callable[[Any], Any]:

@@ -7,6 +7,7 @@ drops one makes, ends after as many forward passes as the windows before it had.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -156,7 +157,7 @@ class Observer:
             self._begin()
         self._model = module
         injection, index = self._injection, self._window.forwards
-        here = injection is not None and index == injection.at
+        here = injection is not None and index == injection.forward
         if injection is not None and here:
             inputs, named = injection.into_inputs(inputs, named)
         output = stock(module, *inputs, **named)
@@ -165,72 +166,76 @@ class Observer:
         return injection.into_output(output) if injection is not None and here else output
 
     def _backward(self, stock: Callable[..., Any]) -> Callable[..., Any]:
-        def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+        def backward(*args: Any, **kwargs: Any) -> Any:
             if self._inside:
-                return stock(tensors, *args, **kwargs)
+                return stock(*args, **kwargs)
+            given = _given(stock, args, kwargs)
             if not self._window.backwards:
                 self._window.stale = self._parameters.have_gradients()
             injection = self._injection
-            if injection is not None and isinstance(tensors, Tensor):
-                tensors = injection.into_root(tensors)
-                if self._window.backwards == injection.at:
-                    for optimizer in self._parameters.optimizers[:1]:
-                        self._hooks += injection.into_gradients(optimizer)
-            value = _number(tensors)
+            if injection is not None and isinstance(given["tensors"], Tensor):
+                given["tensors"] = injection.into_root(given["tensors"])
+                if self._window.backwards == injection.backward:
+                    self._hooks += injection.into_gradients(self._parameters.optimizers)
+            value = _number(given["tensors"])
             if value is not None and self._scaler is not None and self._window.of(Did.SCALE):
                 value /= float(self._scaler.get_scale())
             self._window.backwards += 1
             self._note(Did.BACKWARD, value=value)
-            return self._within(stock, tensors, *args, **kwargs)
+            return self._within(stock, **given)
 
         return backward
 
     def _clip(self, stock: Callable[..., Any]) -> Callable[..., Any]:
-        def clip(parameters: Any, limit: Any, *args: Any, **kwargs: Any) -> Any:
+        by_norm = "norm" in stock.__name__
+
+        def clip(*args: Any, **kwargs: Any) -> Any:
             if self._inside:
-                return stock(parameters, limit, *args, **kwargs)
-            parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+                return stock(*args, **kwargs)
+            given = _given(stock, args, kwargs)
+            parameters = given["parameters"]
+            given["parameters"] = parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
             optimizer = self._parameters.whose(parameters)
             scaled = self._scaler is not None and not any(
                 call.optimizer == optimizer for call in self._window.of(Did.UNSCALE)
             )
-            by_norm = "norm" in stock.__name__
-            found = self._within(stock, parameters, limit, *args, **kwargs)
+            found = self._within(stock, **given)
             norm = _number(found) if by_norm else None
             self._note(
-                Did.CLIP, optimizer, norm, limit=float(limit), finite=norm is None or math.isfinite(norm),
-                scaled=scaled, by="norm" if by_norm else "value",
+                Did.CLIP, optimizer, norm, limit=float(given["max_norm" if by_norm else "clip_value"]),
+                finite=norm is None or math.isfinite(norm), scaled=scaled, by="norm" if by_norm else "value",
             )  # fmt: skip
             return found
 
         return clip
 
     def _scale(self, stock: Callable[..., Any]) -> Callable[..., Any]:
-        def scale(scaler: Any, outputs: Any) -> Any:
+        def scale(scaler: Any, *args: Any, **kwargs: Any) -> Any:
             self._use(scaler)
             if not self._inside and scaler.is_enabled():
                 self._note(Did.SCALE)
-            return self._within(stock, scaler, outputs)
+            return self._within(stock, scaler, *args, **kwargs)
 
         return scale
 
     def _unscale(self, stock: Callable[..., Any]) -> Callable[..., Any]:
-        def unscale(scaler: Any, optimizer: Any) -> Any:
+        def unscale(scaler: Any, *args: Any, **kwargs: Any) -> Any:
             if not self._inside and scaler.is_enabled():
+                optimizer = _given(stock, (scaler, *args), kwargs)["optimizer"]
                 self._note(Did.UNSCALE, self._parameters.index(optimizer))
-            return self._within(stock, scaler, optimizer)
+            return self._within(stock, scaler, *args, **kwargs)
 
         return unscale
 
     def _scaler_step(self, stock: Callable[..., Any]) -> Callable[..., Any]:
-        def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        def step(scaler: Any, *args: Any, **kwargs: Any) -> Any:
             self._use(scaler)
             if scaler.is_enabled() and not self._inside:
-                index = self._parameters.index(optimizer)
+                index = self._parameters.index(_given(stock, (scaler, *args), kwargs)["optimizer"])
                 self._window.rates = self._parameters.rates()
                 self._note(Did.SCALER_STEP, index, finite=self._parameters.gradients_finite(index))
             # The optimizer's own step within it is recorded too, where it is called at all.
-            return stock(scaler, optimizer, *args, **kwargs)
+            return stock(scaler, *args, **kwargs)
 
         return step
 
@@ -268,10 +273,10 @@ class Observer:
         return step
 
     def _save(self, stock: Callable[..., Any]) -> Callable[..., Any]:
-        def save(saved: Any, *args: Any, **kwargs: Any) -> Any:
-            optimizer, scaler = scaler_in(saved)
+        def save(*args: Any, **kwargs: Any) -> Any:
+            optimizer, scaler = scaler_in(_given(stock, args, kwargs)["obj"])
             self._note(Did.SAVE, optimizer=-1, saved_optimizer=optimizer, saved_scaler=scaler)
-            return stock(saved, *args, **kwargs)
+            return stock(*args, **kwargs)
 
         return save
 
@@ -296,6 +301,12 @@ class Observer:
         **notes: Any,
     ) -> None:
         self._window.calls.append(Call(did, self._places.here(), optimizer, value, limit, finite, notes))
+
+
+def _given(stock: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What a function is given, by its parameters' names."""
+    bound = inspect.signature(stock).bind(*args, **kwargs)
+    return dict(bound.arguments)
 
 
 def _with_subclasses(schedule: type[Any]) -> list[type[Any]]:

@@ -22,7 +22,7 @@ def table(runs: Sequence[Run]) -> list[Row]:
     plain = good[0]
     rows = [
         ("a gradient scaler", "on" if scaler else "none, or off"),
-        ("micro-steps in a window", str(plain.backwards)),
+        ("backward passes in a window", str(plain.backwards)),
         ("optimizers", str(max(len(w.moved) for w in good))),
         ("gradients", _clipping(good)),
     ]
@@ -40,9 +40,9 @@ def table(runs: Sequence[Run]) -> list[Row]:
     # A frozen copy of the model, a teacher's, say, is none.
     if any(w.averages for w in good):
         rows.append(("running averages on a skipped step", _advances(any(w.averages for w in skipped), bool(skipped))))
-    saves = [call for run in runs for call in run.saves()]
+    saves = [save for run in runs for save in run.saves()]
     if saves:
-        with_scaler = all(call.notes.get("saved_scaler") for call in saves)
+        with_scaler = all(whole for _, whole in saves)
         rows.append(("the scaler in a checkpoint", "saved" if with_scaler else "not saved") if scaler else ("", ""))
     return [row for row in rows if row[0] and row[1]]
 
@@ -83,7 +83,7 @@ def _outcome(run: Run, index: int) -> str:
     if not window.finite:
         return "poisons the parameters"
     if any(window.moved):
-        return "steps"
+        return "steps" if all(window.moved) else "one optimizer steps, another doesn't"
     attempts = window.of(Did.SCALER_STEP, Did.OPTIMIZER_STEP)
     return "the scaler skips the step" if attempts else "drops the window"
 

@@ -13,14 +13,14 @@ from harness.rehearsal.rules import RECOVERY
 
 @dataclass(frozen=True)
 class Planned:
-    """A fault, and the micro-step of the window that it goes into: the first, the middle or the last."""
+    """A fault, and the pass of the window that it goes into: the first, the middle or the last."""
 
     fault: Fault
     place: str = "last"
 
-    def at(self, micro_steps: int) -> int:
-        """The micro-step, counted from 0."""
-        last = max(0, micro_steps - 1)
+    def at(self, passes: int) -> int:
+        """Which of so many, counted from 0."""
+        last = max(0, passes - 1)
         return {"first": 0, "middle": last // 2, "last": last}[self.place]
 
 
@@ -54,5 +54,6 @@ class Program:
         planned = self.planned[self.begun]
         self.begun += 1
         self._wait = 1 + RECOVERY
-        micro_steps = max((window.backwards for window in run.windows[1:] if not window.fault), default=1)
-        return Injection(planned.fault, planned.at(micro_steps))
+        good = [window for window in run.windows[1:] if not window.fault]
+        forwards, backwards = (max(n) for n in zip(*[(w.forwards, w.backwards) for w in good], strict=True))
+        return Injection(planned.fault, planned.at(forwards), planned.at(backwards))

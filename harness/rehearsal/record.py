@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -155,9 +155,9 @@ class Run:
     ending: Ending = Ending()
     scaler: bool = False
 
-    def saves(self) -> Iterable[Call]:
-        """Every ``torch.save`` of an optimizer's state."""
+    def saves(self) -> Iterator[tuple[Call, bool]]:
+        """Every ``torch.save`` of an optimizer's state, and whether a scaler's is saved in the same window."""
         for window in self.windows:
-            for call in window.of(Did.SAVE):
-                if call.notes.get("saved_optimizer"):
-                    yield call
+            saves = window.of(Did.SAVE)
+            whole = any(call.notes.get("saved_scaler") for call in saves)
+            yield from ((call, whole) for call in saves if call.notes.get("saved_optimizer"))

@@ -190,8 +190,8 @@ def no_stale_gradients(seen: _Seen) -> Iterator[Finding]:
 
 def saves_the_scaler(run: Run) -> Iterator[Finding]:
     """What is saved with the optimizer is enough to go on: a scaler that is on is in the checkpoint."""
-    for call in run.saves():
-        if run.scaler and not call.notes.get("saved_scaler"):
+    for call, whole in run.saves():
+        if run.scaler and not whole:
             text = f"{call.where}: saves the optimizer's state without the scaler's"
             yield Finding("saves-the-scaler", text, call.where)
             return

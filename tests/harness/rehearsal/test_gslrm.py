@@ -56,7 +56,7 @@ def test_it_is_acquitted(train: Train) -> None:
     assert table.pop("gradients")  # whether any norm reaches the limit is the training's matter
     assert table == {
         "a gradient scaler": "on",
-        "micro-steps in a window": "1",
+        "backward passes in a window": "1",
         "optimizers": "1",
         "a NaN loss": "drops the window",
         "an infinite loss": "drops the window",

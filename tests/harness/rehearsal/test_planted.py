@@ -162,7 +162,7 @@ def test_the_right_loop_is_acquitted(accumulate: str, rehearsed: Rehearse) -> No
     assert rehearsal.refused == {}
     assert dict(rehearsal.table) == {
         "a gradient scaler": "on",
-        "micro-steps in a window": accumulate,
+        "backward passes in a window": accumulate,
         "optimizers": "1",
         "gradients": "are clipped to a norm of 1",
         "a NaN loss": "the scaler skips the step",
