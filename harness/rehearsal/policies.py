@@ -56,7 +56,7 @@ def _clipping(good: Sequence[Window]) -> str:
     if not clips:
         return _clipped_by_hand(good)
     by, limit = clips[0].notes.get("by", "norm"), clips[0].limit
-    return f"are clipped to a {by} of {limit:g}"
+    return f"are clipped to a {by} of {limit:g}" + ("" if limit else ": all are zeroed")
 
 
 def _clipped_by_hand(good: Sequence[Window]) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from harness.config import environment_with_path
 from harness.rehearsal.places import Script
 from harness.rehearsal.program import Planned
-from harness.rehearsal.record import Ending, Run, Window
+from harness.rehearsal.record import Did, Ending, Run, Window
 
 OUT_OF_TIME = Ending(refusal="out of time")
 _LAST_LINES = 15
@@ -117,7 +117,9 @@ def _read(record: Path) -> Run:
         except ValueError:
             break
         if "window" in found:
-            run.windows.append(Window.from_json(found["window"]))
+            window = Window.from_json(found["window"])
+            run.windows.append(window)
+            run.scaler |= bool(window.of(Did.SCALER_STEP, Did.UNSCALE, Did.UPDATE))
         elif "ending" in found:
             values = dict(found["ending"])
             run.scaler = values.pop("scaler")

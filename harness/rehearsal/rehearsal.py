@@ -127,7 +127,8 @@ def _why_not(script: Script, run: Run, words: str, budget: float) -> str:
             f"first fault: give it less to do (a smaller model, less data), or more time with --budget."
         )
     if ending.refusal:
-        at = f"{ending.where}: " if ending.where else ""
+        # What can't be pretended says its line itself, which may be a library's.
+        at = f"{ending.where}: " if ending.where and ending.where.replace(":", ", line ") not in ending.refusal else ""
         return f"{script.words} can't be rehearsed: {at}{ending.refusal}\n{words}".rstrip()
     if ending.raised:
         return f"{script.words} raises by itself, without a fault: {ending.where}: {ending.raised}\n{words}".rstrip()
