@@ -153,6 +153,12 @@ def environment_variables(names: Iterable[str], prefix: str) -> dict[str, str]:
     return {name: value for name, value in sorted(os.environ.items()) if name in wanted or name.startswith(prefix)}
 
 
+def step_summary() -> Path | None:
+    """The file that GitHub Actions shows on a job's page, where this runs in one."""
+    name = os.environ.get("GITHUB_STEP_SUMMARY")
+    return Path(name).absolute() if name else None
+
+
 def environment_with_path(folder: Path) -> dict[str, str]:
     """The environment for a process that finds modules in ``folder`` too, before what is installed."""
     before = os.environ.get("PYTHONPATH")

@@ -90,13 +90,13 @@ def read_text(path: Path, limit: int = LARGEST_TEXT) -> str:
         raise UsageError(f"{one_line(str(path))} is not UTF-8 text: byte {error.start} is wrong.") from error
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, limit: int = LARGEST_TEXT) -> Any:
     """A JSON file's value: no key twice, no NaN, no integer or nesting beyond the limits, no text that is no text.
 
     Raises:
         UsageError: as :func:`read_text`; it is not such JSON.
     """
-    text = read_text(path)
+    text = read_text(path, limit)
     try:
         value = json.loads(
             text, object_pairs_hook=_once, parse_int=_integer, parse_float=_number, parse_constant=_number

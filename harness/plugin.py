@@ -139,7 +139,9 @@ class _PropertyTest(pytest.Item):
         from harness.findings.baseline import Standing, read_baseline
         from harness.findings.known_cases import known_cases
         from harness.findings.recorder import CaseRecorder
-        from harness.reports.run_model import Cell, violation_lines
+        from harness.reports.json_report import cell_report
+        from harness.reports.run_model import Cell
+        from harness.reports.words import violation_lines
 
         parent = self.parent
         assert isinstance(parent, _Properties)
@@ -157,7 +159,7 @@ class _PropertyTest(pytest.Item):
             assert entry is not None
             pytest.xfail(f"accepted: {entry.words}")
         cell = Cell(result, settings, standing=standing, accepted=entry)
-        raise PropertyViolated("\n  ".join(violation_lines(cell)))
+        raise PropertyViolated("\n  ".join(violation_lines(cell_report(cell))))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str:
         if isinstance(excinfo.value, (PropertyViolated, HarnessError)):

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.config import Settings, load_settings
+from harness.config import Settings, load_settings, step_summary
 from harness.errors import Interrupted
 
 if TYPE_CHECKING:
     from harness.reports.run_model import RunModel
+
+# What writes a report into a file.
+Rendering = tuple[Path, Callable[[Path, Mapping[str, Any]], None]]
+
+# By the option that asks for each: the module in `harness.reports`, loaded where it is asked for, and its function.
+_RENDERINGS = {
+    "html": ("page.page", "write_page"),
+    "junit": ("junit", "write_junit"),
+    "markdown": ("markdown", "write_markdown"),
+    "sarif": ("sarif", "write_sarif"),
+}
 
 
 def add_subject_options(parser: argparse.ArgumentParser, bare: bool = False) -> None:
@@ -53,6 +64,26 @@ def given_subject(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def add_report_options(parser: argparse.ArgumentParser) -> None:
+    """The renderings of a run, each into a file."""
+    parser.add_argument("--html", metavar="FILE", help="write one page there, to be read in a browser, offline")
+    parser.add_argument("--junit", metavar="FILE", help="write JUnit XML there, which CI systems show as tests")
+    parser.add_argument("--markdown", metavar="FILE", help="write a summary in GitHub's Markdown there")
+    parser.add_argument("--sarif", metavar="FILE", help="write SARIF there, which code scanning shows at the line")
+
+
+def renderings(options: argparse.Namespace) -> list[Rendering]:
+    """The files that these options ask for, made absolute, and what writes each."""
+    import importlib
+
+    wanted = []
+    for name, (module, function) in _RENDERINGS.items():
+        if (file := getattr(options, name)) is not None:
+            write = getattr(importlib.import_module(f"harness.reports.{module}"), function)
+            wanted.append((Path(file).absolute(), write))
+    return wanted
+
+
 def add_case_timeout(parser: argparse.ArgumentParser) -> None:
     """How long the subject may take."""
     what = "end a subject that takes longer for one case, or to be loaded (60)"
@@ -68,6 +99,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add_check_options(parser)
     parser.add_argument("--json", metavar="FILE", help="write the results there")
+    add_report_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -109,12 +141,16 @@ def run(options: argparse.Namespace) -> int:
     """Check, report, and give the exit code."""
     from harness.findings.baseline import read_baseline
     from harness.reports.json_report import write_report
+    from harness.reports.markdown import append_markdown
     from harness.reports.run_model import RunModel
 
     settings = check_settings(options)
-    wanted = ((options.json, write_report),)
     # Made absolute now: a subject may change the working folder.
-    reports = [(Path(file).absolute(), write) for file, write in wanted if file]
+    reports = renderings(options)
+    if options.json is not None:
+        reports.append((Path(options.json).absolute(), write_report))
+    if (github := step_summary()) is not None:
+        reports.append((github, append_markdown))
     run_model = RunModel(read_baseline(Path(settings.baseline)))
     check(settings, run_model, reports)
     return run_model.outcome.exit_code
@@ -155,9 +191,7 @@ def check_settings(options: argparse.Namespace) -> Settings:
     )
 
 
-def check(
-    settings: Settings, run_model: RunModel, reports: Sequence[tuple[Path, Callable[[Path, RunModel], None]]] = ()
-) -> None:
+def check(settings: Settings, run_model: RunModel, reports: Sequence[Rendering] = ()) -> None:
     """Check, write the reports, and print.
 
     Args:
@@ -177,6 +211,7 @@ def check(
     from harness.precision import left_out
     from harness.reports.console import report_console
     from harness.reports.environment import environment
+    from harness.reports.json_report import report
     from harness.reports.progress import ProgressBar, RunProgress
     from harness.reports.terminal import show_run
 
@@ -200,14 +235,14 @@ def check(
         raise
     finally:
         # Before anything is printed, so that no output that fails can cost them.
-        unwritten = write_reports(reports, run_model)
+        unwritten = write_reports(reports, report(run_model)) if reports else None
     show_run(run_model, console)
     if unwritten is not None:
         raise unwritten
 
 
-def write_reports(reports: Sequence[tuple[Path, Callable[[Path, RunModel], None]]], run: RunModel) -> OSError | None:
-    """Write each report into its file; one that can't be written costs no other.
+def write_reports(reports: Sequence[Rendering], saved: Mapping[str, Any]) -> OSError | None:
+    """Write each report of a run, whole as JSON has it, into its file; one that can't be written costs no other.
 
     Returns:
         Why the first of those that couldn't be written wasn't, or ``None``.
@@ -215,7 +250,7 @@ def write_reports(reports: Sequence[tuple[Path, Callable[[Path, RunModel], None]
     unwritten = None
     for path, write in reports:
         try:
-            write(path, run)
+            write(path, saved)
         except OSError as error:
             unwritten = unwritten or error
     return unwritten

@@ -19,6 +19,8 @@ _COMMANDS = (
     "keep",
     "baseline",
     "explain",
+    "report",
+    "schema",
     "golden",
     "compare",
     "conditions",

@@ -70,11 +70,16 @@ class CaseFailed:
 
 @dataclass(frozen=True)
 class WorstKept:
-    """Of the cases that violate the property, the one that does so worst, where that isn't the smallest."""
+    """Of the cases that violate the property, the one that does so worst, where that isn't the smallest.
+
+    Attributes:
+        evidence: as :class:`CaseFailed` has it.
+    """
 
     task: Task
     case: Case
     message: str
+    evidence: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class SubjectLoaded:
         sentence: what there is to be said of it; empty where it is what was expected.
         another: it is another definition than was expected.
         table: what a step does, as questions and answers.
+        source: the file and the line where the subject begins; ``None`` where it can't be told.
         data_range: of the images that a loss is written for; ``None`` where it isn't told.
         data_range_words: the same with where that is known from; empty likewise.
     """
@@ -95,6 +101,7 @@ class SubjectLoaded:
     sentence: str = ""
     another: bool = False
     table: tuple[tuple[str, str], ...] = ()
+    source: tuple[str, int] | None = None
     data_range: Any = None
     data_range_words: str = ""
 

@@ -41,8 +41,8 @@ def judged_call(session: Session, call: Call) -> Judged:
         return bench.judge(property_, precision, call.case, _nothing)
 
 
-def evidence_of(session: Session, calls: Sequence[Call]) -> Mapping[str, Any] | None:
-    """Run all but the last; what a report can show of the last.
+def evidence_of(session: Session, calls: Sequence[Call], brief: bool = False) -> Mapping[str, Any] | None:
+    """Run all but the last; what a report can show of the last, with ``brief`` what needs no other cases.
 
     Raises:
         HarnessError: as :func:`judge_calls`.
@@ -50,8 +50,7 @@ def evidence_of(session: Session, calls: Sequence[Call]) -> Mapping[str, Any] | 
     *earlier, last = calls
     judge_calls(session, earlier)
     bench, property_, precision = _opened(session, last)
-    with precision.installed():
-        return bench.evidence(property_, precision, last.case)
+    return bench.evidence(property_, precision, last.case, brief)
 
 
 def _opened(session: Session, call: Call) -> tuple[Bench[Any, Any], Any, Precision]:

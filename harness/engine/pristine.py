@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import multiprocessing
 import os
 import random
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
@@ -17,10 +19,18 @@ from harness.engine.result import Call
 from harness.properties.verdict import Verdict
 
 Judge = Callable[[Sequence[Call]], Verdict]
-ShowEvidence = Callable[[Sequence[Call]], Mapping[str, Any] | None]
+ShowEvidence = Callable[[Sequence[Call], bool], Mapping[str, Any] | None]
+
+_Answering = Callable[[Sequence[Call]], Any]
 
 # Beyond what the child is given to answer: for forking and killing it.
 _SPARE_SECONDS = 5.0
+
+
+class _Question(enum.Enum):
+    VERDICT = enum.auto()
+    EVIDENCE = enum.auto()
+    BRIEF_EVIDENCE = enum.auto()
 
 
 class Pristine:
@@ -34,17 +44,17 @@ class Pristine:
 
         ``None`` where there is none: the calls took longer than ``seconds``, or the child ended or broke.
         """
-        answer = self._asked(calls, seconds, evidence=False)
+        answer = self._asked(calls, seconds, _Question.VERDICT)
         return answer if isinstance(answer, Verdict) else None
 
-    def evidence(self, calls: Sequence[Call], seconds: float) -> Mapping[str, Any] | None:
-        """Likewise, what a report can show of the last of them."""
-        answer = self._asked(calls, seconds, evidence=True)
+    def evidence(self, calls: Sequence[Call], seconds: float, brief: bool = False) -> Mapping[str, Any] | None:
+        """Likewise, what a report can show of the last of them; with ``brief``, what needs no other cases."""
+        answer = self._asked(calls, seconds, _Question.BRIEF_EVIDENCE if brief else _Question.EVIDENCE)
         return answer if isinstance(answer, Mapping) else None
 
-    def _asked(self, calls: Sequence[Call], seconds: float, evidence: bool) -> Any:
+    def _asked(self, calls: Sequence[Call], seconds: float, question: _Question) -> Any:
         with contextlib.suppress(OSError, EOFError):
-            self._connection.send((tuple(calls), seconds, evidence))
+            self._connection.send((tuple(calls), seconds, question))
             if self._connection.poll(seconds + _SPARE_SECONDS):
                 return self._connection.recv()
             self.close()
@@ -80,12 +90,18 @@ def fork_pristine(judge: Judge, show_evidence: ShowEvidence, closing: Sequence[C
 def _serve(connection: Connection, judge: Judge, show_evidence: ShowEvidence) -> None:
     with contextlib.suppress(EOFError, OSError):
         while True:
-            calls, seconds, evidence = connection.recv()
-            answer = show_evidence if evidence else judge
-            connection.send(_answered(calls, seconds, answer, connection))
+            calls, seconds, question = connection.recv()
+            answering: _Answering = judge
+            if question is not _Question.VERDICT:
+                answering = partial(_evidence, show_evidence, question is _Question.BRIEF_EVIDENCE)
+            connection.send(_answered(calls, seconds, answering, connection))
 
 
-def _answered(calls: Sequence[Call], seconds: float, answering: Judge | ShowEvidence, connection: Connection) -> Any:
+def _evidence(show_evidence: ShowEvidence, brief: bool, calls: Sequence[Call]) -> Mapping[str, Any] | None:
+    return show_evidence(calls, brief)
+
+
+def _answered(calls: Sequence[Call], seconds: float, answering: _Answering, connection: Connection) -> Any:
     reading, writing = multiprocessing.Pipe(duplex=False)
     child = os.fork()
     if child == 0:
@@ -102,7 +118,7 @@ def _answered(calls: Sequence[Call], seconds: float, answering: Judge | ShowEvid
     return answer
 
 
-def _answer(calls: Sequence[Call], answering: Judge | ShowEvidence, writing: Connection) -> NoReturn:
+def _answer(calls: Sequence[Call], answering: _Answering, writing: Connection) -> NoReturn:
     try:
         # Else every child would draw the same global random numbers, and what hangs on them would look repeatable.
         random.seed()

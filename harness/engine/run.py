@@ -103,16 +103,17 @@ class TaskRunner:
         evidence = self._evidence(kind, (*result.earlier, Call(task, case)))
         if result.worst_case not in (None, case):
             assert result.worst_case is not None
-            emit(WorstKept(task, result.worst_case, result.message))
+            shown = self._evidence(kind, (Call(task, result.worst_case),), brief=True)
+            emit(WorstKept(task, result.worst_case, result.message, shown))
         emit(CaseFailed(task, case, result.message, shrunk=True, earlier=result.earlier, evidence=evidence))
         return result
 
-    def _evidence(self, kind: AnyKind, calls: Sequence[Call]) -> Mapping[str, Any] | None:
+    def _evidence(self, kind: AnyKind, calls: Sequence[Call], brief: bool = False) -> Mapping[str, Any] | None:
         """Where the subject may end the process that asks, a fork of it is asked; a kind that can't be, remembers."""
         if kind.confirms:
-            return None if self._pristine is None else self._pristine.evidence(calls, _EVIDENCE_SECONDS)
+            return None if self._pristine is None else self._pristine.evidence(calls, _EVIDENCE_SECONDS, brief)
         try:
-            return evidence_of(self.session, calls)
+            return evidence_of(self.session, calls, brief)
         except HarnessError:
             return None
 

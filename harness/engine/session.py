@@ -11,10 +11,11 @@ from harness.engine.events import SubjectLoaded
 from harness.engine.plan import Task
 from harness.errors import UsageError
 from harness.kinds.kind import Bench
-from harness.kinds.registry import AnyKind, kind_for, kinds_of, load_subject
+from harness.kinds.registry import AnyKind, adapted, kind_for, kinds_of
 from harness.oracle.definitions import definition_named
 from harness.precision import import_guard
 from harness.subject_spec import AUTO_TRUTH, SubjectKind
+from harness.subjects.door import load_object, source_of
 
 
 def subject_kinds(settings: Settings) -> tuple[SubjectKind, ...]:
@@ -46,7 +47,10 @@ class Session:
         self.folder = ImageFolder(settings.images) if settings.images else None
         self._names = {role: settings.subject(role) for role in subject_kinds(settings)}
         with import_guard():
-            self._subjects = {role: load_subject(role, name) for role, name in self._names.items() if name is not None}
+            names = {role: name for role, name in self._names.items() if name is not None}
+            found = {role: load_object(name.spec, name.root) for role, name in names.items()}
+            self._subjects = {role: adapted(role, found[role], name) for role, name in names.items()}
+        self._sources = {role: source_of(object_) for role, object_ in found.items()}
         self._benches: dict[str, Bench[Any, Any]] = {}
 
     def subject(self, role: SubjectKind) -> Any:
@@ -57,13 +61,14 @@ class Session:
         """What is to be said of what the subjects are held to."""
         found = []
         for role, subject in self._subjects.items():
+            source = self._sources[role]
             if (held := getattr(subject, "held_to", None)) is not None:
-                loaded = SubjectLoaded(role, held.definition.name, held.sentence, held.another)
+                loaded = SubjectLoaded(role, held.definition.name, held.sentence, held.another, source=source)
                 if (ranged := getattr(subject, "data_range", None)) is not None:
                     loaded = replace(loaded, data_range=ranged.value, data_range_words=ranged.words)
                 found.append(loaded)
-            elif table := getattr(subject, "table", ()):
-                found.append(SubjectLoaded(role, table=table))
+            else:
+                found.append(SubjectLoaded(role, table=getattr(subject, "table", ()), source=source))
         return tuple(found)
 
     def spec(self, role: SubjectKind) -> str:

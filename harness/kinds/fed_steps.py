@@ -99,8 +99,12 @@ class FedStepBench(Bench[StepProperty, StepCase]):
 
         return judge_program(case, begin, starting)
 
-    def evidence(self, property_: StepProperty, precision: Precision, case: StepCase) -> Mapping[str, Any]:
-        return {"timeline": timeline(observe_program(FedStepTrial(self._factory, precision, case).act, case.actions))}
+    def evidence(
+        self, property_: StepProperty, precision: Precision, case: StepCase, brief: bool = False
+    ) -> Mapping[str, Any]:
+        with precision.installed():
+            trial = FedStepTrial(self._factory, precision, case)
+            return {"timeline": timeline(observe_program(trial.act, case.actions))}
 
 
 @dataclass(frozen=True)

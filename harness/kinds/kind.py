@@ -128,10 +128,13 @@ class Bench(ABC, Generic[P, C]):
             UsageError: it is one.
         """
 
-    def evidence(self, property_: P, precision: Precision, case: C) -> Mapping[str, Any] | None:
+    def evidence(self, property_: P, precision: Precision, case: C, brief: bool = False) -> Mapping[str, Any] | None:
         """What a report can show of a case that violates the property: plain values; ``None`` for nothing.
 
-        The case is run once more, with the same exceptions as :meth:`judge`.
+        The case is run once more, with the same exceptions as :meth:`judge`. The precision isn't installed yet.
+
+        Args:
+            brief: leave out what needs other cases run too.
         """
         return None
 

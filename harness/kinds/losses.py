@@ -8,9 +8,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-import torch
 from hypothesis.strategies import SearchStrategy
-from torch import Tensor
 
 from harness.cases.descriptors import (
     Hidden,
@@ -24,13 +22,12 @@ from harness.cases.descriptors import (
     PictureKind,
 )
 from harness.cases.image_folder import ImageFolder
-from harness.cases.loss_inputs import MaskedPair
 from harness.cases.strategies import LARGEST_SIDE, MAGNITUDES, NEAR_IDENTICAL, SMALLEST_SIDE, loss_cases
-from harness.errors import UsageError, describe_exception, reraise_unless_subjects
+from harness.errors import UsageError
 from harness.kinds.kind import Bench, Judged, Kind, SearchPlan, Starting, verdict_of
+from harness.kinds.loss_evidence import LossUnderCase, loss_evidence
 from harness.oracle.levels import Level
 from harness.precision import Precision
-from harness.process_state import kept_state
 from harness.properties import LOSS_PROPERTIES, LossProperty
 from harness.protocols import LossSubject
 from harness.subject_spec import SubjectKind, SubjectSpec
@@ -55,8 +52,6 @@ _WITHOUT_MAGNITUDE = (
 _LARGE = ((512, 512), (11, 512), (512, 11))
 _PATCH_PIXELS = 1000
 _NEARBY_SIZES = ((11, 11), (11, 14), (14, 11), (13, 13), (16, 16))
-# Numbers of an array that a report is handed to draw.
-_MOST_DRAWN = 2**12
 
 
 class Losses(Kind[LossSubject, LossProperty, LossCase]):
@@ -169,36 +164,12 @@ class LossBench(Bench[LossProperty, LossCase]):
             if not said:
                 raise UsageError(f"the property {property_.name!r} says nothing of {what}: this case can't be judged.")
 
-    def evidence(self, property_: LossProperty, precision: Precision, case: LossCase) -> Mapping[str, Any] | None:
+    def evidence(
+        self, property_: LossProperty, precision: Precision, case: LossCase, brief: bool = False
+    ) -> Mapping[str, Any] | None:
         if case.flaw is not None:
             return None
-        trial = LossTrial(self.subject, precision, case, self.folder)
-        truth = trial.truth
-        arrays: dict[str, Tensor] = {"mask": trial.inputs.mask[0], "true gradient": truth.gradient[0]}
-        if isinstance(trial.inputs, MaskedPair):
-            arrays.update(rendering=trial.inputs.rendering[0], target=trial.inputs.target[0])
-        found: dict[str, Any] = {"true value": truth.value, "true gradient norm": float(truth.gradient.norm())}
-        try:
-            with kept_state():
-                measured = trial.evaluation
-        except BaseException as error:
-            reraise_unless_subjects(error)
-            found["raised"] = describe_exception(error)
-        else:
-            norm = float(measured.gradient.norm())
-            allowed = trial.budget
-            found |= {
-                "value": measured.value,
-                "value bound": allowed.value_relative * abs(truth.value)
-                + allowed.value_floor
-                + truth.value_uncertainty,
-                "gradient norm": norm,
-                "gradient cosine": _cosine(measured.gradient, truth.gradient),
-                "gradient largest": float(measured.gradient.abs().max()),
-            }
-            arrays["gradient"] = measured.gradient[0]
-        small = {name: array for name, array in arrays.items() if array.numel() <= _MOST_DRAWN}
-        return {**found, "arrays": {name: array.detach().cpu().float().tolist() for name, array in small.items()}}
+        return loss_evidence(LossUnderCase(self.subject, precision, case, self.folder), with_sweep=not brief)
 
 
 def _one_of_each(cases: Mapping[str, Any]) -> tuple[LossCase, ...]:
@@ -319,8 +290,3 @@ def _nearby(images: int, smallest_side: int) -> Callable[[LossCase], Iterator[Lo
                     yield replace(alone, seed=seed, height=height, width=width)
 
     return candidates
-
-
-def _cosine(first: Tensor, second: Tensor) -> float | None:
-    lengths = float(first.norm()) * float(second.norm())
-    return float(torch.sum(first * second)) / lengths if lengths > 0 else None

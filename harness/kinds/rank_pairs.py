@@ -92,7 +92,9 @@ class RankBench(Bench[RanksProperty, TrainingCase]):
         self._last = case, ranks
         return Judged(property_.check(list(zip(case.actions, case.second_rank, strict=True)), *ranks), case)
 
-    def evidence(self, property_: RanksProperty, precision: Precision, case: TrainingCase) -> Mapping[str, Any] | None:
+    def evidence(
+        self, property_: RanksProperty, precision: Precision, case: TrainingCase, brief: bool = False
+    ) -> Mapping[str, Any] | None:
         """From the last run, where it was of this case: another might hang."""
         if self._last is None or self._last[0] != case:
             return None

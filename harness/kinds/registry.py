@@ -34,7 +34,16 @@ def load_subject(role: SubjectKind, name: SubjectSpec) -> Any:
         UsageError: the spec, or what it is held to, is none.
         SubjectError: it can't be imported, or fits no kind of the role.
     """
-    found = load_object(name.spec, name.root)
+    return adapted(role, load_object(name.spec, name.root), name)
+
+
+def adapted(role: SubjectKind, found: Any, name: SubjectSpec) -> Any:
+    """What was imported, adapted as the kind does whose shape it has.
+
+    Raises:
+        UsageError: what it is held to is none.
+        SubjectError: it fits no kind of the role.
+    """
     kind = next((kind for kind in _of_role(role) if kind.recognises(found)), default_kind(role))
     return kind.adapt(found, name)
 

@@ -94,8 +94,12 @@ class TrainingBench(Bench[StepProperty, TrainingCase]):
 
         return judge_program(case, begin, starting)
 
-    def evidence(self, property_: StepProperty, precision: Precision, case: TrainingCase) -> Mapping[str, Any]:
-        return {"timeline": timeline(observe_program(TrainingTrial(self._factory, precision, case).act, case.actions))}
+    def evidence(
+        self, property_: StepProperty, precision: Precision, case: TrainingCase, brief: bool = False
+    ) -> Mapping[str, Any]:
+        with precision.installed():
+            trial = TrainingTrial(self._factory, precision, case)
+            return {"timeline": timeline(observe_program(trial.act, case.actions))}
 
 
 def _shortest(passes: Sequence[PassKind], examples: int) -> list[TrainingCase]:

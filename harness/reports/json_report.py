@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.cases.serialization import case_to_json
+from harness.config import Settings
+from harness.engine.events import SubjectLoaded
 from harness.files import json_value, write_atomically
+from harness.findings.baseline import Accepted
+from harness.findings.case_file import replay_command
 from harness.reports.run_model import Cell, RunModel
 from harness.subject_spec import SubjectKind
 
-SCHEMA = "harness-report/3"
+SCHEMA = "harness-report/4"
+# Settings that say where files are and who does the work.
+_PLACES = ("cases_dir", "golden_dir", "regressions_dir", "baseline", "workers")
+# Settings of several values, by the flag that takes one of them.
+_SINGULAR = {
+    "arguments": "argument",
+    "precisions": "precision",
+    "properties": "property",
+    "promises": "promise",
+}
 
 
 def report(run: RunModel) -> dict[str, Any]:
@@ -29,10 +45,13 @@ def report(run: RunModel) -> dict[str, Any]:
             "held_to": None if loaded is None else loaded.held_to,
             "another_definition": loaded is not None and loaded.another,
             "held_to_words": "" if loaded is None else loaded.sentence,
+            "loss_source": _source(loaded),
+            "step_source": _source(step),
             "data_range": None if loaded is None else json_value(loaded.data_range),
             "data_range_words": "" if loaded is None else loaded.data_range_words,
             **({"arguments": json_value(dict(settings.arguments))} if settings.arguments else {}),
         },
+        "command": check_command(settings),
         "step_does": {} if step is None else dict(step.table),
         "seed": settings.seed,
         "strict": settings.strict,
@@ -45,16 +64,39 @@ def report(run: RunModel) -> dict[str, Any]:
             for one in run.gone
         ],
         "seconds": round(run.seconds, 3),
-        "results": [_cell(cell) for cell in run.cells],
+        "results": [cell_report(cell) for cell in run.cells],
     }
 
 
-def write_report(path: Path, run: RunModel) -> None:
-    """Write the :func:`report` atomically."""
-    write_atomically(path, json.dumps(report(run), indent=2, allow_nan=False) + "\n")
+def write_report(path: Path, saved: Mapping[str, Any]) -> None:
+    """Write a :func:`report` atomically."""
+    write_atomically(path, json.dumps(saved, indent=2, allow_nan=False) + "\n")
 
 
-def _cell(cell: Cell) -> dict[str, Any]:
+def check_command(settings: Settings) -> str:
+    """The command that checks the same again: every setting that is not the default, but for where files go."""
+    words, default = ["harness", "check"], Settings()
+    for field in dataclasses.fields(Settings):
+        name, value = field.name, getattr(settings, field.name)
+        if value == getattr(default, name) or name in _PLACES:
+            continue
+        flag = "--" + _SINGULAR.get(name, name.replace("_", "-"))
+        if isinstance(value, Mapping):
+            values = [f"{key}={given if isinstance(given, str) else json.dumps(given)}" for key, given in value.items()]
+        else:
+            values = [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
+        words += [flag] if value is True else [word for given in values for word in (flag, given)]
+    return shlex.join(words)
+
+
+def _source(loaded: SubjectLoaded | None) -> dict[str, Any] | None:
+    if loaded is None or loaded.source is None:
+        return None
+    return {"file": loaded.source[0], "line": loaded.source[1]}
+
+
+def cell_report(cell: Cell) -> dict[str, Any]:
+    """One property under one precision, as plain values."""
     result = cell.result
     return {
         "property": cell.task.property,
@@ -78,9 +120,24 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "cut_short": result.cut_short,
         "known_cases": result.known_cases,
         "broken_regressions": [
-            {"file": one.file, "message": one.message, "level": one.level.value} for one in result.broken_regressions
+            {
+                "file": one.file,
+                "message": one.message,
+                "level": one.level.value,
+                "replay": replay_command(Path(one.file)),
+            }
+            for one in result.broken_regressions
         ],
         "standing": None if cell.standing is None else cell.standing.value,
-        "accepted_because": "" if cell.accepted is None else cell.accepted.words,
+        "accepted": _accepted(cell.accepted),
+        "counts": cell.counts,
+        "badness": json_value(result.badness),
         "evidence": json_value(cell.evidence),
+        "worst_evidence": json_value(cell.worst_evidence),
     }
+
+
+def _accepted(entry: Accepted | None) -> dict[str, Any] | None:
+    if entry is None:
+        return None
+    return {"because": entry.words, "level": entry.level.value, "badness": json_value(entry.badness)}

@@ -6,8 +6,7 @@ import datetime
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.cases.descriptors import Case
@@ -30,6 +29,7 @@ class Cell:
         evidence: of the case that violates it, as plain values; ``None`` for none.
         standing: of a violation, against the baseline.
         accepted: the baseline's entry, or ``None``.
+        worst_evidence: likewise of the worst case, where that is another.
     """
 
     result: TaskResult
@@ -37,10 +37,16 @@ class Cell:
     evidence: Mapping[str, Any] | None = None
     standing: Standing | None = None
     accepted: Accepted | None = None
+    worst_evidence: Mapping[str, Any] | None = None
 
     @property
     def task(self) -> Task:
         return self.result.task
+
+    @property
+    def counts(self) -> bool:
+        """Whether the run fails for it."""
+        return self.result.counts(self.settings.strict) and self.standing is not Standing.ACCEPTED
 
     @property
     def claim(self) -> str:
@@ -108,6 +114,7 @@ class RunModel:
         self.loaded: dict[SubjectKind, events.SubjectLoaded] = {}
         self._results: dict[Task, TaskResult] = {}
         self._evidence: dict[Task, Mapping[str, Any]] = {}
+        self._worst: dict[Task, events.WorstKept] = {}
         self._began = self._last = time.monotonic()
 
     def __call__(self, event: events.Event) -> None:
@@ -123,6 +130,8 @@ class RunModel:
             self._evidence.pop(event.task, None)
             if event.evidence is not None:
                 self._evidence[event.task] = event.evidence
+        elif isinstance(event, events.WorstKept):
+            self._worst[event.task] = event
         elif isinstance(event, events.TaskFinished):
             self._results[event.task] = event.result
         elif isinstance(event, events.RunFinished):
@@ -139,11 +148,16 @@ class RunModel:
         return tuple(self._cell(self._results[task]) for task in self.tasks if task in self._results)
 
     def _cell(self, result: TaskResult) -> Cell:
-        evidence = self._evidence.get(result.task)
+        cell = Cell(
+            result,
+            self.settings,
+            self._evidence.get(result.task),
+            worst_evidence=self._worst_evidence(result.task),
+        )
         if result.status is not Status.VIOLATED:
-            return Cell(result, self.settings, evidence)
+            return cell
         standing = self._baseline.standing(result, self.settings, self._today)
-        return Cell(result, self.settings, evidence, standing, self._baseline.entry(result.task, self.settings))
+        return replace(cell, standing=standing, accepted=self._baseline.entry(result.task, self.settings))
 
     @property
     def gone(self) -> tuple[Accepted, ...]:
@@ -154,6 +168,10 @@ class RunModel:
     def known_cases(self) -> int:
         """Cases that failed before the run, and were tried first."""
         return sum(cell.result.known_cases for cell in self.cells)
+
+    def _worst_evidence(self, task: Task) -> Mapping[str, Any] | None:
+        worst = self._worst.get(task)
+        return None if worst is None or worst.case != self._results[task].worst_case else worst.evidence
 
     @property
     def violated(self) -> tuple[Cell, ...]:
@@ -181,30 +199,3 @@ class RunModel:
     def subject(self, kind: SubjectKind) -> SubjectSpec | None:
         """The subject of this kind, or ``None``."""
         return self.settings.subject(kind)
-
-
-def _against(standing: Standing | None, accepted: Accepted) -> str:
-    was = f"a violation of level {accepted.level.value} and badness {accepted.badness:.3g}"
-    return {
-        Standing.WORSE: f"more than is accepted, which is {was}: {accepted.words}",
-        Standing.EXPIRED: f"the date has passed: {accepted.words}",
-    }.get(standing or Standing.NEW, f"accepted: {accepted.words}")
-
-
-def violation_lines(cell: Cell) -> list[str]:
-    """A violation in words: the sentence, the claim, the worst and the smallest case, and how to run them again."""
-    earlier = len(cell.result.earlier)
-    after = [f"after {earlier} other calls, which the case file holds"] if earlier else []
-    regressions: list[str] = []
-    for one in cell.result.broken_regressions:
-        regressions += [f"regression ({one.level.value}): {one.message}", f"replay: {replay_command(Path(one.file))}"]
-    return [
-        cell.result.message,
-        *([f"baseline: {_against(cell.standing, cell.accepted)}"] if cell.accepted else []),
-        *regressions,
-        f"claim: {cell.claim}",
-        *([f"worst case: {cell.worst_words}", f"replay: {cell.worst_replay}"] if cell.worst_case else []),
-        f"smallest case: {cell.case_words}",
-        *after,
-        f"replay: {cell.replay}",
-    ]

@@ -12,7 +12,9 @@ from rich.table import Table
 from harness.engine.result import Outcome, Status, TaskResult
 from harness.findings.baseline import Standing
 from harness.oracle.levels import Level
-from harness.reports.run_model import Cell, RunModel, violation_lines
+from harness.reports.json_report import cell_report
+from harness.reports.run_model import Cell, RunModel
+from harness.reports.words import violation_lines
 from harness.subject_spec import SubjectKind
 
 _LEVEL = {
@@ -95,7 +97,7 @@ def _answers(rows: Sequence[tuple[str, str]]) -> Table:
 
 
 def _show_violation(cell: Cell, console: Console) -> None:
-    sentence, *further = violation_lines(cell)
+    sentence, *further = violation_lines(cell_report(cell))
     level = _LEVEL[cell.result.level or Level.FAULT]
     console.print(f"{level} [bold]{cell.task.property}[/] under {cell.task.precision}: {escape(sentence)}")
     for line in further:

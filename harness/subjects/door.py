@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
+import inspect
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -89,6 +90,17 @@ def plain_import(spec: str, root: str | Path | None = None) -> PlainImport:
         top = top.parent
         module = ".".join(path.relative_to(top).with_suffix("").parts)
     return PlainImport(top, module, name)
+
+
+def source_of(found: Any) -> tuple[str, int] | None:
+    """The file and the line where an imported object begins; ``None`` where it has none."""
+    try:
+        named = inspect.unwrap(found) if callable(found) else found
+        of_class = named if inspect.isclass(named) or inspect.isroutine(named) else type(named)
+        file = inspect.getsourcefile(of_class)
+        return None if file is None else (file, inspect.getsourcelines(of_class)[1])
+    except (TypeError, OSError, ValueError):
+        return None
 
 
 @contextmanager

@@ -41,8 +41,10 @@ from harness.goldens.folder import GoldenFolder
 from harness.goldens.golden_file import read_golden
 from harness.goldens.recording import update
 from harness.goldens.suite import read_suite
+from harness.reports.json_report import write_report
 from harness.subject_spec import SubjectKind, SubjectSpec
 from tests.harness.goldens.suites import make_suite
+from tests.harness.reports.made_up_report import convicted_loss, convicted_step
 from tests.mutated_files import mutations
 from tests.mutated_files.reader import Reader, json_mutant, spoiling, toml_mutant
 
@@ -257,6 +259,18 @@ def _golden_check_here(folder: Path) -> int:
         sys.meta_path[:], sys.path[:] = finders, places
 
 
+# Reports.
+
+
+def _write_run(folder: Path) -> None:
+    write_report(folder / "run.json", convicted_step() if len(folder.name) % 2 else convicted_loss())
+
+
+def _render(folder: Path) -> int:
+    names = ("--html", "--junit", "--markdown", "--sarif")
+    return harness(["report", str(folder / "run.json"), *(f"{name}={folder / name[2:]}" for name in names)])
+
+
 def _spoil_environment(folder: Path, rng: random.Random) -> None:
     names = (
         "MAX_EXAMPLES",
@@ -312,6 +326,7 @@ def harness_readers() -> list[Reader]:
         Reader("whole step case", 3, _write_whole_step_case, case, _replay, _may_fail),
         Reader("regression", 3, _write_regression, spoiling("kept/case.json", json_mutant), _known),
         Reader("baseline", 4, _write_baseline, spoiling("b.json", json_mutant), _known),
+        Reader("report", 4, _write_run, spoiling("run.json", json_mutant), _render),
         Reader("picture", 10, _write_case(loss, "accuracy", LOSS, _PICTURE_CASE), _spoil_picture, _replay),
         Reader("golden", 12, _write_goldens, _spoil_golden, _golden_check, _goldens_are_read),
         Reader("suite", 8, _write_suite, spoiling("golden/suite.toml", toml_mutant), _golden_check, _goldens_are_read),

@@ -14,9 +14,10 @@ from harness.engine.pool import run_pooled
 from harness.engine.result import Outcome
 from harness.findings.recorder import CaseRecorder
 from harness.reports.console import ReportConsole
-from harness.reports.json_report import report, write_report
-from harness.reports.run_model import RunModel, violation_lines
+from harness.reports.json_report import cell_report, report, write_report
+from harness.reports.run_model import RunModel
 from harness.reports.terminal import show_run
+from harness.reports.words import violation_lines
 from harness.subject_spec import SubjectKind, SubjectSpec
 from tests.harness.reports.made_up_run import FINITE, RANGE, made_up_events, run_of
 
@@ -33,7 +34,7 @@ def test_everything_that_a_report_needs_is_kept(tmp_path: Path) -> None:
     assert (range_.task, finite.task) == (RANGE, FINITE)
     assert range_.evidence == {"value": -math.inf, "arrays": {}}
     assert (finite.evidence, finite.replay, finite.case_file) == (None, None, None)
-    sentence, claim, worst, worst_replay, smallest, after, replay = violation_lines(range_)
+    sentence, claim, worst, worst_replay, smallest, after, replay = violation_lines(cell_report(range_))
     assert worst.endswith("seed 9")
     assert worst_replay == f"replay: {range_.worst_replay}" != replay
     assert sentence == "the loss is [-inf]"
@@ -59,14 +60,14 @@ def test_evidence_is_of_the_case_that_is_reported(tmp_path: Path) -> None:
 
 def test_the_json_holds_what_json_can(tmp_path: Path) -> None:
     run = run_of(*made_up_events(str(tmp_path)))
-    write_report(tmp_path / "report.json", run)
+    write_report(tmp_path / "report.json", report(run))
     data = json.loads((tmp_path / "report.json").read_text())
     assert data == report(run)
     violated, held = data["results"]
     assert (violated["worst"], violated["evidence"]["value"]) == ("-inf", "-inf")
     assert (held["worst"], held["evidence"], held["case_words"]) == (0.25, None, "")
     assert (data["subject"]["data_range"], data["subject"]["data_range_words"]) == (1.0, "data_range 1, [so]")
-    assert (data["schema"], data["left_out"]) == ("harness-report/3", "all else left out: no reason.")
+    assert (data["schema"], data["left_out"]) == ("harness-report/4", "all else left out: no reason.")
 
 
 def test_the_terminal_prints_brackets_as_they_are(tmp_path: Path) -> None:
