@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.utils import _foreach_utils
 
 from harness.pretence import runtime, streams
 from harness.pretence.patches import Patches
@@ -50,11 +49,6 @@ def install(patches: Patches, placement: Placement) -> None:
     cudnn = {"version": CUDNN_VERSION, "is_available": True, "is_acceptable": False}
     patches.put_all(torch.backends.cudnn, {name: answering(value) for name, value in cudnn.items()})
     patches.put_all(torch.cuda.nccl, {"version": answering((2, 21, 5)), "is_available": answering(True)})
-    patches.wrap(
-        _foreach_utils,
-        "_get_foreach_kernels_supported_devices",
-        lambda stock: lambda: [*dict.fromkeys([*stock(), "cpu"])],
-    )
     accelerator: Any = getattr(torch, "accelerator", None)
     if accelerator is not None:
         _accelerator(patches, placement, accelerator)

@@ -6,13 +6,12 @@ imported under.  It belongs to its thread.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+from torch.overrides import TorchFunctionMode
 from torch.utils import _device
 
 from harness.pretence.placement import HOST, Placement
@@ -35,6 +34,10 @@ class DeviceMode(TorchFunctionMode):
         special = _SPECIAL.get(func)
         if special is not None:
             return special(self, func, args, kwargs or {})
+        if kwargs and kwargs.get("pin_memory"):
+            made = self.__torch_function__(func, types, args, {**kwargs, "pin_memory": False})
+            self.placement.pin(made)
+            return made
         target = None
         if kwargs and (device := kwargs.get("device")) is not None:
             target = self.placement.index(device)
@@ -265,32 +268,3 @@ _SPECIAL: dict[Any, Special] = {
     Tensor.__repr__: _representation,
     torch.nn.functional.scaled_dot_product_attention: _attention,
 }
-
-
-def in_mode(mode: DeviceMode, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, run in the mode also where torch calls it from an op that the mode is seeing to."""
-
-    @functools.wraps(function)
-    def inside(*args: Any, **kwargs: Any) -> Any:
-        if is_on():
-            return function(*args, **kwargs)
-        with mode:
-            return function(*args, **kwargs)
-
-    return inside
-
-
-def is_on() -> bool:
-    """Whether this thread is in a mode of ours."""
-    return any(isinstance(mode, DeviceMode) for mode in _get_current_function_mode_stack())
-
-
-def without_mode(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, run where tensors say that they are CPU tensors."""
-
-    @functools.wraps(function)
-    def plain(*args: Any, **kwargs: Any) -> Any:
-        with torch._C.DisableTorchFunction():
-            return function(*args, **kwargs)
-
-    return plain

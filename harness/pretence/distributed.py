@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -24,6 +25,8 @@ def install(patches: Patches) -> None:
         wrapped = _opening(getattr(core, name), position, asked)
         for module in (dist, core):
             patches.wrap(module, name, runtime.answering(wrapped))
+    # What both come to: a process started by `spawn` imports the two by name before it is in a pretence.
+    patches.wrap(core, "_new_process_group_helper", _making)
     for name in ("all_reduce", "reduce", "reduce_scatter_tensor"):
         reducing = _averaging(getattr(core, name), 1 if name == "all_reduce" else 2)
         for module in (dist, core):
@@ -67,6 +70,18 @@ def _opening(stock: Any, position: int, asked: dict[int, str]) -> Any:
         return group
 
     return opening
+
+
+def _making(stock: Any) -> Any:
+    signature = inspect.signature(stock)
+
+    def making(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs)
+        given.arguments["backend"] = dist.Backend(_gloo(given.arguments.get("backend")))
+        given.arguments.pop("device_id", None)
+        return stock(*given.args, **given.kwargs)
+
+    return making
 
 
 def _answering(stock: Any, asked: dict[int, str]) -> Any:

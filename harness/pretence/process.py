@@ -16,6 +16,7 @@ from harness.errors import UsageError
 from harness.precision.cuda_policy.emulation import emulate_cuda_autocast
 from harness.pretence import (
     backends,
+    children,
     compiling,
     distributed,
     loading,
@@ -25,7 +26,8 @@ from harness.pretence import (
     streams,
     tensor_types,
 )
-from harness.pretence.devices import DeviceMode, in_mode, is_on, without_mode
+from harness.pretence.callbacks import in_mode, is_on, without_mode
+from harness.pretence.devices import DeviceMode
 from harness.pretence.imports import Action, AfterImport
 from harness.pretence.patches import Patches
 from harness.pretence.placement import Placement
@@ -137,6 +139,7 @@ def _install(patches: Patches, placement: Placement, mode: DeviceMode) -> None:
     loading.install(patches, placement)
     distributed.install(patches)
     compiling.install(patches)
+    children.install(patches, placement.devices)
     refusals.install(patches)
 
 

@@ -77,6 +77,9 @@ def install(patches: Patches) -> None:
     refused = {name: refusing(f"torch.cuda.{name}", what) for name, what in _REFUSED.items()}
     for module in (torch.cuda, torch.cuda.graphs, torch.cuda.memory):
         patches.put_all(module, refused)
+    patches.put_all(
+        getattr(torch, "accelerator", None), {"Graph": refusing("torch.accelerator.Graph", "a graph works")}
+    )
     jiterator = getattr(torch.cuda, "jiterator", None)
     for name in ("_create_jit_fn", "_create_multi_output_jit_fn"):
         patches.put_all(jiterator, {name: refusing(f"torch.cuda.jiterator.{name}", "a kernel of CUDA code runs")})

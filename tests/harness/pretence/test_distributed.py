@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 import torch.distributed as dist
+from torch.distributed import new_group
 
 from harness.pretence import pretend_cuda
 
@@ -38,6 +39,13 @@ def test_a_group() -> None:
     assert x.tolist() == [1.0, 1.0]
 
 
+def test_a_function_that_was_imported_by_its_name_before() -> None:
+    group = new_group([0], backend="nccl")
+    x = torch.ones(2, device="cuda")
+    dist.all_reduce(x, group=group)
+    assert x.tolist() == [1.0, 1.0]
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_an_average(asynchronous: bool) -> None:
     x = torch.full((2,), 3.0, device="cuda")
@@ -46,6 +54,13 @@ def test_an_average(asynchronous: bool) -> None:
         work.wait()
     assert x.is_cuda
     assert x.tolist() == [3.0, 3.0]
+
+
+def test_an_average_is_divided_by_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dist, "get_world_size", lambda group=None: 2)
+    x = torch.full((2,), 3.0, device="cuda")
+    dist.all_reduce(x, dist.ReduceOp.AVG)
+    assert x.tolist() == [1.5, 1.5]
 
 
 def test_a_barrier_of_devices() -> None:

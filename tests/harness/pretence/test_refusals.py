@@ -13,8 +13,10 @@ import torch
 from harness.errors import ExitCode, HarnessError
 from harness.pretence import CannotPretendError, pretend_cuda
 
+_HAS_GRAPH = hasattr(getattr(torch, "accelerator", None), "Graph")
 _CALLS = {
     "torch.cuda.CUDAGraph()": "torch.cuda.CUDAGraph()",
+    **({"torch.accelerator.Graph()": "torch.accelerator.Graph()"} if _HAS_GRAPH else {}),
     "torch.cuda.graph(None)": "torch.cuda.graph()",
     "torch.cuda.make_graphed_callables(None, ())": "torch.cuda.make_graphed_callables()",
     "torch.cuda.graph_pool_handle()": "torch.cuda.graph_pool_handle()",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from multiprocessing.reduction import ForkingPickler
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.utils import checkpoint, data
 import harness
 from harness.errors import UsageError
 from harness.pretence import pretend_cuda
+from harness.pretence.patches import Patches
 from harness.process_state import read_state
 
 # What the first optimizer of a process imports: attributes that come with it are not the pretence's.
@@ -145,6 +147,28 @@ def test_all_is_as_before_when_the_block_raises(error: type[BaseException]) -> N
     before.check()
 
 
+def test_inherited_attributes_and_static_methods_come_back_as_they_were() -> None:
+    class Base:
+        @staticmethod
+        def static() -> int:
+            return 1
+
+        def inherited(self) -> int:
+            return 1
+
+    class Derived(Base):
+        pass
+
+    before = dict(vars(Base))
+    patches = Patches()
+    for owner, name in ((Base, "static"), (Derived, "inherited"), (Derived, "new")):
+        patches.put(owner, name, lambda *_: 2)
+    assert Derived().inherited() == 2
+    patches.restore()
+    assert dict(vars(Base)) == before
+    assert not {"inherited", "new"} & set(vars(Derived))
+
+
 def test_the_snapshot_sees_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     before = _Snapshot()
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
@@ -207,6 +231,22 @@ def test_a_thread_that_goes_on_is_out_of_it_at_the_end() -> None:
     over.set()
     thread.join()
     assert seen == [True, False]
+
+
+def _where_a_tensor_is(rank: int, seen: list[str]) -> None:
+    seen.append(f"{rank} {torch.ones(1).cuda(1).device}")
+
+
+def test_a_spawned_process_is_in_a_pretence_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr(torch.multiprocessing, "spawn", lambda fn, args=(), nprocs=1: started.append((fn, args)))
+    with pretend_cuda(2):
+        torch.multiprocessing.spawn(_where_a_tensor_is, args=([],), nprocs=1)
+    ((fn, (seen,)),) = started
+    ForkingPickler.dumps(fn)  # as it is sent to the process
+    fn(0, seen)
+    assert seen == ["0 cuda:1"]
+    assert not torch.cuda.is_initialized()
 
 
 def test_importing_the_package_imports_no_torch() -> None:

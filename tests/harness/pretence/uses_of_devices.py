@@ -179,6 +179,8 @@ MODULES = [
     Use("model.to_empty(device='cuda')", "nn.Linear(2, 2, device='meta').to_empty(device='cuda').weight.is_cuda"),
     Use("model(x).device", "model.cuda()(torch.ones(2, 3).cuda()).device == next(model.parameters()).device", _MODEL),
     Use("nn.LSTM on a GPU", "nn.LSTM(3, 3).cuda()(torch.ones(1, 2, 3).cuda())[0].is_cuda"),
+    # A yes would have cuDNN flatten the weights of recurrent layers.
+    Use("torch.backends.cudnn.is_acceptable(x)", "x.is_cuda and not torch.backends.cudnn.is_acceptable(x)", _ON),
     Use("nn.DataParallel(model.cuda())", "nn.DataParallel(model.cuda())(torch.ones(2, 3).cuda()).is_cuda", _MODEL),
     Use("model.load_state_dict(...)", "model[0].weight.is_cuda",
         _MODEL + "; state = {k: v.cpu() for k, v in model.cuda().state_dict().items()}; model.load_state_dict(state)"),
@@ -209,6 +211,7 @@ f = io.BytesIO(); torch.save({'x': torch.ones(2).cuda()}, f); f.seek(0)
 loaded = torch.load(f)
 """),
     Use("x.pin_memory()", "x.pin_memory().is_pinned() and not x.is_pinned()", _HOST),
+    Use("torch.empty(2, pin_memory=True)", "torch.empty(2, pin_memory=True).is_pinned()"),
     Use("x.pin_memory().cuda(non_blocking=True)", "x.pin_memory().cuda(non_blocking=True).is_cuda", _HOST),
     Use("DataLoader(pin_memory=True)", "batch.is_pinned() and batch.to('cuda', non_blocking=True).is_cuda", """
 from torch.utils.data import DataLoader, TensorDataset

@@ -163,6 +163,10 @@ import io
 f = io.BytesIO(); torch.save(optimizer.state_dict(), f); f.seek(0)
 optimizer = torch.optim.AdamW([w]); optimizer.load_state_dict(torch.load(f, map_location='cpu'))
 """),
+    Use("clip_grad_norm_(..., foreach=True)", "norm.is_cuda", """
+w = nn.Parameter(torch.ones(3, device='cuda')); w.sum().backward()
+norm = nn.utils.clip_grad_norm_([w], 1.0, foreach=True)
+"""),
     Use("torch.nn.utils.clip_grad_norm_", "norm.is_cuda", """
 w = nn.Parameter(torch.ones(3, device='cuda')); w.sum().backward()
 norm = nn.utils.clip_grad_norm_([w], 1.0)
@@ -200,6 +204,22 @@ x = torch.ones(2, 4, device='cuda', requires_grad=True)
 with torch.autocast('cuda', torch.float16):
     y = checkpoint(block, x, use_reentrant=True)
 y.float().sum().backward()
+"""),
+    Use("torch.autograd.graph.saved_tensors_hooks(...)", "seen == [True, True] and w.grad.tolist() == [2.0, 2.0]", """
+seen = []
+w = torch.ones(2, device='cuda', requires_grad=True)
+def pack(t):
+    seen.append(t.to('cuda').is_cuda)
+    return t.cpu()
+with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t.cuda()):
+    y = (w * w).sum()
+y.backward()
+"""),
+    Use("torch.autograd.graph.save_on_cpu(pin_memory=True)", "w.grad.is_cuda and w.grad.tolist() == [2.0, 2.0]", """
+w = torch.ones(2, device='cuda', requires_grad=True)
+with torch.autograd.graph.save_on_cpu(pin_memory=True):
+    y = (w * w).sum()
+y.backward()
 """),
     Use("torch.compile(model)", "compiled(x).is_cuda and compiled._orig_mod is model",
         "model = nn.Linear(2, 2).cuda(); x = torch.ones(1, 2).cuda(); compiled = torch.compile(model)"),
