@@ -27,6 +27,9 @@ def add_parser(subparsers: Any) -> None:
         "--json", metavar="FILE", type=Path, help="write the table, the findings and every window there"
     )
     parser.add_argument(
+        "--png", metavar="FILE", type=Path, help="draw the windows there: loss, norm, scale, rate, what moved, faults"
+    )
+    parser.add_argument(
         "script", nargs=argparse.REMAINDER, metavar="-- SCRIPT …", help="the script, or -m MODULE, and its arguments"
     )
     parser.set_defaults(run=run)
@@ -53,6 +56,10 @@ def run(options: argparse.Namespace) -> int:
         rehearsal = rehearse(script, faults, pretend_cuda=pretend, budget=budget, told=bar.still)
     if options.json:
         write_rehearsal(options.json, rehearsal)
+    if options.png:
+        from harness.reports.rehearsal_picture import draw_rehearsal
+
+        draw_rehearsal(options.png, rehearsal)
     show_rehearsal(rehearsal, console)
     if rehearsal.findings:
         return ExitCode.VIOLATED
