@@ -20,7 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from harness.pretence import compiling
 from harness.pretence.patches import Patches
 from harness.rehearsal.faults import Injection
-from harness.rehearsal.parameters import Averages, Parameters, scaler_in
+from harness.rehearsal.parameters import Averages, Parameters, buffers_finite, scaler_in
 from harness.rehearsal.places import Places
 from harness.rehearsal.record import Call, Did, Run, Window
 
@@ -108,6 +108,7 @@ class Observer:
         if self._model is not None and len(self.run.windows) == 1:
             self._averages.find(self._model, self._parameters)
         window.averages, window.averages_finite = self._averages.moved(), self._averages.finite()
+        window.buffers_finite = None if self._model is None else buffers_finite(self._model)
         window.rates = window.rates or self._parameters.rates()
         if self._scaler is not None:
             window.scale = float(self._scaler.get_scale())

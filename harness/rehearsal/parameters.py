@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+_NEAR = 0.5  # of the parameters' norm: how far an average may be from them when it is looked for
 
 
 class Parameters:
@@ -82,32 +85,34 @@ class Parameters:
         """The learning rates of each optimizer's groups."""
         return [[float(group["lr"]) for group in optimizer.param_groups] for optimizer in self.optimizers]
 
+    def keeps(self, held: Any) -> bool:
+        """Whether this is of what is remembered here."""
+        return any(held is before for before in self._before)
+
     def _copies(self, index: int) -> list[Tensor]:
         return [p.detach().clone() for p in self.of(index)]
 
 
 class Averages:
-    """Modules whose parameters no optimizer moves, shaped as the model's: running averages of it."""
+    """Running averages of a model's parameters: modules, lists and dictionaries of tensors with the parameters' shapes,
+    which share no memory with them.
+    """
 
     def __init__(self) -> None:
-        self._followers: list[nn.Module] = []
+        self._followers: list[Any] = []
         self._before: list[Tensor] = []
 
     def find(self, model: nn.Module, parameters: Parameters) -> None:
         """Look for them among all that lives in the process."""
-        trained = {id(p) for index in range(len(parameters.optimizers)) for p in parameters.of(index)}
-        shapes = [p.shape for p in model.parameters() if id(p) in trained]
-        found = []
-        for thing in gc.get_objects():
-            # Not isinstance: it would ask lazy modules and proxies for their class.
-            if not issubclass(type(thing), nn.Module) or thing is model:
-                continue
-            own = list(thing.parameters())
-            if shapes and [p.shape for p in own][: len(shapes)] == shapes and trained.isdisjoint(id(p) for p in own):
-                found.append(thing)
-        # Of a module and what it holds, the inner one.
-        inner = {id(child) for thing in found for child in thing.modules() if child is not thing}
-        self._followers = [thing for thing in found if id(thing) not in inner]
+        trained = [p for index in range(len(parameters.optimizers)) for p in parameters.of(index)]
+        if not trained:
+            return
+        own = {id(p) for p in trained}
+        self._followers = _outermost_removed(_modules_like(model, own))
+        # A module's own parameters come as dictionaries too.
+        taken = {p.data_ptr() for p in (*trained, *self._tensors())}
+        shapes = [p.detach() for p in model.parameters() if id(p) in own]
+        self._followers += [held for held in _collections_like(shapes, taken) if not parameters.keeps(held)]
         self._before = self._copies()
 
     def moved(self) -> bool | None:
@@ -122,8 +127,64 @@ class Averages:
         """Whether all their numbers are."""
         return _finite(self._copies())
 
+    def _tensors(self) -> list[Tensor]:
+        found: list[Tensor] = []
+        for held in self._followers:
+            found += held.parameters() if isinstance(held, nn.Module) else _tensors_in(held)
+        return found
+
     def _copies(self) -> list[Tensor]:
-        return [p.detach().clone() for module in self._followers for p in module.parameters()]
+        return [p.detach().clone() for p in self._tensors()]
+
+
+def _modules_like(model: nn.Module, trained: set[int]) -> list[nn.Module]:
+    shapes = [p.shape for p in model.parameters() if id(p) in trained]
+    found = []
+    for thing in gc.get_objects():
+        # Not isinstance: it would ask lazy modules and proxies for their class.
+        if issubclass(type(thing), nn.Module) and thing is not model:
+            own = list(thing.parameters())
+            if shapes and [p.shape for p in own][: len(shapes)] == shapes and trained.isdisjoint(id(p) for p in own):
+                found.append(thing)
+    return found
+
+
+def _outermost_removed(found: list[nn.Module]) -> list[Any]:
+    """Of a module and what it holds, the outer one alone."""
+    inner = {id(child) for thing in found for child in thing.modules() if child is not thing}
+    return [thing for thing in found if id(thing) not in inner]
+
+
+def _collections_like(model: Sequence[Tensor], taken: set[int]) -> list[Any]:
+    """Lists and dictionaries of tensors near these, in order: an average is, gradients and moments are not."""
+    found = []
+    for thing in gc.get_objects():
+        if type(thing) not in (list, dict, OrderedDict) or len(thing) < len(model):
+            continue
+        if not isinstance(next(iter(thing.values() if isinstance(thing, dict) else thing), None), Tensor):
+            continue
+        tensors = _tensors_in(thing)
+        same = len(tensors) >= len(model) and all(a.shape == b.shape for a, b in zip(tensors, model, strict=False))
+        if same and taken.isdisjoint(t.data_ptr() for t in tensors) and _are_near(tensors, model):
+            found.append(thing)
+    return found
+
+
+def _are_near(tensors: Sequence[Tensor], model: Sequence[Tensor]) -> bool:
+    pairs = [(a.detach().double(), b.double()) for a, b in zip(tensors, model, strict=False) if b.is_floating_point()]
+    away = sum(float((a - b).square().sum()) for a, b in pairs)
+    return away < _NEAR**2 * sum(float(b.square().sum()) for _, b in pairs)
+
+
+def _tensors_in(held: Any) -> list[Tensor]:
+    values = list(held.values()) if isinstance(held, dict) else list(held)
+    return [value for value in values if isinstance(value, Tensor)]
+
+
+def buffers_finite(model: nn.Module) -> bool | None:
+    """Whether a model's floating buffers are finite; ``None`` where it has none."""
+    buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+    return _finite(buffers) if buffers else None
 
 
 def scaler_in(saved: Any) -> tuple[bool, bool]:

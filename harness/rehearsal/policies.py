@@ -40,6 +40,9 @@ def table(runs: Sequence[Run]) -> list[Row]:
     # A frozen copy of the model, a teacher's, say, is none.
     if any(w.averages for w in good):
         rows.append(("running averages on a skipped step", _advances(any(w.averages for w in skipped), bool(skipped))))
+    if any(w.buffers_finite is not None for w in good):
+        spoilt = [w.fault for w in _faulty(runs) if w.buffers_finite is False]
+        rows.append(("the model's buffers after a fault", f"not finite: {spoilt[0]}" if spoilt else "stay finite"))
     saves = [save for run in runs for save in run.saves()]
     if saves:
         with_scaler = all(whole for _, whole in saves)

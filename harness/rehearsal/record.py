@@ -61,6 +61,7 @@ class Window:
         finite: whether all parameters are, and the optimizers' states.
         averages: whether the running averages of the parameters changed; ``None`` where there are none.
         averages_finite: whether those are finite.
+        buffers_finite: whether the model's buffers are; ``None`` where it has no floating ones.
         rates: of each optimizer's groups, when the last step was asked for; where none was, at the end.
         scale: of the scaler at the end; ``None`` without one that is on.
         stale: gradients of an earlier window were there when its first backward pass began.
@@ -77,6 +78,7 @@ class Window:
     finite: bool = True
     averages: bool | None = None
     averages_finite: bool = True
+    buffers_finite: bool | None = None
     rates: list[list[float]] = field(default_factory=list)
     scale: float | None = None
     stale: bool = False

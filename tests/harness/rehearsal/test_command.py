@@ -30,12 +30,14 @@ def test_where_there_is_no_gpu_one_is_pretended(
     script.write_text(RIGHT.read_text().replace("    if not gradients:\n        continue\n", ""))
     number = next(n for n, line in enumerate(script.read_text().splitlines(), 1) if "scaler.step(" in line)
     report = tmp_path / "report.json"
-    arguments = ["--faults", "no-gradient,nan-gradient", "--json", str(report)]
+    picture = tmp_path / "windows.png"
+    arguments = ["--faults", "no-gradient,nan-gradient", "--json", str(report), "--png", str(picture)]
     arguments += ["--", str(script), "--device", "cuda", "--accumulate", "1"]
     code, out, err = _harness(capsys, "rehearse", *arguments)
     assert code == ExitCode.VIOLATED, err
     assert f"FAULT never-raises: train.py:{number}: AssertionError: No inf checks were recorded" in out
     assert "VIOLATED: " in out
+    assert picture.read_bytes().startswith(b"\x89PNG")
     found = json.loads(report.read_text())
     assert found["schema"] == "harness-rehearsal/1"
     assert found["table"]["no gradients at all"] == "raises AssertionError"

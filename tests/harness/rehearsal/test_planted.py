@@ -216,3 +216,68 @@ def test_what_cannot_be_rehearsed(text: str, said: str, rehearsed: Rehearse) -> 
 def test_there_is_no_script(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no script"):
         rehearse(Script(str(tmp_path / "nothing.py")), tuple(Fault), pretend_cuda=False, budget=10.0)
+
+
+AS_MODULE = "average = copy.deepcopy(model).requires_grad_(False)\n"
+KEPT = {
+    "list": ("average = [p.detach().clone() for p in model.parameters()]\n", "average"),
+    "dictionary": (
+        "average = {name: p.detach().clone() for name, p in model.named_parameters()}\n",
+        "average.values()",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_running_averages_in_collections_are_found(kind: str, rehearsed: Rehearse) -> None:
+    made, values = KEPT[kind]
+    right = RIGHT.replace(AS_MODULE, made).replace("zip(average.parameters(),", f"zip({values},")
+    found = rehearsed(right, (Fault.NAN_OUTPUT,))
+    assert found.findings == []
+    assert dict(found.table)["running averages on a skipped step"] == "holds"
+    wrong = right.replace(ADVANCE, "    if torch.isfinite(norm):\n        schedule.step()\n    if True:\n        for")
+    found = rehearsed(wrong, (Fault.NAN_OUTPUT,))
+    assert [one.rule for one in found.findings] == ["nonfinite-moves-nothing"]
+    assert dict(found.table)["running averages on a skipped step"] == "advances"
+
+
+def test_a_frozen_copy_is_no_running_average(rehearsed: Rehearse) -> None:
+    """A teacher, say, that never moves: whether it holds on a skip is no question."""
+    teacher = RIGHT.replace("            slow.lerp_(fast.detach(), 0.1)\n", "            pass\n")
+    assert "running averages on a skipped step" not in dict(rehearsed(teacher, (Fault.NAN_OUTPUT,)).table)
+
+
+WITHOUT_SCALER = (
+    RIGHT.replace("torch.float16", "torch.bfloat16")
+    .replace("scaler = torch.amp.GradScaler(device, init_scale=1024.0)\n", "")
+    .replace("scaler.scale(loss).backward()", "loss.backward()")
+    .replace("    scaler.unscale_(optimizer)\n", "")
+    .replace(STEP, "    if torch.isfinite(norm):\n        optimizer.step()\n")
+    .replace(', "scaler": scaler.state_dict()', "")
+)
+
+
+def test_without_a_scaler(rehearsed: Rehearse) -> None:
+    found = rehearsed(WITHOUT_SCALER)
+    assert found.findings == []
+    table = dict(found.table)
+    assert (table["a gradient scaler"], table["a NaN loss"]) == ("none, or off", "drops the window")
+    assert "the scaler in a checkpoint" not in table
+    unguarded = WITHOUT_SCALER.replace(
+        "    if torch.isfinite(norm):\n        optimizer.step()\n", "    optimizer.step()\n"
+    )
+    line = next(n for n, text in enumerate(unguarded.splitlines(), 1) if "optimizer.step()" in text)
+    found = rehearsed(unguarded, (Fault.INF_OUTPUT, Fault.NAN_GRADIENT))
+    assert {(one.rule, one.where) for one in found.findings} == {("nonfinite-moves-nothing", f"train.py:{line}")}
+    assert dict(found.table)["an infinite loss"] == "poisons the parameters"
+
+
+def test_a_clip_by_hand_and_one_to_nothing(rehearsed: Rehearse) -> None:
+    by_hand = RIGHT.replace(
+        CLIP,
+        "    norm = torch.stack([g.norm() for g in gradients]).norm()\n"
+        "    for g in gradients:\n        g.mul_((0.01 / norm).clamp(max=1.0))\n",
+    )
+    assert dict(rehearsed(by_hand, (Fault.NAN_OUTPUT,)).table)["gradients"] == "are scaled to a norm of at most 0.01"
+    zeroing = RIGHT.replace("model.parameters(), 1.0)", "parameters=model.parameters(), max_norm=0)")
+    assert dict(rehearsed(zeroing, (Fault.NAN_OUTPUT,)).table)["gradients"].endswith("a norm of 0: all are zeroed")

@@ -67,6 +67,7 @@ SHAPES_TRIED = [
             "gradients": "are clipped to a norm of 5",
             "counters on a skipped step": "advance: num_updates",
             "running averages on a skipped step": "advances",
+            "the model's buffers after a fault": "stay finite",
         },
         {"never-raises": "steps", "schedule-follows-updates": "steps", "nonfinite-moves-nothing": "steps"},
     ),
