@@ -26,6 +26,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--json", metavar="FILE", type=Path, help="write the table, the findings and every window there"
     )
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write all of it as a page that loads nothing")
     parser.add_argument(
         "--png", metavar="FILE", type=Path, help="draw the windows there: loss, norm, scale, rate, what moved, faults"
     )
@@ -56,6 +57,10 @@ def run(options: argparse.Namespace) -> int:
         rehearsal = rehearse(script, faults, pretend_cuda=pretend, budget=budget, told=bar.still)
     if options.json:
         write_rehearsal(options.json, rehearsal)
+    if options.html:
+        from harness.reports.page.rehearsal import write_rehearsal_page
+
+        write_rehearsal_page(options.html, rehearsal)
     if options.png:
         from harness.reports.rehearsal_picture import draw_rehearsal
 

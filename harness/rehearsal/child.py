@@ -75,6 +75,7 @@ def _rehearse(order: Mapping[str, Any], record: TextIO) -> None:
         sys.path.insert(0, order["folder"])
     script = Script(order["script"], order["module"])
     places = Places(script)
+    write("folder", {"path": places.folder})
     observer = Observer(places, Program(planned, finished, window_ended))
     sys.argv = [script.module or script.path, *order["arguments"]]
     ending = Ending()

@@ -43,6 +43,11 @@ class Places:
         folder = Path(script.path).resolve().parent if script.path else _folder_of(script.module)
         self._folder = f"{folder}/"
 
+    @property
+    def folder(self) -> str:
+        """Where the script's own files are."""
+        return self._folder
+
     def here(self) -> str:
         """The innermost of the script's own lines that led here, else of whatever library it uses."""
         return self._first((frame.f_code, frame.f_lineno) for frame in _stack())

@@ -116,7 +116,9 @@ def _read(record: Path) -> Run:
             found: dict[str, Any] = json.loads(line)
         except ValueError:
             break
-        if "window" in found:
+        if "folder" in found:
+            run.folder = found["folder"]["path"]
+        elif "window" in found:
             window = Window.from_json(found["window"])
             run.windows.append(window)
             run.scaler |= bool(window.of(Did.SCALER_STEP, Did.UNSCALE, Did.UPDATE))

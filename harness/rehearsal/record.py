@@ -151,11 +151,13 @@ class Run:
 
     Attributes:
         scaler: a gradient scaler that is on was there.
+        folder: where the script's own files are, which its lines are told from.
     """
 
     windows: list[Window] = field(default_factory=list)
     ending: Ending = Ending()
     scaler: bool = False
+    folder: str = ""
 
     def saves(self) -> Iterator[tuple[Call, bool]]:
         """Every ``torch.save`` of an optimizer's state, and whether a scaler's is saved in the same window."""

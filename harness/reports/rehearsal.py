@@ -25,7 +25,7 @@ def show_rehearsal(rehearsal: Rehearsal, console: ReportConsole) -> None:
     for question, answer in rehearsal.table:
         rows.add_row(question, escape(answer))
     console.print(rows)
-    for finding, faults in _by_line(rehearsal.findings):
+    for finding, faults in by_line(rehearsal.findings):
         during = f" (fault: {', '.join(faults)})" if any(faults) else ""
         console.print(
             f"[bold red]FAULT[/] [bold]{finding.rule}[/]: {escape(finding.sentence)}{during}", highlight=False
@@ -35,16 +35,18 @@ def show_rehearsal(rehearsal: Rehearsal, console: ReportConsole) -> None:
     if rehearsal.left:
         console.plain(f"not run within the time: {', '.join(one.fault.value for one in rehearsal.left)}")
     windows = sum(len(run.windows) for run in rehearsal.runs)
-    verdict, style = (
-        ("VIOLATED", "red") if rehearsal.findings else ("INCOMPLETE", "yellow") if rehearsal.left else ("HELD", "green")
-    )
+    word = verdict(rehearsal)
+    style = {"VIOLATED": "red", "INCOMPLETE": "yellow", "HELD": "green"}[word]
     runs = f"{len(rehearsal.runs)} run" + ("s" if len(rehearsal.runs) > 1 else "")
-    console.print(
-        f"[bold {style}]{verdict}[/]: {windows} windows in {runs}, {rehearsal.seconds:.0f} s", highlight=False
-    )
+    console.print(f"[bold {style}]{word}[/]: {windows} windows in {runs}, {rehearsal.seconds:.0f} s", highlight=False)
 
 
-def _by_line(findings: list[Finding]) -> list[tuple[Finding, list[str]]]:
+def verdict(rehearsal: Rehearsal) -> str:
+    """In a word."""
+    return "VIOLATED" if rehearsal.findings else "INCOMPLETE" if rehearsal.left else "HELD"
+
+
+def by_line(findings: list[Finding]) -> list[tuple[Finding, list[str]]]:
     """What differs in its fault alone is told once."""
     found: dict[tuple[str, str], tuple[Finding, list[str]]] = {}
     for finding in findings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 
 from harness.cli.main import main
 from harness.errors import ExitCode
+from harness.rehearsal.faults import Fault
 from harness.rehearsal.processes import OUT_OF_TIME, Processes
 from harness.rehearsal.record import Call, Did, Run, Window
+from harness.rehearsal.rules import rule_names
 
 RIGHT = Path(__file__).with_name("right_recipe.py")
 
@@ -32,12 +35,18 @@ def test_where_there_is_no_gpu_one_is_pretended(
     report = tmp_path / "report.json"
     picture = tmp_path / "windows.png"
     arguments = ["--faults", "no-gradient,nan-gradient", "--json", str(report), "--png", str(picture)]
+    page = tmp_path / "page.html"
+    arguments += ["--html", str(page)]
     arguments += ["--", str(script), "--device", "cuda", "--accumulate", "1"]
     code, out, err = _harness(capsys, "rehearse", *arguments)
     assert code == ExitCode.VIOLATED, err
     assert f"FAULT never-raises: train.py:{number}: AssertionError: No inf checks were recorded" in out
     assert "VIOLATED: " in out
     assert picture.read_bytes().startswith(b"\x89PNG")
+    shown = page.read_text()
+    assert f"<b>{number}      scaler.step(optimizer)</b>" in shown  # with its indentation
+    assert "AssertionError: No inf checks were recorded" in shown
+    assert "http" not in shown.split("</style>")[1]  # it loads nothing
     found = json.loads(report.read_text())
     assert found["schema"] == "harness-rehearsal/1"
     assert found["table"]["no gradients at all"] == "raises AssertionError"
@@ -86,3 +95,12 @@ def test_out_of_time_is_incomplete(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert "not run within the time: inf-output, exploding-output, " in out
     assert "a NaN loss" in out
     assert "an infinite loss" not in out
+
+
+def test_the_guide_lists_every_rule_and_fault() -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "how-to" / "rehearse.md").read_text()
+    rules, faults = text.partition("## The rules")[2].partition("## The faults")[::2]
+    named = [line.split("|")[1] for line in rules.splitlines() if line.startswith("| `")]
+    assert sorted(re.findall("`(.+?)`", "".join(named))) == sorted(rule_names())
+    named = [line.split("|")[1] for line in faults.splitlines() if line.startswith("| `") and "`--faults`" not in line]
+    assert sorted(re.findall("`(.+?)`", "".join(named))) == sorted(fault.value for fault in Fault)
