@@ -95,7 +95,7 @@ def _rehearse(order: Mapping[str, Any], record: TextIO) -> None:
             traceback.print_exc()
             ending = Ending(raised=describe_exception(error), where=places.of(error.__traceback__))
         seen = len(observer.run.windows)
-        observer.finish()
+        observer.finish(bool(ending.raised or ending.refusal))
         for window in observer.run.windows[seen:]:
             window_ended(window)
     write("ending", {**asdict(ending), "scaler": observer.run.scaler})

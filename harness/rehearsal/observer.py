@@ -87,11 +87,13 @@ class Observer:
         for handle in [*self._handles, *self._hooks]:
             handle.remove()
 
-    def finish(self) -> None:
+    def finish(self, raised: bool) -> None:
         """Close the window that the script's end, or its exception, cut off."""
         if self._window.calls:
             self._window.over = True
             self._close()
+            if self._window.fault and not raised:
+                self._window.refused = self._window.refused or "the script ended with it: let it train longer"
 
     # What a window is.
 

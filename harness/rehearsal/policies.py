@@ -114,7 +114,7 @@ def _counters(good: Sequence[Window], skipped: Sequence[Window]) -> str:
     for name in sorted(names):
         # The first windows of an epoch, or with a checkpoint, may count something else.
         by, times = Counter(w.counted.get(name, 0) for w in good).most_common(1)[0]
-        if by > 0 and times > 0.7 * len(good) and skipped:
+        if name != "_" and by > 0 and times > 0.7 * len(good) and skipped:
             (advance if any(w.counted.get(name) == by for w in skipped) else hold).append(name)
     words = [f"{word}: {_listed(names)}" for word, names in (("advance", advance), ("hold", hold)) if names]
     return "; ".join(words)

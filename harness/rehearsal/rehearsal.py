@@ -48,8 +48,10 @@ class Rehearsal:
 
     @property
     def refused(self) -> dict[str, str]:
-        """Faults that could not be put in, with the reason."""
-        return {w.fault: w.refused for run in self.runs for w in run.windows if w.refused}
+        """Faults that could not be put in anywhere, with the reason."""
+        windows = [window for run in self.runs for window in run.windows if window.fault]
+        tried = {window.fault for window in windows if not window.refused}
+        return {window.fault: window.refused for window in windows if window.fault not in tried}
 
 
 def rehearse(

@@ -26,7 +26,7 @@ def show_rehearsal(rehearsal: Rehearsal, console: ReportConsole) -> None:
         rows.add_row(question, escape(answer))
     console.print(rows)
     for finding, faults in by_line(rehearsal.findings):
-        during = f" (fault: {', '.join(faults)})" if any(faults) else ""
+        during = f" (fault: {', '.join(faults)})" if faults else ""
         console.print(
             f"[bold red]FAULT[/] [bold]{finding.rule}[/]: {escape(finding.sentence)}{during}", highlight=False
         )
@@ -47,11 +47,11 @@ def verdict(rehearsal: Rehearsal) -> str:
 
 
 def by_line(findings: list[Finding]) -> list[tuple[Finding, list[str]]]:
-    """What differs in its fault alone is told once."""
+    """What differs in its fault alone is told once; without faults where it is seen in good windows too."""
     found: dict[tuple[str, str], tuple[Finding, list[str]]] = {}
     for finding in findings:
         found.setdefault((finding.rule, finding.sentence), (finding, []))[1].append(finding.fault)
-    return list(found.values())
+    return [(one, [] if "" in faults else faults) for one, faults in found.values()]
 
 
 def rehearsal_report(rehearsal: Rehearsal) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def _found(rehearsal: Rehearsal) -> Iterator[_Found]:
     folder = next((run.folder for run in rehearsal.runs if run.folder), "")
     for one, faults in by_line(rehearsal.findings):
         lines = tuple(_lines(folder, one.where))
-        yield _Found(one.rule, one.level.value, claim(one.rule), one.sentence, tuple(filter(None, faults)), lines)
+        yield _Found(one.rule, one.level.value, claim(one.rule), one.sentence, tuple(faults), lines)
 
 
 def _lines(folder: str, where: str) -> Iterator[Line]:

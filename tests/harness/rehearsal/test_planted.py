@@ -160,6 +160,7 @@ def test_the_right_loop_is_acquitted(accumulate: str, rehearsed: Rehearse) -> No
     rehearsal = rehearsed(RIGHT, tuple(Fault), "--accumulate", accumulate)
     assert rehearsal.findings == []
     assert rehearsal.refused == {}
+    assert all(run.ending.done for run in rehearsal.runs)
     assert dict(rehearsal.table) == {
         "a gradient scaler": "on",
         "backward passes in a window": accumulate,
@@ -281,3 +282,9 @@ def test_a_clip_by_hand_and_one_to_nothing(rehearsed: Rehearse) -> None:
     assert dict(rehearsed(by_hand, (Fault.NAN_OUTPUT,)).table)["gradients"] == "are scaled to a norm of at most 0.01"
     zeroing = RIGHT.replace("model.parameters(), 1.0)", "parameters=model.parameters(), max_norm=0)")
     assert dict(rehearsed(zeroing, (Fault.NAN_OUTPUT,)).table)["gradients"].endswith("a norm of 0: all are zeroed")
+
+
+def test_a_script_that_ends_with_the_fault_shows_nothing_of_it(rehearsed: Rehearse) -> None:
+    found = rehearsed(RIGHT.replace("default=1000", "default=5"), (Fault.NAN_OUTPUT,), "--accumulate", "1")
+    assert found.refused == {"nan-output": "the script ended with it: let it train longer"}
+    assert "a NaN loss" not in dict(found.table)

@@ -25,7 +25,7 @@ class Shape:
     """A script and what is to be found.
 
     Attributes:
-        table: its answers that differ from those of the plainest loop.
+        table: its answers that differ from those of the plainest loop; an empty one, for a row that is not there.
         rules: that are broken, each with the mark of the line that is told.
         needs: a package that may not be there.
     """
@@ -91,6 +91,19 @@ SHAPES_TRIED = [
         needs="accelerate",
     ),
     Shape(
+        "with_accelerate_twice.py",
+        {
+            "backward passes in a window": "1",
+            "optimizers": "2",
+            "gradients": "no clip was seen",
+            "NaN in one group's gradients": ONE_ALONE,
+            "the schedule on a skipped step": "none",
+            "the scaler in a checkpoint": "",
+        },
+        {"never-raises": "steps", "scaler-protocol": "steps"},
+        needs="accelerate",
+    ),
+    Shape(
         "with_mmengine.py",
         {"counters on a skipped step": "advance: iteration"},
         {"never-raises": "steps", "schedule-follows-updates": "advances"},
@@ -112,7 +125,7 @@ def test_shapes_of_public_loops(shape: Shape, processes: Processes, tmp_path: Pa
     file = SHAPES / shape.file
     script = Script(str(file), arguments=("--out", str(tmp_path)))
     rehearsal = rehearse(script, FAULTS, pretend_cuda=True, budget=300.0, processes=processes)
-    assert dict(rehearsal.table) == {**PLAINEST, **shape.table}
+    assert dict(rehearsal.table) == {row: answer for row, answer in {**PLAINEST, **shape.table}.items() if answer}
     lines = file.read_text().splitlines()
     told = {
         rule: f"{shape.file}:{next(n for n, line in enumerate(lines, 1) if mark in line.partition('  # ')[2])}"
