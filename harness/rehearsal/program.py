@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from harness.rehearsal.faults import Fault, Injection
-from harness.rehearsal.observer import LEARNED_FROM
 from harness.rehearsal.record import Run, Window
 from harness.rehearsal.rules import RECOVERY
+from harness.rehearsal.windows import LEARNED_FROM
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from pathlib import Path
 from harness.errors import SubjectError, UsageError
 from harness.files import one_line
 from harness.rehearsal.faults import Fault
-from harness.rehearsal.observer import LEARNED_FROM
 from harness.rehearsal.places import Script
 from harness.rehearsal.policies import Row, table
 from harness.rehearsal.processes import OUT_OF_TIME, Processes
 from harness.rehearsal.program import Planned
 from harness.rehearsal.record import Did, Run
 from harness.rehearsal.rules import Finding, findings
+from harness.rehearsal.windows import LEARNED_FROM
 
 
 @dataclass

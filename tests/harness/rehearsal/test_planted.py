@@ -248,6 +248,16 @@ def test_a_frozen_copy_is_no_running_average(rehearsed: Rehearse) -> None:
     assert "running averages on a skipped step" not in dict(rehearsed(teacher, (Fault.NAN_OUTPUT,)).table)
 
 
+def test_other_tensors_of_the_same_shapes_are_no_running_average(rehearsed: Rehearse) -> None:
+    """Moments kept by hand, say, which move on a skip too."""
+    memory = "memory = [torch.full_like(p, 9.0) for p in model.parameters()]\n"
+    loop = "for step in range(given.steps):\n"
+    text = RIGHT.replace(loop, memory + loop + "    for kept in memory:\n        kept.add_(1.0)\n")
+    found = rehearsed(text, (Fault.NAN_OUTPUT,))
+    assert found.findings == []
+    assert dict(found.table)["running averages on a skipped step"] == "holds"
+
+
 WITHOUT_SCALER = (
     RIGHT.replace("torch.float16", "torch.bfloat16")
     .replace("scaler = torch.amp.GradScaler(device, init_scale=1024.0)\n", "")

@@ -38,8 +38,8 @@ def batch():
 @torch.no_grad()
 def estimate():
     model.eval()
-    losses = torch.zeros(3)
-    for k in range(3):
+    losses = torch.zeros(7)
+    for k in range(7):
         with context:
             losses[k] = model(*batch())[1].item()
     model.train()
