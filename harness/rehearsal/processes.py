@@ -67,7 +67,7 @@ class Processes:
             }
             in_time = self._run_order(order, seconds)
             words = printed.read_text(errors="replace").splitlines() if printed.exists() else []
-            run = _read(record) if record.exists() else Run(ending=_WITHOUT_A_WORD)
+            run = read_run(record) if record.exists() else Run(ending=_WITHOUT_A_WORD)
         if not in_time:
             run.ending = OUT_OF_TIME
         return run, "\n".join(words[-_LAST_LINES:])
@@ -108,7 +108,7 @@ def _start() -> subprocess.Popen[bytes]:
 _WITHOUT_A_WORD = Ending(refusal="its process ended without a word")
 
 
-def _read(record: Path) -> Run:
+def read_run(record: Path) -> Run:
     """A run as its process wrote it; a last line that a kill cut off is left out."""
     run = Run(ending=_WITHOUT_A_WORD)
     for line in record.read_text(encoding="utf-8").splitlines():

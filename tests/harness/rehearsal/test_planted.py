@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -161,6 +162,9 @@ def test_the_right_loop_is_acquitted(accumulate: str, rehearsed: Rehearse) -> No
     assert rehearsal.findings == []
     assert rehearsal.refused == {}
     assert all(run.ending.done for run in rehearsal.runs)
+    # Of one backward pass the only one, of three the last, the first and the middle one.
+    put_in = Counter(window.fault for run in rehearsal.runs for window in run.windows if window.fault)
+    assert put_in == {fault.value: int(accumulate) for fault in Fault}
     assert dict(rehearsal.table) == {
         "a gradient scaler": "on",
         "backward passes in a window": accumulate,
