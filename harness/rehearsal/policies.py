@@ -34,7 +34,7 @@ def table(runs: Sequence[Run]) -> list[Row]:
         ("a huge, finite norm", _on(runs, Fault.HUGE_NORM)),
         ("no gradients at all", _on(runs, Fault.NO_GRADIENT)),
     ]
-    skipped = [w for w in _faulty(runs) if w.moved and not any(w.moved)]
+    skipped = [w for w in _faulty(runs) if w.moved and not any(w.moved) and not _had_nothing_to_move_by(w)]
     rows.append(("the schedule on a skipped step", _schedule(good, skipped, runs)))
     rows.append(("counters on a skipped step", _counters(good, skipped)))
     # A frozen copy of the model, a teacher's, say, is none.
@@ -48,6 +48,11 @@ def table(runs: Sequence[Run]) -> list[Row]:
         with_scaler = all(whole for _, whole in saves)
         rows.append(("the scaler in a checkpoint", "saved" if with_scaler else "not saved") if scaler else ("", ""))
     return [row for row in rows if row[0] and row[1]]
+
+
+def _had_nothing_to_move_by(window: Window) -> bool:
+    """A step was made, without gradients: that is no skip."""
+    return any(call.finite is None for call in window.of(Did.OPTIMIZER_STEP))
 
 
 def _faulty(runs: Iterable[Run]) -> list[Window]:
@@ -87,8 +92,9 @@ def _outcome(run: Run, index: int) -> str:
         return "poisons the parameters"
     if any(window.moved):
         return "steps" if all(window.moved) else "one optimizer steps, another doesn't"
-    attempts = window.of(Did.SCALER_STEP, Did.OPTIMIZER_STEP)
-    return "the scaler skips the step" if attempts else "drops the window"
+    if window.of(Did.SCALER_STEP):
+        return "the scaler skips the step"
+    return "takes a step that moves nothing" if window.of(Did.OPTIMIZER_STEP) else "drops the window"
 
 
 def _schedule(good: Sequence[Window], skipped: Sequence[Window], runs: Sequence[Run]) -> str:

@@ -157,6 +157,8 @@ def schedule_follows_updates(seen: _Seen) -> Iterator[Finding]:
     window = seen.window
     if not seen.skipped or not window.fault or not window.moved:
         return
+    if any(call.finite is None for call in window.of(Did.OPTIMIZER_STEP)):
+        return  # a step that was made, and had no gradients to go by
     attempts = window.of(Did.SCALER_STEP, Did.OPTIMIZER_STEP)
     why = f"the step at {attempts[-1].where} was skipped" if attempts else "no step was made"
     for call in window.of(Did.SCHEDULE):

@@ -285,6 +285,9 @@ def test_without_a_scaler(rehearsed: Rehearse) -> None:
     found = rehearsed(unguarded, (Fault.INF_OUTPUT, Fault.NAN_GRADIENT))
     assert {(one.rule, one.where) for one in found.findings} == {("nonfinite-moves-nothing", f"train.py:{line}")}
     assert dict(found.table)["an infinite loss"] == "poisons the parameters"
+    found = rehearsed(unguarded.replace(GUARD, ""), (Fault.NO_GRADIENT,))
+    assert found.findings == []
+    assert dict(found.table)["no gradients at all"] == "takes a step that moves nothing"
 
 
 def test_a_clip_by_hand_and_one_to_nothing(rehearsed: Rehearse) -> None:
