@@ -26,6 +26,7 @@ ROOMS = [
     {"trials"},
     {"rounding"},
     {"properties"},
+    {"rehearsal"},
     {"kinds"},
     {"engine"},
     {"findings"},

@@ -24,6 +24,7 @@ _COMMANDS = (
     "golden",
     "compare",
     "conditions",
+    "rehearse",
     "subjects",
     "doctor",
     "cuda",

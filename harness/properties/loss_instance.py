@@ -62,7 +62,7 @@ def _call(trial: LossTrial, inputs: LossInputs, autocast: torch.dtype | None, in
             reraise_unless_subjects(error)
 
 
-@loss_property(perturbations=DIFFERENT, masks=FOREGROUND, compares=True)
+@loss_property(perturbations=DIFFERENT, masks=FOREGROUND, compares=True, effort=0.25)
 def first_call(trial: LossTrial) -> Verdict:
     """Whatever a new instance was first called in (half, float64, autocast, inference_mode, another size), the loss is
     the same afterwards, to 1e-3."""
@@ -96,7 +96,7 @@ def _after_first_call(trial: LossTrial, name: str) -> Verdict:
     return same_evaluation(trial, at_once, afterwards, f"a first call {name} changes")
 
 
-@loss_property(perturbations=DIFFERENT, masks=FOREGROUND, compares=True)
+@loss_property(perturbations=DIFFERENT, masks=FOREGROUND, compares=True, effort=0.25)
 def calls_add_up(trial: LossTrial) -> Verdict:
     """The gradient of a sum of two calls' losses is what each call alone gives, to 1e-3."""
     several = (trial.inputs, trial.inputs.mapped(lambda tensor: tensor.flip(-1)))
@@ -117,7 +117,7 @@ def calls_add_up(trial: LossTrial) -> Verdict:
     return verdict
 
 
-@loss_property(modules_only=_WHY_NO_MODULE, compares=True)
+@loss_property(modules_only=_WHY_NO_MODULE, compares=True, effort=0.25)
 def state_dict(trial: LossTrial) -> Verdict:
     """A state dict from before or after a call loads, strictly, into a new module or a called one, and the loss is the
     same, to 1e-3."""
@@ -152,7 +152,7 @@ def _saved(module: nn.Module | None) -> dict[str, Tensor]:
     }
 
 
-@loss_property(modules_only=_WHY_NO_MODULE, perturbations=DIFFERENT, masks=FOREGROUND, compares=True)
+@loss_property(modules_only=_WHY_NO_MODULE, perturbations=DIFFERENT, masks=FOREGROUND, compares=True, effort=0.25)
 def casts(trial: LossTrial) -> Verdict:
     """Cast to another dtype and back to float32, before or after a call, a module gives the same loss, to 1e-3 (with a
     network's weights: to float64)."""
@@ -183,7 +183,7 @@ def _after_cast(trial: LossTrial, dtype: torch.dtype, called: bool) -> Verdict:
     return same_value(trial, value, changed, f"a cast to {name} and back {when} changes the loss")
 
 
-@loss_property(masks=FOREGROUND)
+@loss_property(masks=FOREGROUND, effort=0.1)
 def keeps_nothing(trial: LossTrial) -> Verdict:
     """Calls leave nothing alive but the last one's: no inputs, no graph, no list of tensors that grows."""
     counts = left_alive(trial, _CALLS)

@@ -74,7 +74,7 @@ def _other_random_states() -> dict[str, Any]:
     return {"Python": random.getstate(), "NumPy": repr(numbers)}
 
 
-@loss_property()
+@loss_property(effort=0.25)
 def repeatable(trial: LossTrial) -> Verdict:
     """The same call gives the same bits."""
     first, second = trial.evaluate(trial.inputs), trial.evaluate(trial.inputs)
@@ -91,7 +91,7 @@ def repeatable(trial: LossTrial) -> Verdict:
     ).at(noise.of_gradient(apart, first.gradient.numel()))
 
 
-@loss_property(compares=True)
+@loss_property(compares=True, effort=0.25)
 def modes(trial: LossTrial) -> Verdict:
     """In inference_mode, in eval mode and of a deep copy the loss is the same, to 1e-3."""
     value = trial.value(trial.inputs)
@@ -109,7 +109,7 @@ def modes(trial: LossTrial) -> Verdict:
     return verdict
 
 
-@loss_property(perturbations=DIFFERENT, masks=FOREGROUND, compares=True)
+@loss_property(perturbations=DIFFERENT, masks=FOREGROUND, compares=True, effort=0.25)
 def upstream_gradient(trial: LossTrial) -> Verdict:
     """A second backward pass gives the same gradient; with the loss times −2 or 0.5 it is that multiple, to 1e-3."""
     once, again, *multiples = trial.backward_passes(trial.inputs, (1.0, 1.0, *_UPSTREAM))

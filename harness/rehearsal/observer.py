@@ -1,0 +1,237 @@
+"""Watches a process train, from outside: torch's own entry points are wrapped, and nothing of the script is touched."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from harness.pretence import compiling
+from harness.pretence.patches import Patches
+from harness.rehearsal.parameters import scaler_in
+from harness.rehearsal.places import Places
+from harness.rehearsal.record import Did
+from harness.rehearsal.windows import Director, Windows
+
+
+class Observer(Windows):
+    """Records a :class:`Run`; use as a context manager around the script."""
+
+    def __init__(self, places: Places, director: Director) -> None:
+        super().__init__(places, director)
+        self._patches = Patches()
+        self._handles: list[Any] = []
+        self._depth = 0
+        self._inside = False
+
+    def __enter__(self) -> Observer:
+        patch = self._patches.wrap
+        # What is compiled would run past whatever is patched.
+        compiling.install(self._patches)
+        patch(nn.Module, "__call__", self._call)
+        patch(torch.autograd, "backward", self._backward)
+        for name in ("clip_grad_norm_", "clip_grad_value_"):
+            for module in (nn.utils, nn.utils.clip_grad):
+                patch(module, name, self._clip)
+        scaler = torch.amp.GradScaler
+        patch(scaler, "scale", self._scale)
+        patch(scaler, "unscale_", self._unscale)
+        patch(scaler, "step", self._scaler_step)
+        patch(scaler, "update", self._update)
+        patch(torch.optim.Optimizer, "zero_grad", self._zero_grad)
+        self._handles.append(register_optimizer_step_pre_hook(self._optimizer_step))
+        for schedule in _with_subclasses(torch.optim.lr_scheduler.LRScheduler):
+            if "step" in vars(schedule):
+                patch(schedule, "step", self._schedule)
+        patch(torch, "save", self._save)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._patches.restore()
+        for handle in [*self._handles, *self._hooks]:
+            handle.remove()
+
+    # What is wrapped. Within a call that is recorded, the calls that it makes itself are not.
+
+    def _call(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def call(module: nn.Module, *inputs: Any, **named: Any) -> Any:
+            # A loss without parameters is called as a module too, and is no model.
+            if self._depth or not _has_parameters(module):
+                return stock(module, *inputs, **named)
+            self._depth += 1
+            try:
+                if not (module.training and torch.is_grad_enabled()):
+                    return stock(module, *inputs, **named)
+                return self._forward(stock, module, inputs, named)
+            finally:
+                self._depth -= 1
+
+        return call
+
+    def _forward(self, stock: Callable[..., Any], module: nn.Module, inputs: Any, named: dict[str, Any]) -> Any:
+        if self._window_is_full():
+            self._count()
+            self._close()
+            self._begin()
+        self._model = module
+        injection, index = self._injection, self._window.forwards
+        here = injection is not None and index == injection.forward
+        if injection is not None and here:
+            inputs, named = injection.into_inputs(inputs, named)
+        output = stock(module, *inputs, **named)
+        self._window.forwards += 1
+        self._note(Did.FORWARD)
+        return injection.into_output(output) if injection is not None and here else output
+
+    def _backward(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def backward(*args: Any, **kwargs: Any) -> Any:
+            if self._inside:
+                return stock(*args, **kwargs)
+            given = _given(stock, args, kwargs)
+            if not self._window.backwards:
+                self._window.stale = self._parameters.have_gradients()
+            injection = self._injection
+            if injection is not None and isinstance(given["tensors"], Tensor):
+                given["tensors"] = injection.into_root(given["tensors"])
+                if self._window.backwards == injection.backward:
+                    self._hooks += injection.into_gradients(self._parameters.optimizers)
+            value = _number(given["tensors"])
+            if value is not None and self._scaler is not None and self._window.of(Did.SCALE):
+                value /= float(self._scaler.get_scale())
+            self._window.backwards += 1
+            self._note(Did.BACKWARD, value=value)
+            return self._within(stock, **given)
+
+        return backward
+
+    def _clip(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        by_norm = "norm" in stock.__name__
+
+        def clip(*args: Any, **kwargs: Any) -> Any:
+            if self._inside:
+                return stock(*args, **kwargs)
+            given = _given(stock, args, kwargs)
+            parameters = given["parameters"]
+            given["parameters"] = parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+            optimizer = self._parameters.whose(parameters)
+            scaled = self._scaler is not None and not any(
+                call.optimizer == optimizer for call in self._window.of(Did.UNSCALE)
+            )
+            found = self._within(stock, **given)
+            norm = _number(found) if by_norm else None
+            self._note(
+                Did.CLIP, optimizer, norm, limit=float(given["max_norm" if by_norm else "clip_value"]),
+                finite=norm is None or math.isfinite(norm), scaled=scaled, by="norm" if by_norm else "value",
+            )  # fmt: skip
+            return found
+
+        return clip
+
+    def _scale(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def scale(scaler: Any, *args: Any, **kwargs: Any) -> Any:
+            self._use(scaler)
+            if not self._inside and scaler.is_enabled():
+                self._note(Did.SCALE)
+            return self._within(stock, scaler, *args, **kwargs)
+
+        return scale
+
+    def _unscale(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def unscale(scaler: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self._inside and scaler.is_enabled():
+                optimizer = _given(stock, (scaler, *args), kwargs)["optimizer"]
+                self._note(Did.UNSCALE, self._parameters.index(optimizer))
+            return self._within(stock, scaler, *args, **kwargs)
+
+        return unscale
+
+    def _scaler_step(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def step(scaler: Any, *args: Any, **kwargs: Any) -> Any:
+            self._use(scaler)
+            if scaler.is_enabled() and not self._inside:
+                index = self._parameters.index(_given(stock, (scaler, *args), kwargs)["optimizer"])
+                self._window.rates = self._parameters.rates()
+                self._note(Did.SCALER_STEP, index, finite=self._parameters.gradients_finite(index))
+            # The optimizer's own step within it is recorded too, where it is called at all.
+            return stock(scaler, *args, **kwargs)
+
+        return step
+
+    def _update(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def update(scaler: Any, *args: Any, **kwargs: Any) -> Any:
+            found = stock(scaler, *args, **kwargs)
+            if scaler.is_enabled():
+                self._note(Did.UPDATE, value=float(scaler.get_scale()))
+            return found
+
+        return update
+
+    def _optimizer_step(self, optimizer: Any, *_: Any) -> None:
+        index = self._parameters.index(optimizer)
+        self._window.rates = self._parameters.rates()
+        norm = self._parameters.norm(index)
+        self._note(Did.OPTIMIZER_STEP, index, norm, finite=None if norm is None else math.isfinite(norm))
+
+    def _zero_grad(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def zero_grad(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+            self._note(Did.ZERO_GRAD)
+            return stock(optimizer, *args, **kwargs)
+
+        return zero_grad
+
+    def _schedule(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def step(schedule: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._inside:
+                return stock(schedule, *args, **kwargs)
+            found = self._within(stock, schedule, *args, **kwargs)
+            if self._window.calls:  # not the step that its constructor makes
+                self._note(Did.SCHEDULE, self._parameters.index(schedule.optimizer))
+            return found
+
+        return step
+
+    def _save(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def save(*args: Any, **kwargs: Any) -> Any:
+            optimizer, scaler = scaler_in(_given(stock, args, kwargs)["obj"])
+            self._note(Did.SAVE, optimizer=-1, saved_optimizer=optimizer, saved_scaler=scaler)
+            return stock(*args, **kwargs)
+
+        return save
+
+    def _within(self, stock: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        outer, self._inside = self._inside, True
+        try:
+            return stock(*args, **kwargs)
+        finally:
+            self._inside = outer
+
+    def _use(self, scaler: Any) -> None:
+        if scaler.is_enabled():
+            self._scaler, self.run.scaler = scaler, True
+
+
+def _given(stock: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What a function is given, by its parameters' names."""
+    bound = inspect.signature(stock).bind(*args, **kwargs)
+    return dict(bound.arguments)
+
+
+def _with_subclasses(schedule: type[Any]) -> list[type[Any]]:
+    found: list[type[Any]] = [schedule]
+    subclass: type[Any]
+    for subclass in schedule.__subclasses__():
+        found += _with_subclasses(subclass)
+    return found
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
+
+
+def _number(found: Any) -> float | None:
+    return float(found.detach()) if isinstance(found, Tensor) and found.numel() == 1 else None

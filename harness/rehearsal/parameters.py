@@ -1,0 +1,217 @@
+"""The parameters that a training moves, and the running averages that follow them."""
+
+from __future__ import annotations
+
+import gc
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_NEAR = 0.5  # of the parameters' norm: how far an average may be from them when it is looked for
+
+
+class Parameters:
+    """What the optimizers that have stepped move; each optimizer has the number of its first step.
+
+    Attributes:
+        optimizers: in the order of their first steps.
+    """
+
+    def __init__(self) -> None:
+        self.optimizers: list[torch.optim.Optimizer] = []
+        self._before: list[list[Tensor]] = []
+
+    def index(self, optimizer: Any) -> int:
+        """The optimizer's number."""
+        # accelerate and others hand over a wrapper.
+        optimizer = getattr(optimizer, "optimizer", optimizer)
+        for index, known in enumerate(self.optimizers):
+            if known is optimizer:
+                return index
+        self.optimizers.append(optimizer)
+        self._before.append(self._copies(len(self.optimizers) - 1))
+        return len(self.optimizers) - 1
+
+    def of(self, index: int) -> list[Tensor]:
+        """An optimizer's parameters."""
+        return [p for group in self.optimizers[index].param_groups for p in group["params"]]
+
+    def whose(self, parameters: Sequence[Tensor]) -> int:
+        """The optimizer that moves the first of these; −1 for none."""
+        wanted = {id(p) for p in parameters[:1]}
+        for index in range(len(self.optimizers)):
+            if any(id(p) in wanted for p in self.of(index)):
+                return index
+        return -1
+
+    def moved(self) -> list[bool]:
+        """For each optimizer, whether a parameter has changed since this was asked last. NaN differs from nothing."""
+        found = []
+        for index in range(len(self.optimizers)):
+            now = self._copies(index)
+            before = self._before[index]
+            found.append(len(now) != len(before) or any(_differ(a, b) for a, b in zip(before, now, strict=True)))
+            self._before[index] = now
+        return found
+
+    def finite(self) -> bool:
+        """Whether all parameters and the optimizers' states are."""
+        return all(
+            _finite(self.of(index)) and _finite(_state(self.optimizers[index])) for index in range(len(self.optimizers))
+        )
+
+    def gradients_finite(self, index: int) -> bool | None:
+        """Whether an optimizer's gradients are; ``None`` where it has none."""
+        gradients = [p.grad for p in self.of(index) if p.grad is not None]
+        return _finite(gradients) if gradients else None
+
+    def norm(self, index: int) -> float | None:
+        """The L2 norm of an optimizer's gradients; ``None`` where it has none."""
+        gradients = [p.grad for p in self.of(index) if p.grad is not None]
+        if not gradients:
+            return None
+        norms = [torch.linalg.vector_norm(g.coalesce().values() if g.is_sparse else g.double()) for g in gradients]
+        return float(torch.linalg.vector_norm(torch.stack([norm.double().cpu() for norm in norms])))
+
+    def have_gradients(self) -> bool:
+        """Whether any gradient is other than zero."""
+        gradients = [p.grad for index in range(len(self.optimizers)) for p in self.of(index) if p.grad is not None]
+        return any(bool(g.any()) for g in gradients)
+
+    def rates(self) -> list[list[float]]:
+        """The learning rates of each optimizer's groups."""
+        return [[float(group["lr"]) for group in optimizer.param_groups] for optimizer in self.optimizers]
+
+    def keeps(self, held: Any) -> bool:
+        """Whether this is of what is remembered here."""
+        return any(held is before for before in self._before)
+
+    def _copies(self, index: int) -> list[Tensor]:
+        return [p.detach().clone() for p in self.of(index)]
+
+
+class Averages:
+    """Running averages of a model's parameters: modules, lists and dictionaries of tensors with the parameters' shapes,
+    which share no memory with them.
+    """
+
+    def __init__(self) -> None:
+        self._followers: list[Any] = []
+        self._before: list[Tensor] = []
+
+    def find(self, model: nn.Module, parameters: Parameters) -> None:
+        """Look for them among all that lives in the process."""
+        trained = [p for index in range(len(parameters.optimizers)) for p in parameters.of(index)]
+        if not trained:
+            return
+        own = {id(p) for p in trained}
+        self._followers = _outermost_removed(_modules_like(model, own))
+        # A module's own parameters come as dictionaries too.
+        taken = {p.data_ptr() for p in (*trained, *self._tensors())}
+        shapes = [p.detach() for p in model.parameters() if id(p) in own]
+        self._followers += [held for held in _collections_like(shapes, taken) if not parameters.keeps(held)]
+        self._before = self._copies()
+
+    def moved(self) -> bool | None:
+        """Whether any has changed since this was asked last; ``None`` where there are none."""
+        if not self._followers:
+            return None
+        now, before = self._copies(), self._before
+        self._before = now
+        return len(now) != len(before) or any(_differ(a, b) for a, b in zip(before, now, strict=True))
+
+    def finite(self) -> bool:
+        """Whether all their numbers are."""
+        return _finite(self._copies())
+
+    def _tensors(self) -> list[Tensor]:
+        found: list[Tensor] = []
+        for held in self._followers:
+            found += held.parameters() if isinstance(held, nn.Module) else _tensors_in(held)
+        return found
+
+    def _copies(self) -> list[Tensor]:
+        return [p.detach().clone() for p in self._tensors()]
+
+
+def _modules_like(model: nn.Module, trained: set[int]) -> list[nn.Module]:
+    shapes = [p.shape for p in model.parameters() if id(p) in trained]
+    found = []
+    for thing in gc.get_objects():
+        # Not isinstance: it would ask lazy modules and proxies for their class.
+        if issubclass(type(thing), nn.Module) and thing is not model:
+            own = list(thing.parameters())
+            if shapes and [p.shape for p in own][: len(shapes)] == shapes and trained.isdisjoint(id(p) for p in own):
+                found.append(thing)
+    return found
+
+
+def _outermost_removed(found: list[nn.Module]) -> list[Any]:
+    """Of a module and what it holds, the outer one alone."""
+    inner = {id(child) for thing in found for child in thing.modules() if child is not thing}
+    return [thing for thing in found if id(thing) not in inner]
+
+
+def _collections_like(model: Sequence[Tensor], taken: set[int]) -> list[Any]:
+    """Lists and dictionaries of tensors near these, in order: an average is, gradients and moments are not."""
+    found = []
+    for thing in gc.get_objects():
+        if type(thing) not in (list, dict, OrderedDict) or len(thing) < len(model):
+            continue
+        if not isinstance(next(iter(thing.values() if isinstance(thing, dict) else thing), None), Tensor):
+            continue
+        tensors = _tensors_in(thing)
+        same = len(tensors) >= len(model) and all(a.shape == b.shape for a, b in zip(tensors, model, strict=False))
+        if same and taken.isdisjoint(t.data_ptr() for t in tensors) and _are_near(tensors, model):
+            found.append(thing)
+    return found
+
+
+def _are_near(tensors: Sequence[Tensor], model: Sequence[Tensor]) -> bool:
+    pairs = [(a.detach().double(), b.double()) for a, b in zip(tensors, model, strict=False) if b.is_floating_point()]
+    away = sum(float((a - b).square().sum()) for a, b in pairs)
+    return away < _NEAR**2 * sum(float(b.square().sum()) for _, b in pairs)
+
+
+def _tensors_in(held: Any) -> list[Tensor]:
+    values = list(held.values()) if isinstance(held, dict) else list(held)
+    return [value for value in values if isinstance(value, Tensor)]
+
+
+def buffers_finite(model: nn.Module) -> bool | None:
+    """Whether a model's floating buffers are finite; ``None`` where it has none."""
+    buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+    return _finite(buffers) if buffers else None
+
+
+def scaler_in(saved: Any) -> tuple[bool, bool]:
+    """Whether an optimizer's state is in what is saved, and whether a gradient scaler's is."""
+    optimizer = scaler = False
+    waiting, seen = [saved], 0
+    while waiting and seen < 10_000:
+        thing = waiting.pop()
+        seen += 1
+        if isinstance(thing, dict):
+            optimizer |= {"state", "param_groups"} <= thing.keys()
+            scaler |= {"scale", "growth_factor", "_growth_tracker"} <= thing.keys()
+            waiting += thing.values()
+        elif isinstance(thing, (list, tuple)) and len(thing) < 1000:
+            waiting += thing
+    return optimizer, scaler
+
+
+def _state(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+
+
+def _finite(tensors: Iterable[Tensor]) -> bool:
+    return all(bool(torch.isfinite(t).all()) for t in tensors if t.is_floating_point())
+
+
+def _differ(a: Tensor, b: Tensor) -> bool:
+    if a.shape != b.shape:
+        return True
+    return bool(((a != b) & ~(a.isnan() & b.isnan())).any())

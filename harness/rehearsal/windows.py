@@ -1,0 +1,108 @@
+"""What a window is: when it ends, and what had changed in it by then.
+
+A *window* is what lies between two updates of the parameters. It ends at the first forward pass of the outermost module
+after ``scaler.update()``, or after an optimizer's step where no scaler is on; a window without a step, as a loop that
+drops one makes, ends after as many forward passes as the windows before it had.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Protocol
+
+from torch import nn
+
+from harness.rehearsal.faults import Injection
+from harness.rehearsal.parameters import Averages, Parameters, buffers_finite
+from harness.rehearsal.places import Places
+from harness.rehearsal.record import Call, Did, Run, Window
+
+LEARNED_FROM = 4
+"""Windows without a fault that a program begins with: from them it is learned what a window is."""
+
+
+class Director(Protocol):
+    """Decides what is put into the windows."""
+
+    def next_window(self, run: Run) -> Injection | None:
+        """Of the window that begins; ``None`` for no fault. It may end the process."""
+
+
+class Windows:
+    """Puts calls into windows; what calls there are, its subclass sees.
+
+    Args:
+        places: tells the lines of the script.
+        director: says which fault is next.
+    """
+
+    def __init__(self, places: Places, director: Director) -> None:
+        self.run = Run()
+        self._places, self._director = places, director
+        self._window = Window()
+        self._injection: Injection | None = None
+        self._hooks: list[Any] = []
+        self._parameters = Parameters()
+        self._averages = Averages()
+        self._model: nn.Module | None = None
+        self._scaler: Any = None
+        self._forwards = 0
+        self._numbers: dict[str, int] = {}
+
+    def finish(self, raised: bool) -> None:
+        """Close the window that the script's end, or its exception, cut off."""
+        if self._window.calls:
+            self._window.over = True
+            self._close()
+            if self._window.fault and not raised:
+                self._window.refused = self._window.refused or "the script ended with it: let it train longer"
+
+    def _window_is_full(self) -> bool:
+        ends = (Did.UPDATE,) if self._scaler is not None else (Did.SCALER_STEP, Did.OPTIMIZER_STEP)
+        if self._window.of(*ends):
+            return True
+        return bool(self._forwards) and self._window.forwards >= self._forwards
+
+    def _close(self) -> None:
+        """End the window: see what changed in it."""
+        window = self._window
+        window.moved, window.finite = self._parameters.moved(), self._parameters.finite()
+        if self._model is not None and len(self.run.windows) == 1:
+            self._averages.find(self._model, self._parameters)
+        window.averages, window.averages_finite = self._averages.moved(), self._averages.finite()
+        window.buffers_finite = None if self._model is None else buffers_finite(self._model)
+        window.rates = window.rates or self._parameters.rates()
+        if self._scaler is not None:
+            window.scale = float(self._scaler.get_scale())
+        if self._injection is not None:
+            window.fault = self._injection.fault.value
+            if not self._injection.done:
+                window.refused = self._injection.refused or "its place in the window was never reached"
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        self.run.windows.append(window)
+        seen = self.run.windows[1:]
+        if not self._forwards and len(seen) >= LEARNED_FROM - 1:
+            self._forwards = Counter(w.forwards for w in seen).most_common(1)[0][0]
+
+    def _count(self) -> None:
+        """Of the script's own whole numbers, by how much each went up or down in this window."""
+        before, now = self._numbers, self._places.numbers()
+        self._numbers = now
+        self._window.counted = {name: n - before[name] for name, n in now.items() if before.get(name, n) != n}
+
+    def _begin(self) -> None:
+        self._window = Window()
+        self._injection = self._director.next_window(self.run)
+
+    def _note(
+        self,
+        did: Did,
+        optimizer: int = -1,
+        value: float | None = None,
+        limit: float | None = None,
+        finite: bool | None = None,
+        **notes: Any,
+    ) -> None:
+        self._window.calls.append(Call(did, self._places.here(), optimizer, value, limit, finite, notes))
