@@ -18,7 +18,7 @@ from harness.files import write_atomically
 from harness.reports.page.advice import Advice, advice
 from harness.reports.page.pictures import Picture, pictures
 from harness.reports.page.plots import sweep_plot, timeline_plot
-from harness.reports.words import LEVELS, counts, figure, gravity, level_of, unrun
+from harness.reports.words import LEVELS, counts, figure, gravity, level_of, unrun, warnings_heading
 
 _FOLDER = Path(__file__).parent
 
@@ -99,6 +99,7 @@ def page(report: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["figure"] = figure
+    environment.filters["warnings_heading"] = warnings_heading
     script = (_FOLDER / "page.js").read_text(encoding="utf-8")
     style = (_FOLDER / "page.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
