@@ -104,6 +104,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--verbose", action="store_true", help="also show what the subject prints and its warnings, each as it comes"
     )
+    add_report_options(parser)
     parser.set_defaults(run=run)
 
 

@@ -222,7 +222,7 @@ def _imported(module: str, distribution: str, for_checks: bool) -> Package:
         missing = version is None and ask(lambda: importlib.util.find_spec(module)).value is None
         return Package(distribution, version, "not installed" if missing else found.why_not, for_checks)
     # torch's own version says its build too (2.6.0+cu124), and what lies on the path uninstalled has no other.
-    own = str(getattr(found.value, "__version__", ""))
+    own = str(vars(found.value).get("__version__", ""))
     fits = own if own.startswith(version or "") else version
     return Package(distribution, fits or "of an unknown version", for_checks=for_checks)
 

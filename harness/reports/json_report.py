@@ -19,6 +19,8 @@ from harness.reports.run_model import Cell, RunModel, SubjectWarnings
 from harness.subject_spec import SubjectKind
 
 SCHEMA = "harness-report/4"
+# Settings that say where files are and who does the work.
+_PLACES = ("cases_dir", "golden_dir", "regressions_dir", "baseline", "workers")
 # Settings of several values, by the flag that takes one of them.
 _SINGULAR = {
     "arguments": "argument",
@@ -77,7 +79,7 @@ def check_command(settings: Settings) -> str:
     words, default = ["harness", "check"], Settings()
     for field in dataclasses.fields(Settings):
         name, value = field.name, getattr(settings, field.name)
-        if value == getattr(default, name) or name in ("cases_dir", "golden_dir", "workers"):
+        if value == getattr(default, name) or name in _PLACES:
             continue
         flag = "--" + _SINGULAR.get(name, name.replace("_", "-"))
         if isinstance(value, Mapping):
