@@ -69,7 +69,7 @@ def violation_lines(cell: Mapping[str, Any]) -> list[str]:
         *([f"worst case: {cell['worst_words']}", f"replay: {cell['worst_replay']}"] if worst else []),
         f"smallest case: {cell['case_words']}",
         *([f"after {earlier} other calls, which the case file holds"] if earlier else []),
-        *([f"the last that it printed: {line}" for line in cell["last_words"].splitlines()[-MOST_LAST_WORDS:]]),
+        *([f"printed last: {line}" for line in cell["last_words"].splitlines()[-MOST_LAST_WORDS:]]),
         f"replay: {cell['replay']}",
     ]
 
