@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +27,7 @@ def pages() -> dict[str, str]:
         "precisions.md": "\n".join(_precisions()),
         "properties.md": "\n".join(_properties()),
         "definitions.md": "\n".join(_definitions()),
+        "pretended-cuda-uses.md": "\n".join(_pretended_cuda()),
     }
 
 
@@ -153,6 +155,20 @@ def _definitions() -> Iterator[str]:
         bound = "from 0 up" if one.upper == float("inf") else f"0 to {one.upper:g}"
         yield f"| `{one.name}` | {_cell(one.formula)} | {takes} | {bound} | {one.smallest_side} |"
     yield ""
+
+
+def _pretended_cuda() -> Iterator[str]:
+    sys.path.insert(0, str(FOLDER.parents[1]))
+    try:
+        from tests.harness.pretence.uses import BY_TOPIC
+    finally:
+        sys.path.pop(0)
+    yield "# Uses of CUDA that are tried\n"
+    yield "A test runs each in [the pretence](pretended-cuda.md) and asks whether it does what it does on a GPU.\n"
+    for topic, uses in BY_TOPIC.items():
+        yield f"## {topic}\n"
+        yield "\n".join(f"- `{call}`" for call in dict.fromkeys(use.call for use in uses))
+        yield ""
 
 
 def _sentence(text: str) -> str:

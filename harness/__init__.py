@@ -1,3 +1,19 @@
 """Property-based tests and regression guards for any loss or training step, named by its import path."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.pretence import pretend_cuda as pretend_cuda
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # Torch is imported when it is asked for: settings and help don't need it.
+    if name == "pretend_cuda":
+        from harness.pretence import pretend_cuda
+
+        return pretend_cuda
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,15 +25,15 @@ from typing import Any, ClassVar
 OFFERED: Mapping[str, str] = {
     "loss": "the micro-step's loss, divided by the window's length",
     "last": "whether the micro-step ends its window",
-    "optimizer": "one `SGD` of all parameters, in two groups",
-    "optimizers": "in its place, a list of two: one for each group",
+    "optimizer": "one `SGD` or `AdamW` of all parameters, in two groups or three",
+    "optimizers": "in its place, a list: one for each group",
     "scaler": "the `GradScaler`, switched off where the precision needs none",
-    "scheduler": "the learning rate's schedule of `optimizer`",
-    "schedulers": "a list of two: that of each of `optimizers`",
+    "scheduler": "the learning rate's schedule of `optimizer`; in some programs `None`, where that is the default",
+    "schedulers": "a list: that of each of `optimizers`; or `None` as above",
     "parameters": "a list of all parameters",
     "model": "a module that holds them",
-    "ema": "torch's `AveragedModel` of `model`, to be updated with `ema.update_parameters(model)`",
-    "clip_norm": "a norm to clip to: 1, and once 0, to see what is made of that",
+    "ema": "torch's `AveragedModel` of `model`: `ema.update_parameters(model)`, or `update` or `step`",
+    "clip_norm": "a norm to clip to: 1; 0 and `None`, to see what is made of them; ¼ and 4, where it is used",
 }
 """What a step can ask for, by the names of its arguments."""
 OF_EACH_CALL = ("loss", "last")
@@ -60,5 +60,5 @@ class Step:
         arguments, too, name what they want, except ``loss`` and ``last``.
 
         A subclass with ``state_dict()`` and ``load_state_dict(state)`` is also saved and restored on the way: a new one
-        is begun with new objects, and loads what the old one gave.
+        is begun with new objects, and loads what the old one gave: plain values and tensors, as a file may hold them.
         """

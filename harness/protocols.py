@@ -68,6 +68,9 @@ class AmpStepLike(Protocol):
     """The training step's own shape, constructed as ``cls(optimizer, scaler, lr_scheduler, grad_accum_steps=…,
     grad_clip_norm=…, allowed_gradnorm_factor=…)``.
 
+    A ``grad_clip_norm`` of 0 or ``None`` means that nothing is clipped and no norm too large. ``lr_scheduler`` may be
+    ``None`` where that is the default.
+
     ``backward(loss)`` divides by ``grad_accum_steps``, scales and back-propagates; ``step()`` ends the window when it
     is full, returning an object with ``stepped``, ``reason``, ``grad_norm`` and ``scale``, else ``None``.
     """

@@ -19,6 +19,7 @@ ROOMS = [
     {"protocols", "config"},
     {"cases"},
     {"precision"},
+    {"pretence"},
     {"oracle"},
     {"adapters"},
     {"subjects"},

@@ -7,16 +7,15 @@ numbers on every machine.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+
+from harness.cases.worlds import OPTIONAL, World
 
 MOST_ELEMENTS = 2**22
 """Numbers in one tensor of a case. At most, a masked SSIM and its float64 truth take about 1 GB and a minute."""
 MOST_DRAWN_PIXELS = 2**17
 """Pixels of masks that are drawn one by one."""
-LATER: Mapping[str, Any] = {"later": True}
-"""Metadata of a field that came after files had been written: where it has its default, a file doesn't hold it."""
 
 
 class PictureKind(str, enum.Enum):
@@ -105,7 +104,7 @@ class Mask:
 
     kind: MaskKind = MaskKind.FULL
     pixels: int = 1
-    values: MaskValues = field(default=MaskValues.NUMBERS, metadata=LATER)
+    values: MaskValues = field(default=MaskValues.NUMBERS, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ class LossCase:
     mask: Mask = Mask()
     perturbation: Perturbation = Perturbation()
     flaw: Flaw | None = None
-    hidden: Hidden = field(default=Hidden.NUMBERS, metadata=LATER)
+    hidden: Hidden = field(default=Hidden.NUMBERS, metadata=OPTIONAL)
 
     @property
     def images(self) -> int:
@@ -159,6 +158,8 @@ class Action(str, enum.Enum):
     INF_LOSS = "inf loss"  # an infinite loss with finite gradients
     NAN_BACKWARD = "nan backward"  # a finite loss whose gradients are NaN
     FROZEN = "frozen"  # a loss that reaches no parameter
+    UNDER = "just under the limit"  # a norm 3 % below the one over which a window is dropped, or clipped
+    OVER = "just over the limit"  # 5 % above
     RESTORE = "save and restore"
 
 
@@ -167,15 +168,17 @@ class StepCase:
     """A fault program: the setting, then actions in order.
 
     Attributes:
-        accumulation: micro-steps in a window: 1, 2 or 4.
+        accumulation: micro-steps in a window: 1 to 4.
         scale_exponent: the scaler starts at 2 to this power.
         growth_interval: finite windows after which the scaler doubles its scale.
+        world: what surrounds the step.
     """
 
     accumulation: int = 1
     scale_exponent: int = 10
     growth_interval: int = 2
     actions: tuple[Action, ...] = ()
+    world: World = field(default=World(), metadata=OPTIONAL)
 
     @property
     def micro_steps(self) -> int:

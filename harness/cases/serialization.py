@@ -9,7 +9,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from harness.cases.descriptors import LATER, MOST_DRAWN_PIXELS, MOST_ELEMENTS, Case, LossCase, StepCase, TrainingCase
+from harness.cases.descriptors import MOST_DRAWN_PIXELS, MOST_ELEMENTS, Case, LossCase, StepCase, TrainingCase
 from harness.errors import UsageError
 from harness.files import shown
 
@@ -28,6 +28,7 @@ _LIMITS = {
     "accumulation": (1, 64),
     "scale_exponent": (-24, 24),
     "growth_interval": (1, 10**6),
+    "clip_norm": (0.0, 1e4),
     "gaussians": (0, 4096),
     "size": (1, 512),
     "hidden_mask_value": (0.0, 0.5),
@@ -85,11 +86,12 @@ def _over(default: dict[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        fields = [field for field in dataclasses.fields(value) if not _is_unsaid(field, getattr(value, field.name))]
-        return {field.name: _plain(getattr(value, field.name)) for field in fields}
     if isinstance(value, enum.Enum):
         return value.value
+    if dataclasses.is_dataclass(value):
+        # An optional field is left out where it says nothing: so a file is the same as before there was the field.
+        said = [f.name for f in dataclasses.fields(value) if not (_optional(f) and getattr(value, f.name) == f.default)]
+        return {name: _plain(getattr(value, name)) for name in said}
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -97,12 +99,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _is_unsaid(field: dataclasses.Field[Any], value: Any) -> bool:
-    return _is_later(field) and value == field.default
-
-
-def _is_later(field: dataclasses.Field[Any]) -> bool:
-    return LATER.items() <= field.metadata.items()
+def _optional(field: dataclasses.Field[Any]) -> bool:
+    return bool(field.metadata.get("optional"))
 
 
 def _build(cls: type, data: Any, where: str) -> Any:
@@ -111,10 +109,10 @@ def _build(cls: type, data: Any, where: str) -> Any:
     hints = typing.get_type_hints(cls)
     if unknown := set(data) - set(hints):
         raise UsageError(f"{where} has the unknown field {shown(min(unknown))}; known are {', '.join(hints)}.")
-    data = {**{f.name: f.default for f in dataclasses.fields(cls) if _is_later(f)}, **data}
-    if missing := set(hints) - set(data):
+    if missing := set(hints) - set(data) - {f.name for f in dataclasses.fields(cls) if _optional(f)}:
         raise UsageError(f"{where} lacks the field {min(missing)!r}.")
-    built = cls(**{name: _value(hint, data[name], name, f"{where}: {name}") for name, hint in hints.items()})
+    given = {name: hint for name, hint in hints.items() if name in data}
+    built = cls(**{name: _value(hint, data[name], name, f"{where}: {name}") for name, hint in given.items()})
     for what, limit in _PRODUCTS.items():
         if (size := getattr(built, what, 0)) > limit:
             raise UsageError(
@@ -145,7 +143,7 @@ def _value(hint: Any, value: Any, name: str, where: str) -> Any:
             raise UsageError(f"{where} is {shown(value)}, but must be one of {choices}.") from None
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if not isinstance(value, hint) or isinstance(value, bool):
+    if not isinstance(value, hint) or isinstance(value, bool) is not (hint is bool):
         raise UsageError(f"{where} must be of type {hint.__name__}, not {shown(value)}.")
     if name in _LIMITS:
         low, high = _LIMITS[name]

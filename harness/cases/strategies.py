@@ -104,7 +104,9 @@ def loss_cases(
 
 MICRO_STEPS = tuple(action for action in Action if action is not Action.RESTORE)
 ACCUMULATIONS = (1, 2, 4)
+STEP_ACCUMULATIONS = (*ACCUMULATIONS, 3)
 SCALE_EXPONENTS = (10, 3, 16)
+STEP_SCALE_EXPONENTS = (*SCALE_EXPONENTS, -2, 24)
 # At the largest the gradients of any model overflow float16; at the smallest even huge ones don't.
 TRAINING_SCALE_EXPONENTS = (10, 3, 24)
 GROWTH_INTERVALS = (2, 3, 2000)

@@ -15,7 +15,8 @@ from harness.kinds.registry import AnyKind, adapted, kind_for, kinds_of
 from harness.oracle.definitions import definition_named
 from harness.precision import import_guard
 from harness.subject_spec import AUTO_TRUTH, SubjectKind
-from harness.subjects.door import load_object, source_of
+from harness.subjects.door import load_object
+from harness.subjects.source import source_of
 
 
 def subject_kinds(settings: Settings) -> tuple[SubjectKind, ...]:

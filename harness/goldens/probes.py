@@ -19,11 +19,13 @@ from harness.errors import SubjectError
 from harness.goldens.suite import GoldenKind, GoldenSpec, MaskedLossCase
 from harness.goldens.terms import Array, Numbers, Term, Terms, Tolerance, Words
 from harness.oracle.budget import RELATIVE, budget
+from harness.oracle.policies import PROMISED
 from harness.oracle.splatting import splatting_truth
 from harness.oracle.step_model import StepModel
 from harness.precision import Precision
+from harness.subjects.adapted_loss import AdaptedLoss
 from harness.subjects.door import load_object
-from harness.subjects.loss import AdaptedLoss, load_loss
+from harness.subjects.loss import load_loss
 from harness.subjects.renderer import AdaptedRenderer, load_renderer
 from harness.subjects.step import StepFactory, load_fed_step
 from harness.trials.fed_step import FedStepTrial
@@ -175,7 +177,8 @@ class _StepProbe(Probe):
         return "scaled" if precision.needs_scaler else "unscaled"
 
     def _compute_truth(self, precision: Precision) -> Terms:
-        model = StepModel(self._case, scaled=precision.needs_scaler)
+        policies = PROMISED.handed(self._case.world.clip_norm, promised=True)
+        model = StepModel(self._case, precision.needs_scaler, policies)
         expected = [model.after(action) for action in self._case.actions]
         return {
             "norm": Numbers(tuple(math.nan if e.grad_norm is None else e.grad_norm for e in expected)),
@@ -185,7 +188,7 @@ class _StepProbe(Probe):
             "schedule": Words(tuple(e.updates for e in expected)),
             "stepped": Words(tuple(e.stepped if e.window_ended else None for e in expected)),
             "parameters": Array.of(
-                torch.tensor([[e.parameters["weight"]] * 6 + [e.parameters["bias"]] * 2 for e in expected])
+                torch.tensor([[e.parameters[s.name] for s in model.specs for _ in range(s.elements)] for e in expected])
             ),
         }
 

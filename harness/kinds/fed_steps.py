@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.cases.descriptors import Action, StepCase
 from harness.cases.image_folder import ImageFolder
-from harness.cases.strategies import SCALE_EXPONENTS
+from harness.cases.strategies import SCALE_EXPONENTS, STEP_ACCUMULATIONS, STEP_SCALE_EXPONENTS
 from harness.kinds.kind import Bench, Judged, Kind, SearchPlan, Starting
 from harness.kinds.programs import (
     JudgedAction,
@@ -21,6 +21,7 @@ from harness.kinds.programs import (
     timeline,
     without,
 )
+from harness.kinds.step_worlds import drawn_programs, first_programs, is_plain, simpler_worlds, worlds
 from harness.precision import Precision
 from harness.properties import STEP_PROPERTIES, StepProperty
 from harness.subject_spec import SubjectKind, SubjectSpec
@@ -28,9 +29,11 @@ from harness.subjects.called_steps import shape_of
 from harness.subjects.step import StepFactory, adapt_fed_step
 from harness.trials.fed_step import FedStepTrial
 from harness.trials.observation import observe_program
-from harness.trials.step_policies import found_out, held_to
+from harness.trials.step_policies import found_out, held_to, with_clips
 
 _LONGEST_PROGRAM = 10
+# Of a longer program there are more parts than are worth a try.
+_MOST_PARTS = 1600
 
 
 class FedSteps(Kind[StepFactory, StepProperty, StepCase]):
@@ -50,7 +53,7 @@ class FedSteps(Kind[StepFactory, StepProperty, StepCase]):
         without(tuple(Action), name.without)
         if not try_out:
             return factory
-        return held_to(found_out(factory), name.promises)
+        return with_clips(held_to(found_out(factory)))
 
     def refusal(self, subject: Any) -> str:
         return "" if isinstance(subject, StepFactory) else "it isn't fed losses"
@@ -88,10 +91,12 @@ class FedStepBench(Bench[StepProperty, StepCase]):
 
     def plan(self, property_: StepProperty, examples: int) -> SearchPlan[StepCase]:
         actions = without(property_.actions, self._factory.name.without)
-        drawn = program_cases(StepCase, actions, SCALE_EXPONENTS, _LONGEST_PROGRAM)
-        shortest = [*((action,) for action in actions), *itertools.product(actions, actions)][:examples]
-        first = [StepCase(actions=program) for program in shortest]
-        return SearchPlan(drawn, examples, is_short, lambda case: parts(case, SCALE_EXPONENTS), first=first)
+        factory = self._factory
+        drawn = program_cases(
+            StepCase, actions, STEP_SCALE_EXPONENTS, _LONGEST_PROGRAM, STEP_ACCUMULATIONS, world=worlds(factory)
+        )
+        first = first_programs(actions, factory, examples)
+        return SearchPlan(drawn, drawn_programs(examples), _is_small, _simpler, first=first)
 
     def judge(self, property_: StepProperty, precision: Precision, case: StepCase, starting: Starting) -> Judged:
         def begin() -> _Run:
@@ -105,6 +110,15 @@ class FedStepBench(Bench[StepProperty, StepCase]):
         with precision.installed():
             trial = FedStepTrial(self._factory, precision, case)
             return {"timeline": timeline(observe_program(trial.act, case.actions))}
+
+
+def _is_small(case: StepCase) -> bool:
+    return is_short(case) and is_plain(case.world)
+
+
+def _simpler(case: StepCase) -> Iterator[StepCase]:
+    likes = [replace(case, world=world) for world in simpler_worlds(case.world)]
+    return itertools.islice(parts(case, SCALE_EXPONENTS, likes), _MOST_PARTS)
 
 
 @dataclass(frozen=True)

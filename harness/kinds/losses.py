@@ -31,7 +31,8 @@ from harness.precision import Precision
 from harness.properties import LOSS_PROPERTIES, LossProperty
 from harness.protocols import LossSubject
 from harness.subject_spec import SubjectKind, SubjectSpec
-from harness.subjects.loss import AdaptedLoss, adapt_loss
+from harness.subjects.adapted_loss import AdaptedLoss
+from harness.subjects.loss import adapt_loss
 from harness.trials.loss_trial import LossTrial
 
 # What a person can take in at a glance, and how many such cases are tried where shrinking didn't get there.

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from harness.cases.descriptors import Action, PassKind, ProgramCase, StepCase, TrainingCase, with_actions
 from harness.cases.strategies import ACCUMULATIONS, GROWTH_INTERVALS
+from harness.cases.worlds import describe_world
 from harness.errors import UsageError, unknown_name
 from harness.kinds.kind import Judged, Starting
 from harness.properties.verdict import VACUOUS, Verdict
@@ -54,16 +55,22 @@ def judge_program(case: ProgramCase, begin: Callable[[], ProgramRun], starting: 
 
 
 def program_cases(
-    case: type[PC], actions: Sequence[Action | PassKind], scale_exponents: Sequence[int], longest: int
+    case: type[PC],
+    actions: Sequence[Action | PassKind],
+    scale_exponents: Sequence[int],
+    longest: int,
+    accumulations: Sequence[int] = ACCUMULATIONS,
+    **more: st.SearchStrategy[Any],
 ) -> st.SearchStrategy[PC]:
-    """Settings, and programs of up to so many actions."""
+    """Settings, and programs of up to so many actions; ``more`` are the case's further fields."""
     program = st.lists(st.sampled_from(list(actions)), min_size=1, max_size=longest)
     return st.builds(
         case,
-        st.sampled_from(ACCUMULATIONS),
+        st.sampled_from(list(accumulations)),
         st.sampled_from(list(scale_exponents)),
         st.sampled_from(GROWTH_INTERVALS),
         program.map(tuple),
+        **more,
     )
 
 
@@ -88,24 +95,38 @@ def is_short(case: ProgramCase) -> bool:
     return case.micro_steps <= SMALL
 
 
-def parts(case: PC, scale_exponents: Sequence[int]) -> Iterator[PC]:
-    """Every few of its actions, in their order, under every accumulation and scale.
+def parts(case: PC, scale_exponents: Sequence[int], worlds: Sequence[PC] = ()) -> Iterator[PC]:
+    """Every few of its actions, in their order, under every accumulation and scale, and under its own; each in
+    the simplest world first, in ``worlds``, and in its own.
 
     Hypothesis' shrinking seldom finds its way from a long program to a short one where the setting changes too.
     """
     actions: Sequence[Any] = case.actions
     chosen = [part for length in range(1, SMALL + 1) for part in itertools.combinations(actions, length)]
+    settings = dict.fromkeys(
+        [*itertools.product(ACCUMULATIONS, scale_exponents), (case.accumulation, case.scale_exponent)]
+    )
     for part in dict.fromkeys(chosen):
-        for accumulation, exponent in itertools.product(ACCUMULATIONS, scale_exponents):
-            yield replace(case, accumulation=accumulation, scale_exponent=exponent, actions=part)
+        for like, (accumulation, exponent) in itertools.product(worlds or (case,), settings):
+            yield replace(like, accumulation=accumulation, scale_exponent=exponent, actions=part)
 
 
 def describe_program(case: ProgramCase) -> str:
     """The program and its setting in one line."""
-    program = ", ".join(action.value for action in case.actions)
+    program = _written(case.actions)
     if second := getattr(case, "second_rank", ()):
-        program += f" beside {', '.join(action.value for action in second)}"
-    return f"{program} (accumulation {case.accumulation}, scale 2^{case.scale_exponent})"
+        program += f" beside {_written(second)}"
+    world = describe_world(case.world) if isinstance(case, StepCase) else ""
+    setting = f"accumulation {case.accumulation}, scale 2^{case.scale_exponent}" + (f", {world}" if world else "")
+    return f"{program} ({setting})"
+
+
+def _written(actions: Sequence[Action | PassKind]) -> str:
+    """The actions by name; what comes several times in a row, once with a number."""
+    runs = [(action, len(list(alike))) for action, alike in itertools.groupby(actions)]
+    return ", ".join(
+        f"{action.value} ×{times}" if times > 3 else ", ".join([action.value] * times) for action, times in runs
+    )
 
 
 def timeline(seen: Sequence[Observation]) -> list[dict[str, Any]]:

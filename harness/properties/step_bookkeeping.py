@@ -32,7 +32,7 @@ def schedule(seen: Observation) -> Verdict:
     """The learning rate's schedule advances with the updates."""
     updates = seen.expected.updates
     rate = seen.expected.learning_rate
-    if seen.after.schedule_steps != updates:
+    if seen.after.schedule_steps not in (None, updates):
         return holds_if(
             False,
             f"{seen.action}: after {updates} updates the schedule stands at step {seen.after.schedule_steps} "

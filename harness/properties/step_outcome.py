@@ -7,6 +7,7 @@ import torch
 from harness.cases.descriptors import Action, PassKind
 from harness.errors import describe_exception
 from harness.numerals import largest, told_apart
+from harness.oracle.window import Fault
 from harness.properties.step_property import RECOVERABLE, step_property
 from harness.properties.verdict import VACUOUS, Verdict, at_most, holds_if
 from harness.trials.observation import Observation
@@ -40,7 +41,7 @@ def finite_parameters(seen: Observation) -> Verdict:
 
 @step_property()
 def drops_bad_windows(seen: Observation) -> Verdict:
-    """Parameters move at the end of a good window and at no other time.
+    """Parameters, and an average of them where there is one, move at the end of a good window and at no other time.
 
     A step on gradients of zero may leave everything where it is.
     """
@@ -49,9 +50,22 @@ def drops_bad_windows(seen: Observation) -> Verdict:
         return holds_if(
             False, f"{seen.action}: the parameters moved, though {seen.expected.why}: the window must be dropped"
         )
-    return holds_if(
-        moved or not seen.expected.moved, f"{seen.action}: the parameters did not move, though {seen.expected.why}"
-    )
+    if seen.expected.moved and not moved:
+        return holds_if(False, f"{seen.action}: the parameters did not move, though {seen.expected.why}")
+    return _average_follows(seen)
+
+
+def _average_follows(seen: Observation) -> Verdict:
+    """An average of the parameters takes them in once for each step of the optimizer. Where a window had no gradients,
+    it may: they are what they were. Whether they are saved is the step's own matter.
+    """
+    if seen.restored or seen.after.averagings is None or seen.before.averagings is None:
+        return VACUOUS
+    times = seen.after.averagings - seen.before.averagings
+    if seen.expected.stepped:
+        return holds_if(times == 1, f"{seen.action}: the average was updated {times} times in one step")
+    permitted = times == 0 or (times == 1 and seen.expected.fault is Fault.NO_GRADIENTS)
+    return holds_if(permitted, f"{seen.action}: the average was updated, though {seen.expected.why}")
 
 
 @step_property(needs_prediction=True)

@@ -33,6 +33,7 @@ class CallingShape:
         native: a scaler of its own that is called with the loss; its caller clears the gradients and has the schedule.
         takes: those of the offered names that it takes.
         written: the call, for messages.
+        optional: those whose default is ``None``.
         begins: those that its ``begin()`` takes, where it has one.
         saves: it has ``state_dict()`` and ``load_state_dict(state)``.
         counts: it keeps ``updates``.
@@ -42,6 +43,7 @@ class CallingShape:
     native: bool
     takes: tuple[str, ...]
     written: str
+    optional: tuple[str, ...] = ()
     begins: tuple[str, ...] = ()
     saves: bool = False
     counts: bool = False
@@ -50,6 +52,10 @@ class CallingShape:
     def asks_for(self, *names: str) -> bool:
         """Whether it takes any of these, when it begins or later."""
         return bool({*self.takes, *self.begins} & set(names))
+
+    def can_do_without(self, *names: str) -> bool:
+        """Whether it takes any of these, and has ``None`` as the default of each that it takes."""
+        return self.asks_for(*names) and not ({*self.takes, *self.begins} & set(names)) - set(self.optional)
 
 
 def shape_of(found: Any) -> CallingShape | None:
@@ -61,13 +67,19 @@ def shape_of(found: Any) -> CallingShape | None:
     if inspect.isclass(found):
         step, call = getattr(found, "step", None), found.__dict__.get("__call__")
         if callable(step) and (takes := _offered(step, bound=True)):
-            return CallingShape(False, takes, f"{found.__name__}().step({', '.join(takes)})")
+            return CallingShape(False, takes, f"{found.__name__}().step({', '.join(takes)})", may_be_none(step))
         if call is not None and "loss" in (names := _names(call)) and set(_NATIVE) & set(names):
             return CallingShape(True, tuple(names), f"{found.__name__}()({', '.join(names)})")
         return None
     if callable(found) and not isinstance(found, torch.nn.Module) and (takes := _offered(found, bound=False)):
-        return CallingShape(False, takes, f"{getattr(found, '__name__', 'step')}({', '.join(takes)})")
+        written = f"{getattr(found, '__name__', 'step')}({', '.join(takes)})"
+        return CallingShape(False, takes, written, may_be_none(found))
     return None
+
+
+def may_be_none(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of its parameters whose default is ``None``, and which it so says that it can do without."""
+    return tuple(name for name, parameter in _names(function).items() if parameter.default is None)
 
 
 def misfit(found: Any) -> str:
@@ -104,11 +116,19 @@ def _kit_shape(cls: type[Step]) -> CallingShape | None:
         False,
         tuple(name for name in takes if name in OFFERED),
         f"{cls.__name__}().step({', '.join(takes)})",
-        tuple(begins),
+        optional=_optional_everywhere(cls),
+        begins=tuple(begins),
         saves=all(callable(getattr(cls, name, None)) for name in _SAVING),
         counts=cls.updates is not None,
         promises=tuple(cls.promises),
     )
+
+
+def _optional_everywhere(cls: type[Step]) -> tuple[str, ...]:
+    """Those that may be ``None`` for ``begin`` and ``step`` both, as far as they take them."""
+    calls = (cls.begin, cls.step)
+    optional = [name for call in calls for name in may_be_none(call)]
+    return tuple(name for name in optional if all(name in may_be_none(c) for c in calls if name in _names(c)))
 
 
 def _names(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -165,7 +185,7 @@ class CalledStepDriver:
         return self._passes, int(self._object.updates) if self._shape.counts else 0
 
     def averaged(self) -> int | None:
-        return self._handed.averaged()
+        return self._handed.averaged() if self._shape.asks_for("ema") else None
 
     def state_dict(self) -> dict[str, Any]:
         if not self._shape.saves:

@@ -8,10 +8,9 @@ import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
-import inspect
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from harness.errors import SubjectError, UsageError, describe_exception, reraise_unless_subjects
+from harness.subjects.import_root import is_taken, stay_in_root
 
 _FOLDER = "_folder_"
 
@@ -29,7 +29,7 @@ def load_object(spec: str, root: str | Path | None = None) -> Any:
     Args:
         spec: ``package.module:name`` or ``path/to/file.py:name``; a relative path is taken from ``root`` if it is
             there, else from the working directory.
-        root: put first on the import path for the rest of the process, as :func:`subject_root` does. Where none is
+        root: put first on the import path for the rest of the process, as ``subject_root`` does. Where none is
             given, a file's own folder is the root; of a file with relative imports, the folder that holds its package.
 
     Raises:
@@ -41,7 +41,7 @@ def load_object(spec: str, root: str | Path | None = None) -> Any:
         module = _import_file(_find_file(location, root), None if root is None else Path(root), spec)
     else:
         if root is not None:
-            _stay_in_root(Path(root))
+            stay_in_root(Path(root))
         module = _import_module(location, spec)
     found: Any = module
     for part in name.split("."):
@@ -92,109 +92,6 @@ def plain_import(spec: str, root: str | Path | None = None) -> PlainImport:
     return PlainImport(top, module, name)
 
 
-def source_of(found: Any) -> tuple[str, int] | None:
-    """The file and the line where an imported object begins; ``None`` where it has none."""
-    try:
-        named = inspect.unwrap(found) if callable(found) else found
-        of_class = named if inspect.isclass(named) or inspect.isroutine(named) else type(named)
-        file = inspect.getsourcefile(of_class)
-        return None if file is None else (file, inspect.getsourcelines(of_class)[1])
-    except (TypeError, OSError, ValueError):
-        return None
-
-
-@contextmanager
-def subject_root(root: str | Path) -> Iterator[None]:
-    """Give a checkout's modules precedence over installed ones, and undo it at the end.
-
-    Being first on ``sys.path`` is not enough: a folder without ``__init__.py`` is a namespace package, which loses
-    to a regular package of that name anywhere on the path, and a module that is already imported is not looked for.
-    """
-    finder = _enter_root(Path(root))
-    try:
-        yield
-    finally:
-        finder.leave()
-
-
-def _stay_in_root(root: Path) -> None:
-    """Enter it unless it is the one entered last."""
-    first = sys.meta_path[0]
-    if not (isinstance(first, _RootFinder) and first.root == root.resolve()):
-        _enter_root(root)
-
-
-def _enter_root(root: Path) -> _RootFinder:
-    if not root.is_dir():
-        raise UsageError(f"--subject-root: there is no folder {root}.")
-    finder = _RootFinder(root.resolve())
-    finder.enter()
-    return finder
-
-
-class _RootFinder:
-    """Answers for the top-level names that stand in one folder."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._displaced: dict[str, ModuleType] = {}
-
-    def enter(self) -> None:
-        sys.meta_path.insert(0, self)
-        sys.path.insert(0, str(self.root))
-        for top in {name.partition(".")[0] for name in sys.modules}:
-            if self._provides(top) and not self._is_ours(sys.modules.get(top)):
-                self._displaced.update(_pop_package(top))
-        importlib.invalidate_caches()
-
-    def leave(self) -> None:
-        sys.meta_path.remove(self)
-        sys.path.remove(str(self.root))
-        for top in {name.partition(".")[0] for name in self._displaced}:
-            _pop_package(top)
-        sys.modules.update(self._displaced)
-        self._displaced.clear()
-        importlib.invalidate_caches()
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if path is not None or not self._provides(name):
-            return None
-        regular = importlib.machinery.PathFinder.find_spec(name, [str(self.root)])
-        if regular is not None and regular.loader is not None:
-            return regular
-        # A namespace package, pinned to this folder: a plain list as __path__ is not widened later.
-        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
-        spec.submodule_search_locations = [str(self.root / name)]
-        return spec
-
-    def _provides(self, name: str) -> bool:
-        if not name.isidentifier() or _is_taken(name):
-            return False
-        folder = self.root / name
-        if (self.root / f"{name}.py").is_file() or (folder / "__init__.py").is_file():
-            return True
-        # A folder of data or logs (./wandb, ./datasets) must not shadow the package of that name.
-        return folder.is_dir() and (any(folder.glob("*.py")) or any(folder.glob("*/*.py")))
-
-    def _is_ours(self, module: ModuleType | None) -> bool:
-        if module is None:
-            return False
-        places = [getattr(module, "__file__", None) or "", *list(getattr(module, "__path__", []))]
-        return any(place and Path(place).resolve().is_relative_to(self.root) for place in places)
-
-
-def _is_taken(name: str) -> bool:
-    """Whether no subject may have a top-level module of this name."""
-    return name in sys.stdlib_module_names or name in ("harness", "torch")
-
-
-def _pop_package(top: str) -> dict[str, ModuleType]:
-    names = [name for name in sys.modules if name == top or name.startswith(f"{top}.")]
-    return {name: sys.modules.pop(name) for name in names}
-
-
 def _split(spec: str) -> tuple[str, str]:
     location, separator, name = spec.rpartition(":")
     if not separator or not location or not name:
@@ -213,18 +110,18 @@ def _import_file(path: Path, root: Path | None, spec: str) -> ModuleType:
     """The file as a module of its own; where it has relative imports, as one of the package that they mean."""
     levels = _relative_levels(path)
     if levels == 0:
-        _stay_in_root(path.parent if root is None else root)
+        stay_in_root(path.parent if root is None else root)
         return _import_alone(path, spec)
     top, name = _place_in_package(path, None if root is None else root.resolve(), levels)
     if name is None:
         # A plain folder, in a package of no name that anyone else could have.
-        _stay_in_root(path.parent if root is None else root)
+        stay_in_root(path.parent if root is None else root)
         name = f"{_FOLDER}{hashlib.sha256(str(top).encode()).hexdigest()[:12]}"
         with _readable_failures(spec):
             _enter_folder(top, name)
         name = ".".join((name, *path.relative_to(top).with_suffix("").parts))
     else:
-        _stay_in_root(top)
+        stay_in_root(top)
     return _import_module(name, spec)
 
 
@@ -250,7 +147,7 @@ def _place_in_package(path: Path, root: Path | None, levels: int) -> tuple[Path,
         while (top / "__init__.py").is_file():
             top = top.parent
     parts = path.relative_to(top).with_suffix("").parts
-    if len(parts) <= levels or not all(part.isidentifier() for part in parts) or _is_taken(parts[0]):
+    if len(parts) <= levels or not all(part.isidentifier() for part in parts) or is_taken(parts[0]):
         return path.parents[levels - 1], None
     return top, ".".join(parts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,22 @@ class _Model(nn.Module):
         super().__init__()
         for name, parameter in parameters.items():
             self.register_parameter(name, parameter)
+
+
+class Averages(AveragedModel):
+    """torch's running averages (EMA), which also answer to the names that others have for them: ``update`` (timm) and
+    ``step`` (diffusers), with whatever arguments.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model, multi_avg_fn=get_ema_multi_avg_fn(_EMA_DECAY))
+        # In a tuple, so that it is no submodule, whose parameters would be the averages'.
+        self._of = (model,)
+
+    def update(self, *_: Any, **__: Any) -> None:
+        self.update_parameters(*self._of)
+
+    step = update
 
 
 class Handed:
@@ -45,9 +62,9 @@ class Handed:
             self._made[name] = getattr(self, f"_make_{name}")()
         return self._made[name]
 
-    def averaged(self) -> int | None:
-        """How often the running averages were updated; ``None`` where they were not asked for."""
-        return int(self._made["ema"].n_averaged) if "ema" in self._made else None
+    def averaged(self) -> int:
+        """How often the running averages were updated."""
+        return int(self["ema"].n_averaged)
 
     def parameters(self) -> dict[str, Tensor] | None:
         """As they stand, where :meth:`gather` needs to know."""
@@ -62,24 +79,30 @@ class Handed:
         for group, optimizer in zip(self._parts.optimizer.param_groups, self._made.get("optimizers", ()), strict=False):
             # Loading a state makes new groups.
             group["lr"] = optimizer.param_groups[0]["lr"]
-        if "schedulers" not in self._made:
+        whole, schedulers = self._parts.lr_scheduler, self._made.get("schedulers")
+        if whole is None or schedulers is None:
             return
-        steps = [scheduler.last_epoch for scheduler in self._made["schedulers"]]
+        steps = [scheduler.last_epoch for scheduler in schedulers]
         moved = before is not None and any(
             not torch.equal(p.detach(), before[name]) for name, p in self._parts.parameters.items()
         )
-        self._parts.lr_scheduler.last_epoch = min(steps) if moved else max(steps)
+        whole.last_epoch = min(steps) if moved else max(steps)
 
     def _make_model(self) -> nn.Module:
         return _Model(self._parts.parameters)
 
-    def _make_ema(self) -> AveragedModel:
-        return AveragedModel(self["model"], multi_avg_fn=get_ema_multi_avg_fn(_EMA_DECAY))
+    def _make_ema(self) -> Averages:
+        return Averages(self["model"])
 
     def _make_optimizers(self) -> list[torch.optim.Optimizer]:
         whole: Any = self._parts.optimizer
-        return [type(whole)([group], **whole.defaults) for group in whole.param_groups]
+        # AdamW's defaults have more than it can be constructed with.
+        known = inspect.signature(type(whole)).parameters
+        how = {name: value for name, value in whole.defaults.items() if name in known}
+        return [type(whole)([group], **how) for group in whole.param_groups]
 
-    def _make_schedulers(self) -> list[torch.optim.lr_scheduler.LRScheduler]:
+    def _make_schedulers(self) -> list[torch.optim.lr_scheduler.LRScheduler] | None:
         whole: Any = self._parts.lr_scheduler
+        if whole is None:
+            return None
         return [type(whole)(optimizer, whole.lr_lambdas[0]) for optimizer in self["optimizers"]]

@@ -2,167 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import inspect
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
-from torch import Tensor, nn
+from torch import nn
 
 from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
-from harness.files import shown
 from harness.oracle.definitions import DEFINITIONS, Counting, LossDefinition, definition_named
 from harness.process_state import kept_state
 from harness.protocols import LossKind
 from harness.subject_spec import AUTO_TRUTH, DEFAULT_TRUTH, SubjectSpec
-from harness.subjects.call_expression import NAMES, CallExpression, parse_call
+from harness.subjects.adapted_loss import RANGE, AdaptedLoss, Origin
+from harness.subjects.call_expression import NAMES, parse_call
 from harness.subjects.door import load_object
 from harness.subjects.witness import HeldTo, found_out
-
-_RANGE = "data_range"
-
-
-@dataclass(frozen=True)
-class DataRange:
-    """The range [0, value] of images that a loss is written for. Those that it is called with are always in [0, 1], or
-    a little beyond.
-
-    Attributes:
-        value: a number, or whatever else stands in the loss's arguments.
-        source: where that is known from.
-    """
-
-    value: Any
-    source: str
-
-    @property
-    def words(self) -> str:
-        """For a report."""
-        value = f"{self.value:g}" if isinstance(self.value, (int, float)) else shown(self.value)
-        return f"{_RANGE} {value}, {self.source}"
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where further instances of a loss come from.
-
-    Attributes:
-        construct: makes another of its class; ``None`` where no class was named.
-        untouched: a deep copy from before the first call; ``None`` where it can't be copied, or is a function.
-    """
-
-    construct: Callable[[], Callable[..., Any]] | None = None
-    untouched: Callable[..., Any] | None = None
-
-
-@dataclass(frozen=True)
-class AdaptedLoss:
-    """Any callable as a :class:`harness.protocols.LossSubject`."""
-
-    name: SubjectSpec
-    kind: LossKind
-    function: Callable[..., Any]
-    expression: CallExpression | None = None
-    held_to: HeldTo = field(default_factory=lambda: HeldTo(definition_named(DEFAULT_TRUTH)), compare=False)
-    origin: Origin = field(default_factory=lambda: Origin(), compare=False)
-    takes_range: bool = False
-
-    @property
-    def definition(self) -> LossDefinition:
-        """What it is held to."""
-        return self.held_to.definition
-
-    @property
-    def data_range(self) -> DataRange | None:
-        """Which range it takes the images to have; ``None`` for a loss of points."""
-        if self.kind is LossKind.POINTS:
-            return None
-        told = {**dict(self.name.arguments), **({} if self.expression is None else self.expression.literals)}
-        if _RANGE in told:
-            return DataRange(told[_RANGE], "as it was told to")
-        if self.takes_range:
-            return DataRange(1.0, "given to it")
-        own = getattr(self.function, _RANGE, None)
-        return DataRange(1.0, "taken for granted") if own is None else DataRange(own, "its own")
-
-    @property
-    def convolutions(self) -> Sequence[tuple[Tensor, Tensor]] | None:
-        """The subject's attribute of that name."""
-        found: Sequence[tuple[Tensor, Tensor]] | None = getattr(self.function, "convolutions", None)
-        return found
-
-    def __call__(self, *inputs: Shaped[Tensor, "n c h w"]) -> Float[Tensor, ""]:
-        """The loss; of a similarity, 1 − value in float64, so that the subtraction adds no error of its own.
-
-        Raises:
-            SubjectError: the subject returned something other than one number as a tensor.
-        """
-        if isinstance(self.function, nn.Module):
-            self.function.to(inputs[0].device)
-        value = self.returned(*inputs)
-        if self.name.similarity:
-            value = 1.0 - value.double()
-        return value if self.name.scale == 1.0 else value * self.name.scale
-
-    @property
-    def module(self) -> nn.Module | None:
-        """The subject itself, where it is one."""
-        return self.function if isinstance(self.function, nn.Module) else None
-
-    def copied(self) -> AdaptedLoss:
-        """A deep copy."""
-        return replace(self, function=copy.deepcopy(self.function))
-
-    def fresh(self) -> AdaptedLoss:
-        """As it was before its first call, random weights included; of a function, itself."""
-        if self.origin.untouched is not None:
-            return replace(self, function=copy.deepcopy(self.origin.untouched))
-        return self if self.origin.construct is None else replace(self, function=self.origin.construct())
-
-    def constructed(self) -> AdaptedLoss:
-        """Another of its class; of what has no class to be constructed, fresh."""
-        return self.fresh() if self.origin.construct is None else replace(self, function=self.origin.construct())
-
-    @contextlib.contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Surrounds calls in eval mode, where it has modes."""
-        if not isinstance(self.function, nn.Module):
-            yield
-            return
-        training = self.function.training
-        self.function.eval()
-        try:
-            yield
-        finally:
-            self.function.train(training)
-
-    def returned(self, *inputs: Shaped[Tensor, "n c h w"]) -> Float[Tensor, ""]:
-        """What the subject itself gives, a map reduced.
-
-        Raises:
-            SubjectError: as calling it.
-        """
-        if self.expression is not None:
-            value = self.expression(self.function, inputs)
-        else:
-            value = self.function(*inputs[: len(NAMES[self.kind])])
-        if isinstance(value, Tensor) and self.name.reduce is not None:
-            value = value.mean() if self.name.reduce == "mean" else value.sum()
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            several = isinstance(value, Tensor) and value.numel() > 1
-            shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
-            hint = " (--reduce mean takes the mean of such a map)" if several else ""
-            raise SubjectError(
-                f"{self.name.spec} returned a {type(value).__name__}{shape}; a loss must return one number as a "
-                f"torch.Tensor{hint}."
-            )
-        return value.reshape(())
 
 
 def load_loss(subject: SubjectSpec, *, try_out: bool = True) -> AdaptedLoss:
@@ -192,7 +51,7 @@ def adapt_loss(found: Any, subject: SubjectSpec, *, try_out: bool = True) -> Ada
     kind = _kind(function, subject.spec) if expression is None else expression.kind
     auto = subject.truth == AUTO_TRUTH
     named = HeldTo(definition_named(DEFAULT_TRUTH if auto else subject.truth))
-    takes_range = _RANGE in _parameters(found, subject.spec) and not isinstance(found, nn.Module)
+    takes_range = RANGE in _parameters(found, subject.spec) and not isinstance(found, nn.Module)
     origin = _origin(found, function, subject)
     loss = AdaptedLoss(subject, kind, function, expression, named, origin, takes_range)
     if try_out:
@@ -211,7 +70,7 @@ def _constructed(found: Any, spec: str, given: dict[str, Any]) -> Callable[..., 
     if not callable(found):
         raise SubjectError(f"{spec} is a {type(found).__name__}, which can't be called.")
     parameters = _parameters(found, spec)
-    takes_range = _RANGE in parameters
+    takes_range = RANGE in parameters
     if not inspect.isclass(found):
         if given and (isinstance(found, nn.Module) or not _takes(parameters, given)):
             raise SubjectError(f"{spec} takes no such arguments as {', '.join(given)}.")

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from harness.adapters import OFFERED
 from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
-from harness.oracle.policies import PROMISED, Policies
+from harness.oracle.policies import CLIP_NORM, PROMISED, Policies
 from harness.protocols import AmpStepLike, StepDriver, StepReport, report_of
 from harness.subject_spec import SubjectSpec
-from harness.subjects.called_steps import CalledStepDriver, misfit, shape_of
+from harness.subjects.called_steps import CalledStepDriver, may_be_none, misfit, shape_of
 from harness.subjects.door import load_object
 from harness.subjects.facelift import FaceLiftDriver, learn_calling_convention
 from harness.subjects.training import is_training
@@ -29,9 +29,9 @@ class StepParts:
     parameters: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    lr_scheduler: torch.optim.lr_scheduler.LRScheduler
+    lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None
     accumulation: int
-    clip_norm: float
+    clip_norm: float | None
     norm_factor: float
 
 
@@ -51,9 +51,12 @@ class StepFactory:
         policies: those that it is held to: promised, or found out.
         clips_apart: each of its optimizers' gradients were seen to be clipped by a norm of their own.
         handed_clip: it is handed a norm to clip to.
+        promises_unclipped: its shape promises that nothing is clipped where that norm is 0 or ``None``.
         several: it takes several optimizers.
         averages: it takes running averages of the parameters.
         table: what it was seen to do, as questions and answers.
+        unscheduled: its schedule may be ``None``, as the default that it has for it says.
+        clips: the clip norms that it is handed: found out.
     """
 
     name: SubjectSpec
@@ -68,9 +71,12 @@ class StepFactory:
     policies: Policies = PROMISED
     clips_apart: bool = False
     handed_clip: bool = False
+    promises_unclipped: bool = False
     several: bool = False
     averages: bool = False
     table: tuple[tuple[str, str], ...] = ()
+    unscheduled: bool = False
+    clips: tuple[float | None, ...] = (CLIP_NORM,)
 
     @property
     def promises(self) -> bool:
@@ -78,6 +84,11 @@ class StepFactory:
         gradients, and to leave none when a window ends.
         """
         return self.promised is not None
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What it says that it promises, then what its user says, each ``NAME=VALUE``; of one name the last wins."""
+        return (*self.promises_said, *self.name.promises)
 
 
 class AmpStepDriver:
@@ -136,6 +147,7 @@ def adapt_fed_step(cls: Any, name: SubjectSpec) -> StepFactory:
             handed_clip=shape.asks_for("clip_norm") or (shape.native and "clip_grad" in shape.takes),
             several=shape.asks_for("optimizers"),
             averages=shape.asks_for("ema"),
+            unscheduled=not shape.native and shape.can_do_without("scheduler", "schedulers"),
         )
     own_shapes = ("optimizer_step", "backward", "train_on")
     if why := "" if any(hasattr(cls, name) for name in own_shapes) else misfit(cls):
@@ -197,6 +209,8 @@ def adapt_fed_step(cls: Any, name: SubjectSpec) -> StepFactory:
         call=f"{cls.__name__}.backward(loss) and step()",
         promised=PROMISED,
         handed_clip=True,
+        promises_unclipped=True,
+        unscheduled="lr_scheduler" in may_be_none(cls),
     )
 
 

@@ -21,7 +21,7 @@ from harness.protocols import LossKind
 from harness.subject_spec import DEFAULT_TRUTH
 
 if TYPE_CHECKING:
-    from harness.subjects.loss import AdaptedLoss
+    from harness.subjects.adapted_loss import AdaptedLoss
 
 # What a loss that computes in float32 whatever it is given may leave over.
 _FITS_FLOAT32 = 5e-4

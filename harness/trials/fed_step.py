@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import copy
-import math
+import io
 from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
 
 from harness.cases.descriptors import Action, StepCase
+from harness.cases.worlds import Saving
 from harness.errors import reraise_unless_subjects
-from harness.oracle.policies import CLIP_NORM, NORM_FACTOR
-from harness.oracle.step_model import (
-    BIAS_START,
-    GRADIENT,
-    LEARNING_RATE,
-    MATRIX_START,
-    MOMENTUM,
-    WEIGHT_DECAY,
-    Expected,
-    StepModel,
-    schedule,
-)
-from harness.oracle.window import BACKOFF, GROWTH, Fault, window_outcome
+from harness.oracle.step_model import Expected, StepModel
+from harness.oracle.window import Fault, window_outcome
 from harness.precision import Precision, refusing_unknown_ops
 from harness.process_state import kept_state
-from harness.subjects.step import StepFactory, StepParts
+from harness.subjects.step import StepFactory
 from harness.trials.observation import Observation, Snapshot, first_snapshot, snapshot_or, take_snapshot
+from harness.trials.step_parts import add_late, tiny_loss, tiny_parts
 
 
 class FedStepTrial:
@@ -38,7 +26,9 @@ class FedStepTrial:
 
     def __init__(self, factory: StepFactory, precision: Precision, case: StepCase) -> None:
         self._factory, self._precision, self._case = factory, precision, case
-        self._model = StepModel(case, precision.needs_scaler, factory.policies)
+        policies = factory.policies.handed(case.world.clip_norm, factory.promises)
+        self._model = StepModel(case, precision.needs_scaler, policies, precision.autocast_dtype)
+        self._late_is_in = False
         self._enter(None)
         self._last = first_snapshot(self.snapshot, factory.name.spec)
 
@@ -51,7 +41,10 @@ class FedStepTrial:
         """
         report, value = None, None
         raised: BaseException | None = None
+        if action is not Action.RESTORE and self._model.late_is_due and not self._late_is_in:
+            self._add_late()
         before = after = self._last
+        gradients = self._model.gradients(action)
         self._model.advance_schedule_to(before.schedule_steps)
         expected = self._model.after(action)
         try:
@@ -60,7 +53,7 @@ class FedStepTrial:
                     if self._may_restore:
                         self._restore()
                 else:
-                    loss = self._loss(action)
+                    loss = tiny_loss(self._parts, action, gradients, self._precision)
                     value = float(loss.detach())
                     report = self._driver.micro_step(loss)
                 after = self.snapshot()
@@ -91,20 +84,19 @@ class FedStepTrial:
         if expected.fault is Fault.NO_GRADIENTS:
             if moved:
                 model.step_on_zeros()
-                stepped = {"stepped": True, "parameters": {"weight": model.matrix, "bias": model.bias}}
+                stepped = {"stepped": True, "parameters": dict(model.values)}
                 return self._advanced(replace(expected, **stepped))  # type: ignore[arg-type]
-            if after.schedule_steps > before.schedule_steps:
+            if _advanced(before, after):
                 model.updates += 1
             return self._advanced(expected)
         poisoned = not all(bool(torch.isfinite(p).all()) for p in after.parameters.values())
-        if (poisoned or moved) and after.schedule_steps > before.schedule_steps:
+        if (poisoned or moved) and _advanced(before, after):
             model.updates += 1
             return self._advanced(expected)
         return expected
 
     def _advanced(self, expected: Expected) -> Expected:
-        updates = self._model.updates
-        return replace(expected, updates=updates, learning_rate=LEARNING_RATE * schedule(updates))
+        return replace(expected, updates=self._model.updates, learning_rate=self._model.learning_rate)
 
     def _counted(self, expected: Expected, before: Snapshot, after: Snapshot) -> Expected:
         """What a step that promised nothing should have counted: this window or not, on top of what it had. A window
@@ -129,77 +121,41 @@ class FedStepTrial:
 
     def snapshot(self) -> Snapshot:
         parts = self._parts
-        return take_snapshot(
+        seen = take_snapshot(
             parts.parameters, self._driver.counters(), parts.optimizer, parts.lr_scheduler, parts.scaler
         )
+        return replace(seen, averagings=self._driver.averaged())
 
     def _enter(self, saved: dict[str, Any] | None) -> None:
         """Build everything anew, as a new process would, and load what was saved."""
         self._parts = tiny_parts(self._case, self._precision.device, self._precision.needs_scaler)
         self._driver = self._factory.build(self._parts)
+        if self._late_is_in:
+            add_late(self._parts, self._case.world)
         if saved is not None:
             with torch.no_grad():
                 for name, parameter in self._parts.parameters.items():
                     parameter.copy_(saved["parameters"][name])
             self._driver.load_state_dict(saved["step"])
 
+    def _add_late(self) -> None:
+        self._late_is_in = True
+        add_late(self._parts, self._case.world)
+
     def _restore(self) -> None:
         parameters = {name: p.detach().clone() for name, p in self._parts.parameters.items()}
-        self._enter({"parameters": parameters, "step": copy.deepcopy(self._driver.state_dict())})
-
-    def _loss(self, action: Action) -> Float[Tensor, ""]:
-        """A loss whose gradient by every parameter element is the action's, through autocast's casts."""
-        device = self._precision.device
-        ones = torch.ones(1, 3, device=device)
-        if action is Action.FROZEN:
-            return ones.clone().requires_grad_().sum()
-        parameters = self._parts.parameters
-        with self._precision.context():
-            output = F.linear(ones, parameters["weight"], parameters["bias"])
-        if action in (Action.NAN_LOSS, Action.NAN_BACKWARD):
-            poisoned: Tensor = _NanBackward.apply(output.float().sum())
-            return poisoned * math.nan if action is Action.NAN_LOSS else poisoned
-        loss = (output.float() * GRADIENT[action]).sum()
-        return loss + math.inf if action is Action.INF_LOSS else loss
+        saved = {"parameters": parameters, "step": self._driver.state_dict()}
+        if self._case.world.saving is Saving.COPY:
+            self._enter(copy.deepcopy(saved))
+            return
+        file = io.BytesIO()
+        torch.save(saved, file)
+        for _ in range(self._case.accumulation):
+            good = self._model.gradients(Action.GOOD)
+            self._driver.micro_step(tiny_loss(self._parts, Action.GOOD, good, self._precision))
+        file.seek(0)
+        self._enter(torch.load(file, map_location=self._precision.device, weights_only=True))
 
 
-def tiny_parts(case: StepCase, device: str, scaled: bool) -> StepParts:
-    """A 2×3 matrix and its bias with an optimizer, a schedule and a scaler, which is on where ``scaled``."""
-    matrix = nn.Parameter(torch.full((2, 3), MATRIX_START, device=device))
-    bias = nn.Parameter(torch.full((2,), BIAS_START, device=device))
-    optimizer = torch.optim.SGD(
-        [
-            {"params": [matrix], "weight_decay": WEIGHT_DECAY},
-            {"params": [bias], "weight_decay": 0.0},
-        ],
-        lr=LEARNING_RATE,
-        momentum=MOMENTUM,
-    )
-    return StepParts(
-        {"weight": matrix, "bias": bias},
-        optimizer,
-        torch.amp.GradScaler(
-            device,
-            init_scale=2.0**case.scale_exponent,
-            growth_factor=GROWTH,
-            backoff_factor=BACKOFF,
-            growth_interval=case.growth_interval,
-            enabled=scaled,
-        ),
-        torch.optim.lr_scheduler.LambdaLR(optimizer, schedule),
-        case.accumulation,
-        CLIP_NORM,
-        NORM_FACTOR,
-    )
-
-
-class _NanBackward(torch.autograd.Function):
-    """The identity, whose gradient is NaN."""
-
-    @staticmethod
-    def forward(ctx, value):
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx, upstream):
-        return upstream * math.nan
+def _advanced(before: Snapshot, after: Snapshot) -> bool:
+    return (after.schedule_steps or 0) > (before.schedule_steps or 0)

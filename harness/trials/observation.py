@@ -19,15 +19,20 @@ from harness.protocols import StepReport
 class Snapshot:
     """What can be seen of a training run: parameters by name, counters, schedule, scaler, and whether any gradient
     is left.
+
+    Attributes:
+        schedule_steps: ``None`` where there is no schedule.
+        averagings: how often an average of the parameters took them in; ``None`` where there is none.
     """
 
     parameters: Mapping[str, Tensor]
     passes: int
     updates: int
     learning_rate: float
-    schedule_steps: int
+    schedule_steps: int | None
     scaler: ScalerState
     gradients_cleared: bool
+    averagings: int | None = None
 
     def changed(self, other: Snapshot) -> list[str]:
         """The names of the parameters that aren't the same bits in both; NaN and NaN are."""
@@ -85,7 +90,7 @@ def take_snapshot(
     parameters: Mapping[str, Tensor],
     counters: tuple[int, int],
     optimizer: torch.optim.Optimizer,
-    lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
+    lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None,
     scaler: torch.amp.GradScaler,
 ) -> Snapshot:
     """The run as it stands; ``counters`` are passes and updates."""
@@ -94,7 +99,7 @@ def take_snapshot(
         {name: p.detach().clone() for name, p in parameters.items()},
         *counters,
         float(optimizer.param_groups[0]["lr"]),
-        int(lr_scheduler.last_epoch),
+        None if lr_scheduler is None else int(lr_scheduler.last_epoch),
         scaler_state(scaler),
         not any(bool(gradient.any()) for gradient in gradients),
     )

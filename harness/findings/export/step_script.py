@@ -9,11 +9,14 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from harness.cases.descriptors import Action, StepCase
+from harness.cases.worlds import World, describe_world
 from harness.engine.plan import Task
 from harness.engine.session import Session
+from harness.errors import UsageError
 from harness.findings.export.script import Draft, autocast_source, importing
+from harness.oracle.optimizer_model import MOMENTUM
 from harness.oracle.policies import CLIP_NORM, NORM_FACTOR
-from harness.oracle.step_model import BIAS_START, GRADIENT, LEARNING_RATE, MATRIX_START, MOMENTUM, WEIGHT_DECAY
+from harness.oracle.step_world import BIAS_START, GRADIENT, LEARNING_RATE, MATRIX_START, NEAR, WEIGHT_DECAY
 from harness.oracle.window import BACKOFF, GROWTH
 from harness.precision import Precision
 from harness.subjects.called_steps import CallingShape, shape_of
@@ -45,6 +48,13 @@ class StepScript:
 
     def __init__(self, session: Session, task: Task, precision: Precision, case: StepCase) -> None:
         factory = session.subject(task.kind)
+        if case.world != World() or set(case.actions) & set(NEAR):
+            raise UsageError(
+                f"the case needs a world of its own ({describe_world(case.world) or 'a norm near the limit'}), which "
+                f"export doesn't write out: send the case file, for harness replay."
+            )
+        if set(getattr(shape_of(load_object(factory.name.spec, factory.name.root)), "begins", ())):
+            raise UsageError("export doesn't write out steps of harness.adapters.Step: send the case file.")
         self._name, self._precision, self._case = factory.name, precision, case
         with precision.installed(), warnings.catch_warnings():
             # A step that is being convicted of it needs no warning for it.

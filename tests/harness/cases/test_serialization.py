@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from harness.cases.descriptors import Action, Hidden, LossCase, Mask, MaskValues, PassKind, StepCase, TrainingCase
 from harness.cases.serialization import case_from_json, case_to_json
 from harness.cases.strategies import loss_cases
+from harness.cases.worlds import OptimizerKind, ParameterKind, Saving, World
 from harness.errors import UsageError
 
 
@@ -19,7 +20,17 @@ def test_loss_cases_survive_a_file(case: LossCase) -> None:
     assert case_from_json(json.loads(json.dumps(case_to_json(case))), "a file") == case
 
 
-@given(st.builds(StepCase, actions=st.lists(st.sampled_from(Action)).map(tuple)))
+_WORLDS = st.builds(
+    World,
+    st.sampled_from((1.0, 0.0, None)),
+    st.sampled_from(OptimizerKind),
+    st.sampled_from(ParameterKind),
+    st.booleans(),
+    st.sampled_from(Saving),
+)
+
+
+@given(st.builds(StepCase, actions=st.lists(st.sampled_from(Action)).map(tuple), world=_WORLDS))
 def test_fault_programs_survive_a_file(case: StepCase) -> None:
     assert case_from_json(json.loads(json.dumps(case_to_json(case))), "a file") == case
 
@@ -77,3 +88,14 @@ def _changed(path: tuple[str, ...], value: Any) -> dict[str, Any]:
 def test_what_is_wrong_with_a_file_is_named(data: Any, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         case_from_json(data, "x.json")
+
+
+def test_a_file_from_before_there_were_worlds_is_read_and_written_as_it_was() -> None:
+    old = {"kind": "step", "accumulation": 1, "scale_exponent": 10, "growth_interval": 2, "actions": ["good"]}
+    case = case_from_json(old, "x.json")
+    assert case == StepCase(actions=(Action.GOOD,))
+    assert case_to_json(case) == old
+    partial = case_from_json({**old, "world": {"scheduled": False}}, "x.json")
+    assert partial == StepCase(actions=(Action.GOOD,), world=World(scheduled=False))
+    with pytest.raises(UsageError, match="scheduled must be of type bool"):
+        case_from_json({**old, "world": {"scheduled": 1}}, "x.json")

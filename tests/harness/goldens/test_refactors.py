@@ -11,7 +11,7 @@ from harness.goldens.checking import check
 from harness.goldens.folder import GoldenFolder
 from harness.goldens.outcome import Outcome, Status
 from harness.reports.golden_text import outcome_lines
-from harness.subjects.door import subject_root
+from harness.subjects.import_root import subject_root
 from tests.harness.goldens.refactors import RIGHT, ROOT, WRONG, Refactor
 
 

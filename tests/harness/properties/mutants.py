@@ -362,6 +362,13 @@ class OtherWords(AmpStep):
         return outcome and SimpleNamespace(stepped=outcome.stepped, reason=self.words[outcome.reason])
 
 
+class break_resume_raises(AmpStep):
+    """Can't read what it wrote."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        raise KeyError("momentum")
+
+
 class break_resume(AmpStep):
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()

@@ -17,7 +17,8 @@ from harness.oracle.definitions import DEFINITIONS
 from harness.precision import precisions_named
 from harness.properties import LOSS_PROPERTIES
 from harness.subject_spec import SubjectKind, SubjectSpec
-from harness.subjects.loss import AdaptedLoss, load_loss
+from harness.subjects.adapted_loss import AdaptedLoss
+from harness.subjects.loss import load_loss
 from harness.trials.loss_trial import LossTrial
 from tests.harness.judging import judged_loss
 

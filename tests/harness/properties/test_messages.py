@@ -20,7 +20,7 @@ from harness.properties.step_bookkeeping import scale, schedule
 from harness.properties.step_report import truthful
 from harness.protocols import LossKind, StepReport
 from harness.subject_spec import SubjectSpec
-from harness.subjects.loss import AdaptedLoss
+from harness.subjects.adapted_loss import AdaptedLoss
 from harness.trials.observation import Observation, Snapshot
 from tests.harness.judging import judged_loss
 

@@ -23,10 +23,10 @@ class Together(Step):
         self._scaler.scale(loss).backward()
         if not last:
             return
-        if all(p.grad is not None for p in parameters):
+        if gradients := [p.grad for p in parameters if p.grad is not None]:
             for optimizer in self._optimizers:
                 self._scaler.unscale_(optimizer)
-            if all(math.isfinite(float(p.grad.abs().max())) for p in parameters):
+            if all(math.isfinite(float(gradient.abs().max())) for gradient in gradients):
                 self.clip()
                 for optimizer, scheduler in zip(self._optimizers, self._schedulers, strict=True):
                     self._scaler.step(optimizer)
@@ -87,6 +87,65 @@ class ClipsApart(Together):
     def clip(self) -> None:
         for optimizer in self._optimizers:
             nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 2.0)
+
+
+class ClipsAsHanded(Step):
+    """Right: to the norm that it is handed, 0 and none meaning none; and it needs no schedule."""
+
+    def step(
+        self,
+        loss: Tensor,
+        optimizer: Any,
+        scaler: Any,
+        parameters: Any,
+        clip_norm: float | None,
+        last: bool,
+        scheduler: Any = None,
+    ) -> None:
+        scaler.scale(loss).backward()
+        if not last:
+            return
+        if gradients := [p.grad for p in parameters if p.grad is not None]:
+            scaler.unscale_(optimizer)
+            norm = float(nn.utils.get_total_norm(gradients))
+            if self.allows(norm, clip_norm):
+                if clip_norm:
+                    nn.utils.clip_grad_norm_(parameters, self.norm(clip_norm))
+                scaler.step(optimizer)
+                self.advance(scheduler)
+            scaler.update()
+        optimizer.zero_grad()
+
+    def allows(self, norm: float, clip_norm: float | None) -> bool:
+        return math.isfinite(norm)
+
+    def norm(self, clip_norm: float) -> float:
+        return clip_norm
+
+    def advance(self, scheduler: Any) -> None:
+        if scheduler is not None:
+            scheduler.step()
+
+
+class LimitsAsHanded(ClipsAsHanded):
+    """Right: it drops a norm over 20 times the one that it is handed, which nobody can know."""
+
+    def allows(self, norm: float, clip_norm: float | None) -> bool:
+        return math.isfinite(norm) and not (clip_norm and norm > 20.0 * clip_norm)
+
+
+class ClipsAtOne(ClipsAsHanded):
+    """Wrong where it is handed another norm."""
+
+    def norm(self, clip_norm: float) -> float:
+        return 1.0
+
+
+class NeedsItsSchedule(ClipsAsHanded):
+    """Wrong where there is none."""
+
+    def advance(self, scheduler: Any) -> None:
+        scheduler.step()
 
 
 def high_limit(loss: Tensor, optimizer: Any, scheduler: Any, parameters: Any, last: bool) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import SubjectError, UsageError
-from harness.subjects.door import load_object, subject_root
+from harness.subjects.door import load_object
+from harness.subjects.import_root import subject_root
 
 # A FaceLift checkout's own shape: gslrm/ without __init__.py, and a trainer that imports from it.
 _TREE = {

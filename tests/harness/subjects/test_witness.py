@@ -11,8 +11,9 @@ from harness.errors import SubjectError, UsageError
 from harness.oracle.probe_pairs import probe_pairs
 from harness.oracle.ssim_forms import Padding, Shown, SsimForm, fitting
 from harness.subject_spec import AUTO_TRUTH, SubjectSpec
+from harness.subjects.adapted_loss import AdaptedLoss
 from harness.subjects.call_expression import parse_call
-from harness.subjects.loss import AdaptedLoss, load_loss
+from harness.subjects.loss import load_loss
 
 _PUBLIC = str(Path(__file__).with_name("public_losses.py"))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.cases.descriptors import Action, StepCase
+from harness.cases.worlds import OptimizerKind, ParameterKind, World
 from harness.cli.main import main
 from harness.config import Settings
 from harness.engine.plan import plan
@@ -16,9 +17,11 @@ from harness.kinds.registry import load_subject
 from harness.precision import precisions_named
 from harness.properties import STEP_PROPERTIES
 from harness.subject_spec import SubjectKind, SubjectSpec
+from harness.subjects.handed import Handed
 from harness.subjects.step import StepFactory
 from harness.trials.fed_step import FedStepTrial
 from harness.trials.observation import observe_program
+from harness.trials.step_parts import tiny_parts
 
 _KIT = Path(__file__).parents[1] / "subjects" / "kit_steps.py"
 _PUBLIC = _KIT.with_name("public_steps.py")
@@ -72,6 +75,10 @@ def test_a_promise_on_the_way_wins_over_its_own() -> None:
         ("Together", "cpu-autocast-float16", set()),
         ("ClipsApart", "float32", set()),
         ("high_limit", "float32", set()),
+        ("ClipsAsHanded", "cpu-autocast-float16", set()),
+        ("LimitsAsHanded", "cpu-autocast-float16", set()),
+        ("ClipsAtOne", "float32", {"right-update"}),
+        ("NeedsItsSchedule", "float32", {"never-raises", "no-gradients"}),
         ("ForgetsTheScaler", "cpu-autocast-float16", {"resume"}),
         ("OneScheduleRuns", "cpu-autocast-float16", {"right-update", "schedule", "resume"}),
         ("BreaksItsPromise", "float32", {"drops-bad-windows", "right-update", "resume"}),
@@ -85,12 +92,43 @@ def test_it_is_held_to_what_it_says(name: str, precision: str, violated: set[str
     assert (results["right-update"].status is Status.NOT_APPLICABLE) == (name == "ClipsApart")
 
 
+def test_it_is_handed_the_clip_norms_of_which_it_is_known_what_becomes() -> None:
+    assert set(_factory("ClipsAsHanded").clips) == {0.0, 0.25, 1.0, 4.0, None}
+    # Whether a limit that it was seen to have is a factor of the norm isn't known.
+    assert set(_factory("LimitsAsHanded").clips) == {1.0}
+    assert set(_factory("Together").clips) == {1.0}
+
+
+@pytest.mark.parametrize("kind", OptimizerKind)
+def test_several_optimizers_are_of_the_worlds_kind(kind: OptimizerKind) -> None:
+    case = StepCase(world=World(optimizer=kind, parameters=ParameterKind.GROUPS))
+    parts = tiny_parts(case, "cpu", False)
+    handed = Handed(parts)
+    assert [len(optimizer.param_groups) for optimizer in handed["optimizers"]] == [1, 1, 1]
+    assert len(handed["schedulers"]) == 3
+    for optimizer, group in zip(handed["optimizers"], parts.optimizer.param_groups, strict=True):
+        assert (type(optimizer), optimizer.defaults) == (type(parts.optimizer), parts.optimizer.defaults)
+        assert optimizer.param_groups == [group]
+
+
+def test_averages_go_by_the_names_of_others_too() -> None:
+    handed = Handed(tiny_parts(StepCase(), "cpu", False))
+    ema, model = handed["ema"], handed["model"]
+    ema.update_parameters(model)
+    ema.update(model)
+    ema.step(model.parameters())
+    assert handed.averaged() == 3
+    assert [p.shape for p in ema.parameters()] == [p.shape for p in model.parameters()]
+
+
 def test_it_is_not_restored_inside_a_window() -> None:
     case = StepCase(accumulation=2, actions=(Action.GOOD, Action.RESTORE, Action.GOOD, Action.RESTORE, Action.GOOD))
-    resume = next(p for p in STEP_PROPERTIES if p.name == "resume")
+    # The averages begin anew, as they aren't saved: no update of theirs.
+    claims = [p for p in STEP_PROPERTIES if p.name in ("resume", "drops-bad-windows")]
     trial = FedStepTrial(_factory("Together"), precisions_named(("float32",))[0], case)
     seen = observe_program(trial.act, case.actions)
-    assert [resume.verdict(action).message for action in seen if not resume.verdict(action).holds] == []
+    verdicts = [claim.verdict(action) for action in seen for claim in claims]
+    assert [verdict.message for verdict in verdicts if not verdict.holds] == []
 
 
 @pytest.mark.parametrize(

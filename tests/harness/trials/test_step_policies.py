@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ _NAN = "NaN gradients without a scaler"
 _LARGE = "a large, finite norm"
 _INF = "an infinite loss with finite gradients"
 _CLIP = "gradients"
+_ZERO = "a clip norm of 0"
 
 
 def _factory(name: str) -> StepFactory:
@@ -52,7 +54,7 @@ def _factory(name: str) -> StepFactory:
             },
         ),
         ("advancing", {_CLIP: "clips to a norm of 0.5", _SCHEDULE: "advances"}),
-        ("NativeScaler", {_CLIP: "clips each element to 1", _LARGE: "steps"}),
+        ("NativeScaler", {_CLIP: "clips each element to 1", _LARGE: "steps", _ZERO: "zeroes all gradients"}),
         ("Careful", {_CLIP: "does not clip", _NAN: "drops the window", _NO_GRADIENTS: "drops the window"}),
         ("Limited", {_LARGE: "drops the window over 5", _INF: "drops the window", _SCHEDULE: "holds"}),
         (
@@ -73,10 +75,11 @@ def _factory(name: str) -> StepFactory:
                 _INF: "drops the window",
                 _NAN: "drops the window",
                 _NO_GRADIENTS: "drops the window",
+                _ZERO: "means no clipping",
                 "its count of updates on a dropped window": "holds",
             },
         ),
-        (f"{_BAD}:StepBeforeFix", {_SCHEDULE: "advances", _INF: "drops the window"}),
+        (f"{_BAD}:StepBeforeFix", {_SCHEDULE: "advances", _INF: "drops the window", _ZERO: "drops every window"}),
     ],
 )
 def test_the_table_says_what_the_step_does(name: str, rows: dict[str, str]) -> None:
@@ -91,7 +94,8 @@ def test_no_two_of_different_make_look_alike() -> None:
 
 def test_only_who_is_handed_a_limit_promises_it() -> None:
     assert _factory("gslrm.training.amp_step:AmpStep").policies == PROMISED
-    assert _factory(f"{_BAD}:StepBeforeFix").policies == PROMISED
+    # What 0 means was never agreed with it: it drops every window.
+    assert _factory(f"{_BAD}:StepBeforeFix").policies == replace(PROMISED, zero_clips_nothing=False)
     found = _factory("Limited").policies
     assert found.norm_limit == pytest.approx(5.0, rel=1e-3)
     assert (found.clip_norm, found.drops_nonfinite_loss) == (None, True)
@@ -193,3 +197,14 @@ def test_a_fault_can_be_left_out(tmp_path: Path) -> None:
     assert not {Action.INF_LOSS, Action.NAN_LOSS} & {action for case in seen for action in case.actions}
     assert result.status is Status.HELD
     assert TaskRunner(Settings(step=spec, cases_dir=str(tmp_path))).run(task, listen).status is Status.VIOLATED
+
+
+def test_a_clip_norm_is_varied_where_it_is_known_what_becomes_of_it() -> None:
+    assert set(_factory("gslrm.training.amp_step:AmpStep").clips) == {0.0, 0.25, 1.0, 4.0, None}
+    assert set(_factory("NativeScaler").clips) == {0.25, 1.0, 4.0, None}
+    assert set(_factory("recipe").clips) == {1.0}
+    for promise, clips in (("norm-limit=20", {1.0}), ("zero-clips-nothing=no", {0.25, 1.0, 4.0, None})):
+        spec = SubjectSpec("gslrm.training.amp_step:AmpStep", promises=(promise,))
+        factory = load_subject(SubjectKind.STEP, spec)
+        assert isinstance(factory, StepFactory)
+        assert set(factory.clips) == clips

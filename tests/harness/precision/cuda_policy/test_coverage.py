@@ -20,7 +20,7 @@ from harness.precision.cuda_policy.proofs.cross_check import cross_check
 from harness.properties import LOSS_PROPERTIES, STEP_PROPERTIES
 from harness.protocols import LossKind
 from harness.subject_spec import SubjectKind, SubjectSpec
-from harness.subjects.loss import AdaptedLoss
+from harness.subjects.adapted_loss import AdaptedLoss
 from harness.subjects.step import StepFactory
 from tests.harness.judging import judged, judged_loss
 from tests.harness.rounding.traces import BF16, F16, F32, A
