@@ -37,7 +37,8 @@ class Checked:
 def _check(folder: Path, *arguments: str) -> Checked:
     command = [sys.executable, "-m", "harness", "check", "--truth", "mse", "--precision", "float16-inputs"]
     command += ["--precision", "float32", "--max-examples", "5", "--json", "report.json", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=folder)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=folder, env=environment)
     assert not wait_until_gone(folder), "processes are left"
     return Checked(done.returncode, done.stdout, done.stderr, json.loads((folder / "report.json").read_text()))
 
@@ -65,6 +66,7 @@ def test_the_first_fault_ends_the_run(stopped: tuple[Checked, Path]) -> None:
     assert "the only time" in found
     assert ("counters", "float32") in unrun
     assert set(unrun.values()) == {"stopped at the first fault"}
+    assert not list((folder / ".harness" / "cases").glob("in-flight*"))
     cases = [read_case_file(path).task.property for path in (folder / ".harness" / "cases").glob("*.json")]
     assert set(cases) == {"range", "never-raises"}
 
