@@ -11,6 +11,7 @@ from harness.config import Settings, load_settings, step_summary
 from harness.errors import Interrupted
 
 if TYPE_CHECKING:
+    from harness.engine.result import TaskResult
     from harness.reports.run_model import RunModel
 
 # What writes a report into a file.
@@ -99,6 +100,10 @@ def add_parser(subparsers: Any) -> None:
     )
     add_check_options(parser)
     parser.add_argument("--json", metavar="FILE", help="write the results there")
+    parser.add_argument("-x", "--exitfirst", action="store_true", help="stop at the first fault: the rest is not run")
+    parser.add_argument(
+        "--verbose", action="store_true", help="also show what the subject prints and its warnings, each as it comes"
+    )
     add_report_options(parser)
     parser.set_defaults(run=run)
 
@@ -152,7 +157,7 @@ def run(options: argparse.Namespace) -> int:
     if (github := step_summary()) is not None:
         reports.append((github, append_markdown))
     run_model = RunModel(read_baseline(Path(settings.baseline)))
-    check(settings, run_model, reports)
+    check(settings, run_model, reports, verbose=options.verbose, exit_first=options.exitfirst)
     return run_model.outcome.exit_code
 
 
@@ -191,11 +196,20 @@ def check_settings(options: argparse.Namespace) -> Settings:
     )
 
 
-def check(settings: Settings, run_model: RunModel, reports: Sequence[Rendering] = ()) -> None:
+def check(
+    settings: Settings,
+    run_model: RunModel,
+    reports: Sequence[Rendering] = (),
+    *,
+    verbose: bool = False,
+    exit_first: bool = False,
+) -> None:
     """Check, write the reports, and print.
 
     Args:
         run_model: hears the run.
+        verbose: show what the subject prints.
+        exit_first: run nothing more after the first violation that counts.
 
     Raises:
         HarnessError: there is nothing to check, or it can't be.
@@ -221,15 +235,19 @@ def check(settings: Settings, run_model: RunModel, reports: Sequence[Rendering] 
     tasks = plan(subject_kinds(settings), settings.properties, settings.precisions)
     spared = None if settings.precisions else left_out()
     known, bar = known_cases(settings, tasks), ProgressBar(console)
-    progress = RunProgress(bar)
+    progress = RunProgress(bar, run_model, verbose)
 
     def listen(event: Event) -> None:
         run_model(event)
         progress(event)
 
+    def ends_run(result: TaskResult) -> bool:
+        return exit_first and run_model.cell_of(result.task).counts
+
+    started, recorder = RunStarted(tasks, settings, environment(), spared), CaseRecorder(settings)
     try:
         with bar:
-            run_pooled(RunStarted(tasks, settings, environment(), spared), listen, CaseRecorder(settings), known)
+            run_pooled(started, listen, recorder, known, ends_run)
     except (Interrupted, KeyboardInterrupt):
         run_model.ended = "interrupted"
         raise

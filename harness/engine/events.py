@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,8 @@ from harness.config import Settings
 from harness.engine.plan import Task
 from harness.engine.result import Call, TaskResult
 from harness.subject_spec import SubjectKind
+
+_NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -120,10 +123,46 @@ class TaskFinished:
 
 
 @dataclass(frozen=True)
-class ProcessLost:
-    """A worker process is gone; what it was at has been reported."""
+class SubjectPrinted:
+    """The subject, in this worker process, has printed something; told as it comes, in pieces of any size."""
 
     process: int
+    text: str
+
+
+@dataclass(frozen=True)
+class SubjectWarning:
+    """A Python warning: its class' name, its words, and the file and line that it is said to come from."""
+
+    category: str
+    message: str
+    where: str
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Those of one place that differ in numbers alone are one."""
+        return self.category, self.where, _NUMBER.sub("#", self.message)
+
+
+@dataclass(frozen=True)
+class SubjectWarned:
+    """The subject has raised these warnings, each so many times, since this was told last of its process."""
+
+    warnings: tuple[tuple[SubjectWarning, int], ...]
+
+
+@dataclass(frozen=True)
+class ProcessLost:
+    """A worker process is gone; what it was at has been reported.
+
+    Attributes:
+        task: what it was at, or ``None``.
+        last_words: the last lines that its subject printed since it was given the task.
+    """
+
+    process: int
+    task: Task | None = None
+    last_words: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,7 +171,8 @@ class RunFinished:
 
 
 OfTask = TaskStarted | CaseStarted | Progress | CaseFailed | WorstKept | Confirming | TaskFinished
-Event = RunStarted | SubjectLoaded | OfTask | ProcessLost | RunFinished
+OfSubject = SubjectLoaded | SubjectPrinted | SubjectWarned
+Event = RunStarted | OfSubject | OfTask | ProcessLost | RunFinished
 Listener = Callable[[Event], None]
 
 

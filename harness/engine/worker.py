@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from harness.engine.events import CaseStarted, Event
 from harness.engine.messages import Answer, Began, Broken, Check, Heard, Loading, Message, Order, Ready, Refused, Start
+from harness.engine.subject_warnings import SubjectWarnings
 from harness.errors import HarnessError, SubjectError, describe_exception
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def main(descriptor: int) -> NoReturn:
 
 
 def _serve(connection: Connection, start: Start) -> None:
-    runner = _loaded(connection, start)
+    warned = SubjectWarnings()
+    runner = _loaded(connection, start, warned)
     if start.confirms:
         _fork_pristine(runner, connection)
     # Not before the fork, which is to have one thread.
@@ -57,10 +59,11 @@ def _serve(connection: Connection, start: Start) -> None:
     for loaded in runner.session.loaded():
         _send(connection, Heard(loaded))
     _send(connection, Ready(runner.session.kind_names()))
-    emit = partial(_pass_on, connection, start)
+    emit = partial(_pass_on, connection, start, warned)
     while (order := connection.recv()) is not None:
         _send(connection, Answer(_carried_out(runner, order, emit)))
     runner.session.close()
+    _tell_warnings(connection, warned)
 
 
 def _carried_out(runner: TaskRunner, order: Order, emit: Listener) -> TaskResult | Verdict:
@@ -72,13 +75,14 @@ def _carried_out(runner: TaskRunner, order: Order, emit: Listener) -> TaskResult
     return judge_calls(runner.session, order.calls)
 
 
-def _loaded(connection: Connection, start: Start) -> TaskRunner:
+def _loaded(connection: Connection, start: Start, warned: SubjectWarnings) -> TaskRunner:
     import torch
 
     from harness.engine.run import TaskRunner
     from harness.engine.search import keep_hypothesis_in
 
     keep_hypothesis_in(Path(start.settings.cases_dir))
+    warned.install()
     # A step that is being convicted of it needs no warning for it, at every example.
     warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
     # The workers share the processors; tiny tensors gain nothing from threads.
@@ -106,12 +110,19 @@ def _fork_pristine(runner: TaskRunner, connection: Connection) -> None:
         runner.confirm_with(pristine)
 
 
-def _pass_on(connection: Connection, start: Start, event: Event) -> None:
+def _pass_on(connection: Connection, start: Start, warned: SubjectWarnings, event: Event) -> None:
     start.listener(event)
+    if warned.has_new or not isinstance(event, CaseStarted):
+        _tell_warnings(connection, warned)
     if isinstance(event, CaseStarted):
         _send(connection, Began(event.task, event.case, time.monotonic()))
     else:
         _send(connection, Heard(event))
+
+
+def _tell_warnings(connection: Connection, warned: SubjectWarnings) -> None:
+    if (told := warned.taken()) is not None:
+        _send(connection, Heard(told))
 
 
 def _send(connection: Connection, message: Message) -> None:

@@ -15,6 +15,7 @@ from harness.engine.events import Confirming, TaskFinished
 from harness.engine.guardian import Guardian, kill_group
 from harness.engine.messages import Answer, Began, Heard, Loading, Message, Order, Ready, Start
 from harness.engine.plan import Task
+from harness.engine.subject_output import SubjectOutput
 from harness.errors import ending
 from harness.kinds.registry import kinds_with
 
@@ -30,6 +31,7 @@ class WorkerProcess:
         loaded: the subjects are.
         loading: what it is importing, or ``None``.
         at: the case that it runs, or ``None``.
+        output: what its subject prints.
         begun: how many cases it has begun of its order.
     """
 
@@ -42,20 +44,23 @@ class WorkerProcess:
         self._since = time.monotonic()
         self._end: str | None = None
         self._pending: deque[Message] = deque()
+        self.output = SubjectOutput()
         self.connection, theirs = multiprocessing.Pipe()
         code = (
             f"import sys; sys.path[:] = {sys.path!r}; from harness.engine.worker import main; main({theirs.fileno()})"
         )
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code],
+            # Unbuffered: what was printed before a crash isn't lost with it.
+            [sys.executable, "-u", "-c", code],
             stdin=subprocess.DEVNULL,
-            # What a subject prints doesn't get into the report.
-            stdout=sys.__stderr__,
+            stdout=self.output.writing,
+            stderr=self.output.writing,
             pass_fds=(theirs.fileno(),),
             start_new_session=True,
         )
         guardian.watch(self._process.pid)
         theirs.close()
+        self.output.handed_over()
         with contextlib.suppress(OSError):
             self.connection.send(start)
 
@@ -66,6 +71,7 @@ class WorkerProcess:
     def tell(self, order: Order | None) -> None:
         """Give it an order, or let it leave."""
         self._since, self.begun = time.monotonic(), 0
+        self.output.forget()
         # A worker that is gone shows in :meth:`ended`.
         with contextlib.suppress(OSError):
             self.connection.send(order)
@@ -118,18 +124,23 @@ class WorkerProcess:
             limit = self._case_seconds if self.loading is not None else max(_OWN_SECONDS, self._case_seconds)
         return f"still running after {limit:g} s" if time.monotonic() - since > limit else None
 
-    def kill(self) -> None:
-        """End it and whatever it started, at once."""
+    def end(self) -> None:
+        """End it and whatever it started, at once; what it said before can still be heard."""
         kill_group(self._process.pid)
         self._process.kill()
         # A process that hangs in the kernel is not waited for.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1.0)
+
+    def kill(self) -> None:
+        """End it, and let go of it."""
+        self.end()
         self._guardian.forget(self._process.pid)
         self.connection.close()
+        self.output.close()
 
     def wait_for_last_words(self) -> None:
-        """Give it a moment to flush what the subject printed, once it was told to leave."""
+        """Give it a moment to leave, once it was told to."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=_LAST_WORDS_SECONDS)
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import harness
 from harness.cases.descriptors import LossCase
+from harness.cases.image_folder import ImageFolder
+from harness.engine.judge import judge_calls
+from harness.engine.result import Call
 from harness.engine.session import Session
-from harness.errors import SubjectError, UsageError
+from harness.errors import HarnessError, SubjectError, UsageError
 from harness.findings.case_file import CaseFile, read_case_file
 from harness.findings.replay import Given, settings_for
+from harness.kinds.loss_evidence import LossUnderCase, loss_evidence, traced_evidence
 from harness.kinds.registry import default_kind, kind_of_case
 from harness.precision import Precision, precisions_named
+from harness.properties.verdict import Verdict
 from harness.rounding.op_trace import Trace, record_ops
 from harness.subject_spec import SubjectKind
 from harness.trials.loss_trial import LossTrial
@@ -26,12 +33,24 @@ _AROUND = (_HARNESS / "subjects" / "loss.py", _HARNESS / "cases", _HARNESS / "tr
 
 @dataclass(frozen=True)
 class Explanation:
-    """A case's loss under one precision, the truth, and the trace of its forward pass; where it raised, up to there."""
+    """A case's loss under one precision, the truth, and the trace of its forward pass; where it raised, up to there.
 
+    Attributes:
+        path: where the file lies.
+        folder: the user's own pictures, which the case may draw on.
+        verdict: on the file's property, after the calls that the file says it needs; ``None`` where the property says
+            nothing of the case under this precision.
+        evidence: what was measured, and what stands out among the ops, as plain values.
+    """
+
+    path: Path
     file: CaseFile
     precision: Precision
+    folder: ImageFolder | None
     trial: LossTrial
     trace: Trace
+    verdict: Verdict | None
+    evidence: Mapping[str, Any]
 
     @property
     def value(self) -> float | None:
@@ -64,4 +83,21 @@ def explain(path: Path, given: Given, precision: str | None = None) -> Explanati
     trial = LossTrial(subject, chosen, file.case, session.folder)
     with chosen.installed(), chosen.context(), torch.no_grad():
         trace = record_ops(lambda: trial.forward(trial.inputs), maps=True, around=_AROUND, keep_raised=True)
-    return Explanation(file, chosen, trial, trace)
+    with chosen.installed():
+        evidence = traced_evidence(trial, trace)
+    return Explanation(path, file, chosen, session.folder, trial, trace, _verdict(session, file, chosen), evidence)
+
+
+def _verdict(session: Session, file: CaseFile, precision: Precision) -> Verdict | None:
+    task = replace(file.task, precision=precision.name)
+    try:
+        return judge_calls(session, (*file.earlier, Call(task, file.case)))
+    except HarnessError:
+        return None
+
+
+def pictured(explanation: Explanation) -> Mapping[str, Any]:
+    """The evidence with small pictures, and with the loss by the size of the perturbation under every precision."""
+    trial = explanation.trial
+    asked = LossUnderCase(trial.subject, explanation.precision, trial.case, explanation.folder)
+    return {**loss_evidence(asked, with_sweep=True), **explanation.evidence}

@@ -71,6 +71,11 @@ def loss_evidence(asked: LossUnderCase, with_sweep: bool) -> Mapping[str, Any]:
     return found
 
 
+def traced_evidence(trial: LossTrial, trace: Trace) -> dict[str, Any]:
+    """Of a trial that was traced already the values alone, and what stands out among its ops."""
+    return {**_measured(trial)[0], "rounding": _rounding(trace)}
+
+
 def _measured(trial: LossTrial) -> tuple[dict[str, Any], Tensor | None]:
     """The truth, and the subject's value and gradient or what it raised."""
     truth = trial.truth

@@ -15,7 +15,7 @@ from harness.engine.events import SubjectLoaded
 from harness.files import json_value, write_atomically
 from harness.findings.baseline import Accepted
 from harness.findings.case_file import replay_command
-from harness.reports.run_model import Cell, RunModel
+from harness.reports.run_model import Cell, RunModel, SubjectWarnings
 from harness.subject_spec import SubjectKind
 
 SCHEMA = "harness-report/4"
@@ -64,6 +64,7 @@ def report(run: RunModel) -> dict[str, Any]:
             for one in run.gone
         ],
         "seconds": round(run.seconds, 3),
+        "warnings": [warning_report(one) for one in run.warnings],
         "results": [cell_report(cell) for cell in run.cells],
     }
 
@@ -117,6 +118,7 @@ def cell_report(cell: Cell) -> dict[str, Any]:
         "worst_words": cell.worst_words,
         "worst_replay": cell.worst_replay,
         "earlier_calls": len(result.earlier),
+        "last_words": cell.last_words,
         "cut_short": result.cut_short,
         "known_cases": result.known_cases,
         "broken_regressions": [
@@ -135,6 +137,11 @@ def cell_report(cell: Cell) -> dict[str, Any]:
         "evidence": json_value(cell.evidence),
         "worst_evidence": json_value(cell.worst_evidence),
     }
+
+
+def warning_report(one: SubjectWarnings) -> dict[str, Any]:
+    """One warning of the subject, as plain values."""
+    return {**dataclasses.asdict(one.warning), "times": one.times}
 
 
 def _accepted(entry: Accepted | None) -> dict[str, Any] | None:

@@ -9,9 +9,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from harness.comparison import events as comparison_events
 from harness.engine import events
+from harness.engine.plan import Task
+from harness.engine.result import Status
+from harness.files import one_line
+from harness.findings.baseline import Standing
 from harness.goldens import events as golden_events
-from harness.goldens.outcome import Status
+from harness.goldens.outcome import Status as GoldenStatus
+from harness.oracle.levels import Level
 from harness.reports.console import ReportConsole
+from harness.reports.run_model import RunModel
+from harness.subject_spec import SubjectKind
 
 # What is over sooner needs no line to say that it is alive.
 _FIRST_LINE_SECONDS = 2.0
@@ -67,6 +74,13 @@ class ProgressBar:
         self.at(what)
         self._line(what)
 
+    def say(self, text: str) -> None:
+        """A line above the bar; on stderr where there is none."""
+        if self.console.is_terminal:
+            self.console.plain(text)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
     def _line(self, text: str) -> None:
         now = time.monotonic()
         if not self.console.is_terminal and now >= self._next_line:
@@ -75,10 +89,16 @@ class ProgressBar:
 
 
 class RunProgress:
-    """Listens to a run."""
+    """Listens to a run.
 
-    def __init__(self, bar: ProgressBar) -> None:
-        self._bar = bar
+    Args:
+        run: has heard each event before.
+        verbose: also show what the subject prints, as it comes.
+    """
+
+    def __init__(self, bar: ProgressBar, run: RunModel, verbose: bool = False) -> None:
+        self._bar, self._run, self._verbose = bar, run, verbose
+        self._told: dict[tuple[SubjectKind, str], int] = {}
 
     def __call__(self, event: events.Event) -> None:
         if isinstance(event, events.RunStarted):
@@ -89,7 +109,22 @@ class RunProgress:
             verb = "shrinking" if event.shrinking else f"{event.examples} cases"
             self._bar.at(f"{event.task.property}, {event.task.precision}: {verb}")
         elif isinstance(event, events.TaskFinished):
+            self._violated(event.task)
             self._bar.did(event.task.property)
+        elif isinstance(event, events.SubjectPrinted) and self._verbose:
+            sys.stderr.write(event.text)
+            sys.stderr.flush()
+
+    def _violated(self, task: Task) -> None:
+        """Say that a property is violated; under a further precision only if it is graver there."""
+        cell, key = self._run.cell_of(task), (task.kind, task.property)
+        if cell.result.status is not Status.VIOLATED or cell.standing is Standing.ACCEPTED:
+            return
+        level = cell.result.level or Level.FAULT
+        if level.rank < self._told.get(key, level.rank + 1):
+            self._told[key] = level.rank
+            name = level.value.upper() if level is Level.FAULT else level.value
+            self._bar.say(f"{name} {task.property} under {task.precision}: {one_line(cell.result.message)}")
 
 
 class GoldenProgress:
@@ -105,7 +140,7 @@ class GoldenProgress:
             self._bar.at(event.golden)
         elif isinstance(event, golden_events.GoldenRecorded):
             self._bar.did(event.golden)
-        elif isinstance(event, golden_events.GoldenChecked) and event.outcome.status is not Status.UNUSED:
+        elif isinstance(event, golden_events.GoldenChecked) and event.outcome.status is not GoldenStatus.UNUSED:
             self._bar.did(event.outcome.golden)
 
 

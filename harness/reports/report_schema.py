@@ -27,6 +27,7 @@ def report_schema() -> dict[str, Any]:
                 "verdict": {"enum": ["held", "violated", "incomplete"]},
                 "gone_from_baseline": _list(_object({"kind": _KIND, "property": _text(), "precision": _text()})),
                 "seconds": {"type": "number", "minimum": 0},
+                "warnings": _list(_WARNING),
                 "results": {"type": "array", "items": {"$ref": "#/$defs/cell"}},
             }
         ),
@@ -93,6 +94,14 @@ _SUBJECT = _object(
     },
     ("arguments",),
 )
+_WARNING = _object(
+    {
+        "category": _text("the class of a Python warning that the subject raised"),
+        "message": _text("of those that differ in numbers alone, one"),
+        "where": _text("file and line"),
+        "times": {"type": "integer", "minimum": 1},
+    }
+)
 _KIND = {"enum": ["loss", "step"]}
 _LEVEL = {"enum": list(LEVELS)}
 _CELL = {
@@ -114,6 +123,7 @@ _CELL = {
     "worst_words": _text(),
     "worst_replay": _MAYBE_TEXT,
     "earlier_calls": _COUNT,
+    "last_words": _text("the last lines that the subject printed, where it took its process with it"),
     "cut_short": {"type": "boolean"},
     "known_cases": {**_COUNT, "description": "that failed before, and were tried first"},
     "broken_regressions": _list(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from harness.files import json_value
@@ -17,29 +18,57 @@ _SHORT = {
 }
 
 
-def format_trace(trace: Trace, *, views: bool = False) -> str:
-    """The trace as a table, one op a line, and below it what stands out, in sentences.
+OP_COLUMNS = ("#", "op", "in > out", "range", "own error", "error", "expected", "lost", "line")
 
-    Marks: ``E`` the first error beyond what the dtypes should give, ``e`` the later ones, ``C``
-        cancellation, ``M`` one side of a mismatch.
 
-    Args:
-        views: also show ops that only reshape.
+@dataclass(frozen=True)
+class OpRow:
+    """One op of a table: its marks, and a text for each of :data:`OP_COLUMNS`.
+
+    Marks: ``E`` the first error beyond what the dtypes should give, ``e`` the later ones, ``C`` cancellation, ``M`` one
+        side of a mismatch.
     """
+
+    marks: str
+    texts: tuple[str, ...]
+
+
+def op_rows(trace: Trace, *, all_ops: bool = False) -> list[OpRow]:
+    """The ops of the code itself that compute something, or with ``all_ops`` each that was run."""
     mismatched = {i for m in trace.mismatches for i in m.ops}
     first = trace.first_excess
-    rows = [("", "#", "op", "in > out", "range", "own error", "error", "expected", "lost", "line")]
+    rows = []
     for r in trace.records:
-        if r.is_view and not views:
+        if (r.is_view or r.around) and not all_ops:
             continue
         error = "E" if first is r else "e" if r.exceeds else " "
         marks = error + ("C" if r.cancels else " ") + ("M" if r.index in mismatched else " ")
         lost = f"{r.digits_lost:.1f}" if r.cancels else ""
         errors = (_number(r.own_error), _number(r.error), _number(r.expected_error))
-        rows.append((marks, str(r.index), r.op, _dtypes(r), _range(r), *errors, lost, _where(r)))
+        rows.append(OpRow(marks, (str(r.index), r.op, _dtypes(r), _range(r), *errors, lost, _where(r))))
+    return rows
+
+
+def left_out(trace: Trace) -> str:
+    """How many ops :func:`op_rows` leaves out, in a sentence; empty for none."""
+    around = sum(r.around for r in trace.records)
+    views = sum(r.is_view and not r.around for r in trace.records)
+    parts = [f"{views} that only look at a tensor in another shape"] if views else []
+    parts += [f"{around} of the code around it"] if around else []
+    return f"Not shown: of its ops {' and '.join(parts)}." if parts else ""
+
+
+def format_trace(trace: Trace, *, all_ops: bool = False) -> str:
+    """The trace as a table, one op a line, and below it what stands out, in sentences.
+
+    Args:
+        all_ops: also show ops that only reshape, and those of the code around.
+    """
+    rows = [("", *OP_COLUMNS), *((row.marks, *row.texts) for row in op_rows(trace, all_ops=all_ops))]
     widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, "", *what_stands_out(trace)])
+    aside = "" if all_ops else left_out(trace)
+    return "\n".join([*lines, *([f"{aside[:-1]} (--all-ops)."] if aside else []), "", *what_stands_out(trace)])
 
 
 def what_stands_out(trace: Trace) -> list[str]:

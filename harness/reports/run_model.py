@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import time
 from collections import Counter
@@ -30,6 +31,7 @@ class Cell:
         standing: of a violation, against the baseline.
         accepted: the baseline's entry, or ``None``.
         worst_evidence: likewise of the worst case, where that is another.
+        last_words: the last lines that the subject printed, where it took its process with it.
     """
 
     result: TaskResult
@@ -38,6 +40,7 @@ class Cell:
     standing: Standing | None = None
     accepted: Accepted | None = None
     worst_evidence: Mapping[str, Any] | None = None
+    last_words: str = ""
 
     @property
     def task(self) -> Task:
@@ -91,6 +94,14 @@ class Cell:
         return replay_command(case_path(self.settings, self.task, self.result.case))
 
 
+@dataclass(frozen=True)
+class SubjectWarnings:
+    """One warning of the subject, and how many times it was raised."""
+
+    warning: events.SubjectWarning
+    times: int
+
+
 class RunModel:
     """A listener that keeps what it hears.
 
@@ -115,6 +126,8 @@ class RunModel:
         self._results: dict[Task, TaskResult] = {}
         self._evidence: dict[Task, Mapping[str, Any]] = {}
         self._worst: dict[Task, events.WorstKept] = {}
+        self._last_words: dict[Task, str] = {}
+        self._warnings: Counter[events.SubjectWarning] = Counter()
         self._began = self._last = time.monotonic()
 
     def __call__(self, event: events.Event) -> None:
@@ -134,6 +147,11 @@ class RunModel:
             self._worst[event.task] = event
         elif isinstance(event, events.TaskFinished):
             self._results[event.task] = event.result
+        elif isinstance(event, events.SubjectWarned):
+            for warning, times in event.warnings:
+                self._warnings[warning] += times
+        elif isinstance(event, events.ProcessLost) and event.task is not None:
+            self._last_words[event.task] = event.last_words
         elif isinstance(event, events.RunFinished):
             self.ended = "finished"
 
@@ -153,11 +171,25 @@ class RunModel:
             self.settings,
             self._evidence.get(result.task),
             worst_evidence=self._worst_evidence(result.task),
+            last_words=self._last_words.get(result.task, ""),
         )
         if result.status is not Status.VIOLATED:
             return cell
         standing = self._baseline.standing(result, self.settings, self._today)
         return replace(cell, standing=standing, accepted=self._baseline.entry(result.task, self.settings))
+
+    def cell_of(self, task: Task) -> Cell:
+        """The task's, which has finished."""
+        return self._cell(self._results[task])
+
+    @property
+    def warnings(self) -> tuple[SubjectWarnings, ...]:
+        """The warnings that the subject has raised, the most frequent first."""
+        found: dict[tuple[str, str, str], SubjectWarnings] = {}
+        for warning, times in sorted(self._warnings.items(), key=lambda item: dataclasses.astuple(item[0])):
+            one = found.setdefault(warning.key, SubjectWarnings(warning, 0))
+            found[warning.key] = replace(one, times=one.times + times)
+        return tuple(sorted(found.values(), key=lambda one: -one.times))
 
     @property
     def gone(self) -> tuple[Accepted, ...]:

@@ -12,9 +12,9 @@ from rich.table import Table
 from harness.engine.result import Outcome, Status, TaskResult
 from harness.findings.baseline import Standing
 from harness.oracle.levels import Level
-from harness.reports.json_report import cell_report
+from harness.reports.json_report import cell_report, warning_report
 from harness.reports.run_model import Cell, RunModel
-from harness.reports.words import violation_lines
+from harness.reports.words import violation_lines, warning_line, warnings_heading
 from harness.subject_spec import SubjectKind
 
 _LEVEL = {
@@ -28,6 +28,8 @@ _CELL = {
     Status.NOT_APPLICABLE: "[dim]n/a[/]",
     Status.NOT_RUN: "[yellow]not run[/]",
 }
+
+_MOST_WARNINGS = 10
 
 
 def show_run(run: RunModel, console: Console) -> None:
@@ -56,11 +58,22 @@ def show_run(run: RunModel, console: Console) -> None:
         console.print(f"[green]gone[/]: {where} holds now; harness baseline takes it out of what is accepted")
     for reason in dict.fromkeys(r.message for r in results if r.status is Status.NOT_RUN or r.cut_short):
         console.print(f"[yellow]not run[/]: {escape(_which(reason, results))}: {escape(reason)}")
+    _show_warnings(run, console)
     style = {Outcome.VIOLATED: "red", Outcome.HELD: "green", Outcome.INCOMPLETE: "yellow"}[run.outcome]
     console.print(
         f"[bold {style}]{run.outcome.value.upper()}[/]: {', '.join(_counted(run))}; {run.examples} examples, "
         f"{_tried_first(run.known_cases)}seed {run.settings.seed}"
     )
+
+
+def _show_warnings(run: RunModel, console: Console) -> None:
+    warnings = [warning_report(one) for one in run.warnings]
+    if not warnings:
+        return
+    aside = f", of which the {_MOST_WARNINGS} most frequent" if len(warnings) > _MOST_WARNINGS else ""
+    console.print(f"[yellow]{warnings_heading(warnings)}[/]{aside} (--verbose: each as it comes):", highlight=False)
+    for one in warnings[:_MOST_WARNINGS]:
+        console.print(f"  {escape(warning_line(one))}", highlight=False)
 
 
 def _tried_first(known: int) -> str:

@@ -9,6 +9,8 @@ LEVELS = ("fault", "definition", "rounding", "strictness")
 """From the gravest on."""
 STATUSES = ("held", "not applicable", "not run")
 """Of what isn't violated."""
+MOST_LAST_WORDS = 5
+"""Lines that a subject printed last that are shown."""
 
 
 def level_of(cell: Mapping[str, Any]) -> str:
@@ -67,6 +69,7 @@ def violation_lines(cell: Mapping[str, Any]) -> list[str]:
         *([f"worst case: {cell['worst_words']}", f"replay: {cell['worst_replay']}"] if worst else []),
         f"smallest case: {cell['case_words']}",
         *([f"after {earlier} other calls, which the case file holds"] if earlier else []),
+        *([f"printed last: {line}" for line in cell["last_words"].splitlines()[-MOST_LAST_WORDS:]]),
         f"replay: {cell['replay']}",
     ]
 
@@ -78,6 +81,18 @@ def _against(cell: Mapping[str, Any]) -> str:
         "worse": f"more than is accepted, which is {was}: {accepted['because']}",
         "expired": f"the date has passed: {accepted['because']}",
     }.get(cell["standing"], f"accepted: {accepted['because']}")
+
+
+def warnings_heading(warnings: Sequence[Mapping[str, Any]]) -> str:
+    """How many warnings the subject raised, of those that are told apart."""
+    return f"{len(warnings)} {'warning' if len(warnings) == 1 else 'warnings'} of the subject"
+
+
+def warning_line(warning: Mapping[str, Any]) -> str:
+    """One of them, with how many times it was raised and where."""
+    times = "once" if warning["times"] == 1 else f"{warning['times']} times"
+    where = f", {warning['where']}" if warning["where"] else ""
+    return f"{warning['category']}: {warning['message']} ({times}{where})"
 
 
 def figure(value: Any, digits: int = 3) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,17 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.errors import UsageError
 from harness.files import write_atomically
-from harness.reports.page.advice import Advice, advice
+from harness.reports.advice import Advice, advice
 from harness.reports.page.pictures import Picture, pictures
 from harness.reports.page.plots import sweep_plot, timeline_plot
+from harness.reports.page.rendering import rendered
 from harness.reports.words import LEVELS, counts, figure, gravity, level_of, unrun
-
-_FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -91,22 +88,12 @@ def page(report: Mapping[str, Any]) -> str:
     Raises:
         UsageError: the report's evidence can't be drawn.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = figure
-    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
-    style = (_FOLDER / "page.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     try:
         sections = _sections(report["results"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"the report's evidence can't be drawn: {error}.") from error
-    return environment.get_template("page.html.j2").render(
+    return rendered(
+        "page.html.j2",
         report=report,
         tables=_tables(report["results"]),
         sections=sections,
@@ -114,9 +101,6 @@ def page(report: Mapping[str, Any]) -> str:
         examples=sum(cell["examples"] for cell in report["results"]),
         unrun=unrun(report["results"]),
         environment=_flat(report["environment"]),
-        script=Markup(script),
-        style=Markup(style),
-        digest=digest,
         anchor=_anchor,
     )
 
@@ -148,17 +132,22 @@ def _violation(cell: Mapping[str, Any], foremost: bool) -> Violation:
             drawing = Markup(sweep_plot(sweep, cell["precision"], name))
         except ValueError:
             drawing = None  # a loss that is zero, or raises, throughout
-    cases = [_case(cell, "smallest", cell["case_words"], cell["replay"], evidence)]
+    cases = [shown_case(cell, "smallest", cell["case_words"], cell["replay"], evidence)]
     if cell["worst_case"] is not None:
-        cases.append(_case(cell, "worst", cell["worst_words"], cell["worst_replay"], cell["worst_evidence"] or {}))
+        cases.append(shown_case(cell, "worst", cell["worst_words"], cell["worst_replay"], cell["worst_evidence"] or {}))
     ranks = tuple(tuple(rank) for rank in evidence.get("ranks") or ())
     rows = tuple(timeline or ())
     return Violation(_anchor(cell), cell, tuple(cases), drawing, rows, ranks, tuple(advice(cell)), foremost)
 
 
-def _case(
+def shown_case(
     cell: Mapping[str, Any], which: str, words: str, replay: str | None, evidence: Mapping[str, Any]
 ) -> CaseShown:
+    """What is to be seen of one case.
+
+    Raises:
+        ValueError: one of its arrays is no image.
+    """
     explain = None
     if replay and cell["kind"] == "loss" and evidence.get("rounding"):
         explain = replay.replace("harness replay", "harness explain", 1)

@@ -17,7 +17,7 @@ from harness.config import Settings
 from harness.engine.plan import Task
 from harness.findings.case_file import CaseFile, replay_command
 from harness.findings.replay import settings_for
-from harness.reports.json_report import write_report
+from harness.reports.json_report import report, write_report
 from harness.reports.run_model import RunModel
 from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.known_bad import KNOWN_BAD
@@ -76,10 +76,10 @@ def test_what_was_not_run_is_not_green(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_report_that_can_not_be_written_costs_no_other(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     first, second = tmp_path / "file" / "first.json", tmp_path / "second.json"
-    unwritten = write_reports([(first, write_report), (second, write_report)], RunModel())
+    unwritten = write_reports([(first, write_report), (second, write_report)], report(RunModel()))
     assert isinstance(unwritten, OSError)
     assert json.loads(second.read_text())["status"] == "failed"
-    assert write_reports([(second, write_report)], RunModel()) is None
+    assert write_reports([(second, write_report)], report(RunModel())) is None
 
 
 def test_the_replay_line_is_for_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

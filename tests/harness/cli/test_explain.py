@@ -26,8 +26,10 @@ from harness.config import Settings
 from harness.engine.plan import Task
 from harness.findings.case_file import CaseFile
 from harness.findings.explain import explain
+from harness.findings.replay import NOTHING
 from harness.precision import precisions_named
 from harness.properties import LOSS_PROPERTIES
+from harness.reports.page.explanation_page import explanation_page
 from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.known_bad import KNOWN_BAD
 from harness.subjects.loss import load_loss
@@ -72,11 +74,15 @@ def test_the_convolution_and_the_mismatch_of_the_squares_are_named(
 ) -> None:
     path = _write(tmp_path / "case.json", IDENTICAL)
     outputs = ["--json", str(tmp_path / "trace.json"), "--picture", str(tmp_path / "maps.png")]
+    outputs += ["--html", str(tmp_path / "page.html")]
     assert main(["explain", str(path), *outputs]) == 0
     printed = capsys.readouterr().out
     # How far the half-precision means are off depends on the processor's kernels, that they are not.
     assert re.search(r"the loss is 0\.2\d+; its own ops in float64 give ", printed)
-    assert "by its definition, 1 − SSIM after neutral grey (0.5) where mask ≤ 0.5 (masked-ssim), it is 0\n" in printed
+    assert (
+        "by its definition in float64, 1 − SSIM after neutral grey (0.5) where mask ≤ 0.5 (masked-ssim), it is 0\n"
+        in printed
+    )
     first = next(line for line in printed.splitlines() if line.startswith("First error"))
     assert "sub (float32" in first
     cancellation = next(line for line in printed.splitlines() if line.startswith("Cancellation"))
@@ -92,6 +98,20 @@ def test_the_convolution_and_the_mismatch_of_the_squares_are_named(
     assert trace["loss"] == pytest.approx(0.27, abs=0.05)
     assert trace["trace"]["first_excess"] is not None
     assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
+    # Why, and what to change; and all of it on one page that asks nothing of a network.
+    whys = [line for line in printed.splitlines() if line.startswith("Why: ")]
+    assert "computes in bfloat16" in whys[0]
+    assert "To change: Autocast is what casts the convolutions down." in printed
+    mixed = re.search(r"the same number and are not: (\w+) .* in (\w+) and (\w+) .* in (\w+)\.", whys[1])
+    assert mixed is not None
+    assert {mixed[2], mixed[4]} == {"float32", "bfloat16"}
+    assert [one["why"] for one in trace["advice"]] == [line.removeprefix("Why: ") for line in whys]
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("data:image/png;base64,") >= 6
+    assert "<svg" in page
+    assert "Autocast is what casts the convolutions down." in page
+    assert '<span class="tag fault">EC</span></td><td>' in page
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page)
 
 
 def test_brief_leaves_the_ops_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,6 +203,11 @@ def test_the_harness_own_ops_are_not_the_loss(tmp_path: Path, capsys: pytest.Cap
     """1 − value of a similarity near 1 is far off beyond its dtype, which is float64."""
     code, path = _explained(tmp_path, "alike", similarity=True)
     assert code == 0
+    printed = capsys.readouterr().out
+    assert "harness: " not in printed
+    around = f"{len([op for op in _strict(path)['trace']['ops'] if op['around']])} of the code around it (--all-ops)."
+    assert f"Not shown: of its ops {around}" in printed or f" and {around}" in printed
+    assert main(["explain", str(tmp_path / "case.json"), "--all-ops"]) == 0
     trace = _strict(path)["trace"]
     own = [op for op in trace["ops"] if op["around"]]
     assert {op["where"].split(":")[0] for op in own} == {"cases/loss_inputs.py", "subjects/loss.py"}
@@ -190,6 +215,38 @@ def test_the_harness_own_ops_are_not_the_loss(tmp_path: Path, capsys: pytest.Cap
     assert trace["first_excess"] is None
     assert not set(trace["cancellations"]) & {op["index"] for op in own}
     assert "harness: subjects/loss.py" in capsys.readouterr().out
+
+
+def test_the_propertys_verdict_is_told_and_one_that_holds_needs_no_advice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = Task(SubjectKind.LOSS, "range", "cuda-policy-float16")
+    file = CaseFile(SubjectSpec(BEFORE_FIX), None, task, NEARLY, 0)
+    file.write(tmp_path / "case.json")
+    code = [
+        main(["explain", str(tmp_path / "case.json"), "--brief", *more]) for more in ([], ["--precision", "float32"])
+    ]
+    assert code == [0, 0]
+    violated, held = capsys.readouterr().out.split(BEFORE_FIX)[1:]
+    assert re.search(r"^the property range is violated \(fault\): the loss is -0\.\d+", violated, re.MULTILINE)
+    assert "Why: " in violated
+    assert "the property range holds for this case\n" in held
+    # Its cancellation is harmless.
+    assert "Cancellation: " in held
+    assert "Why: " not in held
+
+
+def test_what_a_subject_says_is_text_on_the_page(tmp_path: Path) -> None:
+    folder = tmp_path / "<script>alert(1)<"
+    folder.mkdir()
+    (folder / "s.py").write_text(
+        "def loss(x, y):\n    if x.shape[-1] == 24: raise ValueError('<img src=x onerror=alert(1)>')\n"
+        "    return (x - y).square().mean()\n"
+    )
+    page = explanation_page(explain(_write(tmp_path / "case.json", _WIDE, f"{folder / 's.py'}:loss"), NOTHING))
+    assert "raises ValueError: &lt;img src=x" in page
+    assert "<img src=x" not in page
+    assert "<script>alert" not in page
 
 
 def test_without_maps_there_is_no_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,10 @@ import pytest
 from harness.cases.descriptors import LossCase, PassKind, Perturbation, PerturbationKind, TrainingCase
 from harness.config import Settings
 from harness.engine.events import RunStarted
+from harness.engine.groups import groups_of
 from harness.engine.judge import judge_calls
 from harness.engine.plan import Task, plan
-from harness.engine.pool import _groups, run_pooled
+from harness.engine.pool import run_pooled
 from harness.engine.result import Call, Outcome, Status, TaskResult, outcome
 from harness.engine.run import TaskRunner
 from harness.engine.session import Session
@@ -36,11 +37,11 @@ def test_precisions_in_which_nothing_is_run_are_named() -> None:
 
 def test_one_process_takes_a_property_or_of_a_training_a_precision() -> None:
     tasks = plan(_BOTH, ("range", "counters", "scale", RANKS_AGREE.name), ("float32", "cpu-autocast-float16"))
-    fed = [{(task.property, task.precision) for task in group} for group in _groups(tasks, ("fed step",))]
+    fed = [{(task.property, task.precision) for task in group} for group in groups_of(tasks, ("fed step",))]
     precisions = ("float32", "cpu-autocast-float16")
     assert fed == [{(name, p) for p in precisions} for name in ("range", "counters", "scale", RANKS_AGREE.name)]
     training = [
-        {(task.property, task.precision) for task in group} for group in _groups(tasks, ("training", "pair of ranks"))
+        {(task.property, task.precision) for task in group} for group in groups_of(tasks, ("training", "pair of ranks"))
     ]
     assert training == [
         *({(name, p) for name in ("counters", "scale")} for p in precisions),

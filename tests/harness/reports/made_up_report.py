@@ -20,7 +20,18 @@ from harness.cases.descriptors import (
     StepCase,
 )
 from harness.config import Settings
-from harness.engine.events import CaseFailed, Event, RunFinished, RunStarted, SubjectLoaded, TaskFinished, WorstKept
+from harness.engine.events import (
+    CaseFailed,
+    Event,
+    ProcessLost,
+    RunFinished,
+    RunStarted,
+    SubjectLoaded,
+    SubjectWarned,
+    SubjectWarning,
+    TaskFinished,
+    WorstKept,
+)
 from harness.engine.judge import evidence_of
 from harness.engine.plan import Task
 from harness.engine.result import Call, Status, TaskResult
@@ -94,6 +105,10 @@ def _hostile(event: Event) -> Event:
         return SubjectLoaded(SubjectKind.LOSS, HOSTILE, HOSTILE, table=((HOSTILE, HOSTILE),), source=(HOSTILE, 3))
     if isinstance(event, TaskFinished):
         return replace(event, result=replace(event.result, message=HOSTILE))
+    if isinstance(event, SubjectWarned):
+        return SubjectWarned(((SubjectWarning(HOSTILE, HOSTILE, HOSTILE), 2),))
+    if isinstance(event, ProcessLost):
+        return replace(event, last_words=HOSTILE)
     if isinstance(event, CaseFailed) and event.shrunk:
         return replace(event, evidence={"timeline": [_ROW]})
     return event

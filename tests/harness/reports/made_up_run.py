@@ -6,7 +6,17 @@ import math
 
 from harness.cases.descriptors import LossCase
 from harness.config import Settings
-from harness.engine.events import CaseFailed, Event, RunFinished, RunStarted, SubjectLoaded, TaskFinished
+from harness.engine.events import (
+    CaseFailed,
+    Event,
+    ProcessLost,
+    RunFinished,
+    RunStarted,
+    SubjectLoaded,
+    SubjectWarned,
+    SubjectWarning,
+    TaskFinished,
+)
 from harness.engine.plan import Task
 from harness.engine.result import Call, Status, TaskResult
 from harness.oracle.levels import Level
@@ -14,6 +24,9 @@ from harness.reports.run_model import RunModel
 from harness.subject_spec import SubjectKind
 
 RANGE, FINITE = (Task(SubjectKind.LOSS, name, "float32") for name in ("range", "finite"))
+_WARNINGS = [SubjectWarning("UserWarning", f"[odd] {n}", "m.py:1") for n in (2, 1)] + [
+    SubjectWarning("FutureWarning", "soon", "")
+]
 CASE, WORST = LossCase(seed=7), LossCase(seed=9)
 
 
@@ -45,8 +58,11 @@ def made_up_events(cases: str) -> list[Event]:
         ),
         CaseFailed(RANGE, CASE, "the loss is [-inf]", shrunk=False),
         TaskFinished(FINITE, TaskResult(FINITE, Status.HELD, 4, 0.1, 0.25)),
+        SubjectWarned(((_WARNINGS[0], 2), (_WARNINGS[2], 1))),
         CaseFailed(RANGE, CASE, "the loss is [-inf]", shrunk=True, evidence={"value": -math.inf, "arrays": {}}),
         TaskFinished(RANGE, violated),
+        SubjectWarned(((_WARNINGS[1], 3),)),
+        ProcessLost(7, RANGE, "first [line]\nlast"),
         RunFinished(()),
     ]
 

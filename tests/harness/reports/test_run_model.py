@@ -34,13 +34,14 @@ def test_everything_that_a_report_needs_is_kept(tmp_path: Path) -> None:
     assert (range_.task, finite.task) == (RANGE, FINITE)
     assert range_.evidence == {"value": -math.inf, "arrays": {}}
     assert (finite.evidence, finite.replay, finite.case_file) == (None, None, None)
-    sentence, claim, worst, worst_replay, smallest, after, replay = violation_lines(cell_report(range_))
+    sentence, claim, worst, worst_replay, smallest, after, *said, replay = violation_lines(cell_report(range_))
     assert worst.endswith("seed 9")
     assert worst_replay == f"replay: {range_.worst_replay}" != replay
     assert sentence == "the loss is [-inf]"
     assert claim == "claim: The loss lies in the range of its definition, which for 1 − SSIM is [0, 2]."
     assert smallest.endswith("seed 7")
     assert after == "after 1 other calls, which the case file holds"
+    assert said == ["printed last: first [line]", "printed last: last"]
     assert replay == f"replay: harness replay {range_.case_file}"
 
 
@@ -52,7 +53,7 @@ def test_a_run_that_was_cut_off_is_no_finished_one(tmp_path: Path) -> None:
 
 
 def test_evidence_is_of_the_case_that_is_reported(tmp_path: Path) -> None:
-    *before, violated, finished = made_up_events(str(tmp_path))
+    *before, violated, _, _, finished = made_up_events(str(tmp_path))
     lost = CaseFailed(RANGE, LossCase(seed=8), "ends the interpreter (signal 11)", shrunk=True)
     (cell,) = run_of(*before, lost, violated, finished).violated
     assert cell.evidence is None
@@ -67,6 +68,10 @@ def test_the_json_holds_what_json_can(tmp_path: Path) -> None:
     assert (violated["worst"], violated["evidence"]["value"]) == ("-inf", "-inf")
     assert (held["worst"], held["evidence"], held["case_words"]) == (0.25, None, "")
     assert (data["subject"]["data_range"], data["subject"]["data_range_words"]) == (1.0, "data_range 1, [so]")
+    assert data["warnings"] == [
+        {"category": "UserWarning", "message": "[odd] 1", "where": "m.py:1", "times": 5},
+        {"category": "FutureWarning", "message": "soon", "where": "", "times": 1},
+    ]
     assert (data["schema"], data["left_out"]) == ("harness-report/4", "all else left out: no reason.")
 
 
@@ -77,6 +82,9 @@ def test_the_terminal_prints_brackets_as_they_are(tmp_path: Path) -> None:
     assert "loss m:L, held to [mse] (data_range 1, [so])" in printed
     assert "definition: In float64 this is [mse]." in printed
     assert "FAULT range under float32: the loss is [-inf]" in printed
+    assert (
+        "2 warnings of the subject (--verbose: each as it comes):\n  UserWarning: [odd] 1 (5 times, m.py:1)" in printed
+    )
     assert "VIOLATED: 1 fault, 1 held; 9 examples, seed 3" in printed
 
 

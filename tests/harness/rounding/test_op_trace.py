@@ -249,12 +249,22 @@ def test_text_and_json() -> None:
 
 def test_picture_of_a_trace(tmp_path: Path) -> None:
     trace = flat_ssim(maps=True)
-    figure = plot_trace(trace, {"rendering": FLAT[0], "target": FLAT[0, 0].numpy()})
+    dim, mask = 1e-3 * picture(3, 14, 14), torch.zeros(14, 14)
+    mask[:7] = 1
+    images = {"rendering": dim, "target": FLAT[0, 0].numpy(), "difference": dim - 1e-4, "mask": mask}
+    figure = plot_trace(trace, images)
     figure.savefig(tmp_path / "trace.png", dpi=50)
     assert (tmp_path / "trace.png").stat().st_size > 5000
-    titles = [ax.get_title() for ax in figure.axes]
-    assert "rendering" in titles
-    assert any("sub" in t and "digits lost" in t for t in titles)
+    panels = {ax.get_title(): ax for ax in figure.axes if ax.get_images()}
+    # In its own range, which stands with it, however small; of one number everywhere there is no panel.
+    assert panels["rendering"].get_images()[0].get_array().max() == pytest.approx(1.0)
+    assert panels["rendering"].get_xlabel() == f"{float(dim.min()):.3g} … {float(dim.max()):.3g}"
+    low, high = panels["difference"].get_images()[0].get_clim()
+    assert -low == high == pytest.approx(float((dim - 1e-4).abs().max()))
+    assert "target" not in panels
+    assert "target: 0.6 everywhere" in figure.get_suptitle()
+    assert panels["mask"].axison
+    assert any("sub" in t and "digits lost" in t for t in panels)
     record = trace.first_excess
     assert record is not None
     assert record.error_map is not None
@@ -262,8 +272,14 @@ def test_picture_of_a_trace(tmp_path: Path) -> None:
     assert record.error_map.max() == pytest.approx(record.error)
 
 
-def test_picture_needs_maps_and_images() -> None:
-    with pytest.raises(ValueError, match="maps=True"):
-        plot_trace(flat_ssim(), {})
+def test_without_an_error_there_is_no_map() -> None:
+    trace = record_ops(lambda: FLAT - FLAT.clone(), maps=True)
+    figure = plot_trace(trace, {"image": picture(3, 9, 9), "mask": torch.ones(9, 9)})
+    assert [ax.get_title() for ax in figure.axes if ax.get_images()] == ["image"]
+    with pytest.raises(ValueError, match="no op of the loss made an image that is off anywhere"):
+        plot_trace(trace, {"mask": torch.ones(9, 9)})
+
+
+def test_picture_refuses_what_is_no_image() -> None:
     with pytest.raises(ValueError, match=r"'x' has shape \(2, 2, 2\)"):
         plot_trace(flat_ssim(maps=True), {"x": torch.zeros(2, 2, 2)})

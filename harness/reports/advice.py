@@ -78,11 +78,12 @@ def _in_half(precision: str, half: Mapping[str, Any], first: Mapping[str, Any]) 
 def _mixed(rounding: Mapping[str, Any]) -> Advice | None:
     """Numbers that should be one, of which autocast has computed one in float32 and another in half precision."""
     for mismatch in rounding["mismatches"]:
-        dtypes = {op["gives"] for op in mismatch["ops"]}
-        if len(dtypes) > 1:
-            ops = " and ".join(f"{_named(op)} in {op['gives']}" for op in mismatch["ops"][:2])
+        # One op of each dtype.
+        apart = list({op["gives"]: op for op in reversed(mismatch["ops"])}.values())
+        if len(apart) > 1:
+            ops = " and ".join(f"{_named(op)} in {op['gives']}" for op in apart[:2])
             change = "Compute all of them in float32, with autocast off."
-            if "pow" in rounding["names"]:
+            if any(op["op"] == "pow" for op in mismatch["ops"]):
                 change = "CUDA's autocast runs pow in float32, and leaves mul in what it gets: write x * x. " + change
             return Advice(f"These should be the same number and are not: {ops}.", change)
     return None

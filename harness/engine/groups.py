@@ -1,0 +1,54 @@
+"""What one worker runs in a row."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness.cases.descriptors import Case
+from harness.engine.messages import Check
+from harness.engine.plan import Task
+from harness.engine.result import KnownCase
+from harness.kinds.registry import kind_for
+from harness.subject_spec import SubjectKind
+
+
+@dataclass
+class Group:
+    """Tasks that one process runs in a row.
+
+    Attributes:
+        found: by kind and property, the cases that violated it, which are tried first under the next precision.
+        hangs: how many tasks in a row ended in a hang.
+    """
+
+    tasks: deque[Task]
+    found: dict[tuple[SubjectKind, str], list[Case]] = field(default_factory=dict)
+    hangs: int = 0
+
+    def order(self, known: Mapping[Task, Sequence[KnownCase]]) -> Check:
+        """That its first task be run."""
+        task = self.tasks[0]
+        return Check(task, tuple(self.found.get((task.kind, task.property), ())), tuple(known.get(task, ())))
+
+    def remember(self, task: Task, case: Case) -> None:
+        """That the case violates the task's property."""
+        known = self.found.setdefault((task.kind, task.property), [])
+        if case not in known:
+            known.append(case)
+
+
+def groups_of(tasks: Sequence[Task], kinds: Sequence[str]) -> list[tuple[Task, ...]]:
+    """What one process runs in a row; the longest first. ``kinds`` are those of the subjects."""
+
+    def shared(task: Task) -> bool:
+        return kind_for(task.kind, task.property, kinds).shares_runs
+
+    def key(task: Task) -> tuple[str, str]:
+        return task.kind.value, task.precision if shared(task) else task.property
+
+    groups: dict[tuple[str, str], list[Task]] = {}
+    for task in sorted(tasks, key=lambda task: not shared(task)):
+        groups.setdefault(key(task), []).append(task)
+    return [tuple(group) for group in groups.values()]

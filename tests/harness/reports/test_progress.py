@@ -1,0 +1,79 @@
+"""What is told while a run goes on."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+
+from harness.config import Settings
+from harness.engine.events import RunStarted, SubjectPrinted, TaskFinished
+from harness.engine.plan import Task
+from harness.engine.result import Status, TaskResult
+from harness.findings.baseline import Standing
+from harness.oracle.levels import Level
+from harness.reports.console import ReportConsole
+from harness.reports.progress import ProgressBar, RunProgress
+from harness.reports.run_model import Cell, RunModel
+from harness.subject_spec import SubjectKind
+
+_TASKS = [Task(SubjectKind.LOSS, name, p) for name in ("range", "finite") for p in ("a", "b", "c", "d")]
+_LEVELS = (Level.ROUNDING, Level.ROUNDING, Level.FAULT, Level.FAULT, None, None, None, None)
+_SAID = "the loss\nis [-1]"
+
+
+class _Accepting(RunModel):
+    """Has all that is violated under this precision accepted."""
+
+    accepted = ""
+
+    def cell_of(self, task: Task) -> Cell:
+        cell = super().cell_of(task)
+        return replace(cell, standing=Standing.ACCEPTED) if task.precision == self.accepted else cell
+
+
+def _told(console: ReportConsole, accepted: str = "", verbose: bool = False) -> None:
+    run = _Accepting()
+    run.accepted = accepted
+    with ProgressBar(console) as bar:
+        progress = RunProgress(bar, run, verbose)
+        violated = [
+            TaskResult(
+                task, Status.HELD if level is None else Status.VIOLATED, message="the loss\nis [-1]", level=level
+            )
+            for task, level in zip(_TASKS, _LEVELS, strict=True)
+        ]
+        finished = (TaskFinished(result.task, result) for result in violated)
+        for event in (RunStarted(tuple(_TASKS), Settings(loss="m:L")), SubjectPrinted(1, "[said]\n"), *finished):
+            run(event)
+            progress(event)
+
+
+def test_a_violation_is_told_once_and_again_only_if_graver(capsys: pytest.CaptureFixture[str]) -> None:
+    _told(ReportConsole(file=io.StringIO()))
+    first, graver = capsys.readouterr().err.splitlines()
+    assert first == "rounding range under a: the loss�is [-1]"
+    assert graver == "FAULT range under c: the loss�is [-1]"
+
+
+def test_what_is_accepted_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    _told(ReportConsole(file=io.StringIO()), accepted="a")
+    assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "rounding range under b",
+        "FAULT range under c",
+    ]
+
+
+def test_what_a_subject_prints_goes_to_stderr_if_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    _told(ReportConsole(file=io.StringIO()), verbose=True)
+    told = capsys.readouterr()
+    assert told.err.startswith("[said]\n")
+    assert told.out == ""
+
+
+def test_on_a_terminal_it_stands_above_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = io.StringIO()
+    _told(ReportConsole(file=screen, force_terminal=True, width=80))
+    assert "FAULT range under c: the loss" in screen.getvalue()
+    assert capsys.readouterr().err == ""
