@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-import harness
 from harness.cases.descriptors import LossCase
 from harness.cases.image_folder import ImageFolder
 from harness.engine.judge import judge_calls
@@ -24,11 +23,9 @@ from harness.precision import Precision, precisions_named
 from harness.properties.verdict import Verdict
 from harness.rounding.op_trace import Trace, record_ops
 from harness.subject_spec import SubjectKind
-from harness.trials.loss_trial import LossTrial
+from harness.trials.loss_trial import CALLERS, LossTrial
 
-_HARNESS = Path(harness.__file__).parent
-# Who calls the loss: their compositing, and the 1 − value of a similarity, are none of its ops.
-_AROUND = (_HARNESS / "subjects" / "loss.py", _HARNESS / "cases", _HARNESS / "trials", Path(__file__))
+_AROUND = (*CALLERS, Path(__file__))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-import harness
 from harness.cases.descriptors import LossCase, Perturbation, PerturbationKind
 from harness.cases.image_folder import ImageFolder
 from harness.cases.loss_inputs import MaskedPair
@@ -25,7 +24,7 @@ from harness.precision import Precision, precisions_named
 from harness.process_state import kept_state
 from harness.protocols import LossSubject
 from harness.rounding.op_trace import OpRecord, Trace, record_ops
-from harness.trials.loss_trial import LossTrial
+from harness.trials.loss_trial import CALLERS, LossTrial
 
 MOST_DRAWN = 64
 """Pixels a side of what is drawn; of a larger image the part around the largest difference."""
@@ -36,9 +35,7 @@ _SWEEP_SECONDS = 2.0
 # What is traced has this many numbers at most: every op runs three times, in float64 too.
 _MOST_TRACED = 2**15
 _MOST_NAMED = 3
-_HARNESS = Path(harness.__file__).parent
-# Who calls the loss: their compositing, and the 1 − value of a similarity, are none of its ops.
-_AROUND = (_HARNESS / "subjects" / "loss.py", _HARNESS / "cases", _HARNESS / "trials", Path(__file__))
+_AROUND = (*CALLERS, Path(__file__))
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+import harness
 from harness.cases.descriptors import LossCase
 from harness.cases.image_folder import ImageFolder
 from harness.cases.loss_inputs import LossInputs, MaskedPair
@@ -26,6 +28,9 @@ from harness.precision import Precision, refusing_unknown_ops
 from harness.process_state import kept_state
 from harness.protocols import LossKind, LossSubject
 from harness.subject_spec import AUTO_TRUTH
+
+CALLERS = tuple(Path(harness.__file__).parent / part for part in ("subjects/adapted_loss.py", "cases", "trials"))
+"""Files and folders of who calls a loss: their compositing, and the 1 − value of a similarity, are none of its ops."""
 
 # A case's tensors are kept a few dozen times over, in float64: this many take some 10 GB.
 _MOST_ELEMENTS = 2**26

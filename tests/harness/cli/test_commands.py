@@ -53,14 +53,14 @@ def test_the_defaults_are_acquitted_and_reported(tmp_path: Path) -> None:
     assert "HELD" in done.stdout
     data = json.loads(report.read_text())
     whole = {"schema", "subject", "seed", "environment", "left_out", "status", "verdict", "seconds", "results"}
-    whole |= {"strict", "step_does", "gone_from_baseline", "command"}
+    whole |= {"strict", "step_does", "gone_from_baseline", "command", "warnings"}
     assert set(data) == whole
     assert data["verdict"] == "held"
     assert {r["kind"] for r in data["results"]} == {"loss", "step"}
     fields = {"property", "kind", "precision", "status", "examples", "seconds", "worst", "message", "case"}
     fields |= {"claim", "case_words", "case_file", "replay", "earlier_calls", "cut_short", "evidence"}
     fields |= {"level", "worst_case", "worst_words", "worst_replay", "worst_evidence", "counts", "badness"}
-    fields |= {"known_cases", "broken_regressions", "standing", "accepted"}
+    fields |= {"known_cases", "broken_regressions", "standing", "accepted", "last_words"}
     assert all(set(r) == fields for r in data["results"])
     assert not list((tmp_path / "cases").glob("*.json"))
 

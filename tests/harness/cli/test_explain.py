@@ -210,11 +210,11 @@ def test_the_harness_own_ops_are_not_the_loss(tmp_path: Path, capsys: pytest.Cap
     assert main(["explain", str(tmp_path / "case.json"), "--all-ops"]) == 0
     trace = _strict(path)["trace"]
     own = [op for op in trace["ops"] if op["around"]]
-    assert {op["where"].split(":")[0] for op in own} == {"cases/loss_inputs.py", "subjects/loss.py"}
+    assert {op["where"].split(":")[0] for op in own} == {"cases/loss_inputs.py", "subjects/adapted_loss.py"}
     assert any(op["error"] > op["expected_error"] for op in own)
     assert trace["first_excess"] is None
     assert not set(trace["cancellations"]) & {op["index"] for op in own}
-    assert "harness: subjects/loss.py" in capsys.readouterr().out
+    assert "harness: subjects/adapted_loss.py" in capsys.readouterr().out
 
 
 def test_the_propertys_verdict_is_told_and_one_that_holds_needs_no_advice(
