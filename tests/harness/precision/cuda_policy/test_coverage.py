@@ -175,6 +175,9 @@ class _Step:
     def counters(self) -> tuple[int, int]:
         return self._passes, 0
 
+    def averaged(self) -> None:
+        return None
+
 
 @pytest.mark.usefixtures("torch_with_unknown_ops")
 @pytest.mark.filterwarnings("ignore:CUDA is not available")
