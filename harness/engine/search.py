@@ -17,6 +17,7 @@ from hypothesis.errors import Flaky
 from harness.cases.descriptors import Case
 from harness.engine.events import CaseFailed, CaseStarted, Listener, Progress
 from harness.engine.plan import Task
+from harness.engine.code_constants import no_code_constants
 from harness.engine.result import Status, TaskResult
 from harness.errors import printable
 from harness.kinds.kind import Judged
@@ -258,5 +259,5 @@ def run_quietly(test: Callable[[], None]) -> None:
     Hypothesis also ends where the same choices led elsewhere: a subject whose runs differ failed in one and not in
     another. That it failed is on record too.
     """
-    with contextlib.suppress(ViolationFound, Flaky):
+    with contextlib.suppress(ViolationFound, Flaky), no_code_constants():
         test()
