@@ -15,9 +15,9 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.errors import Flaky
 
 from harness.cases.descriptors import Case
+from harness.engine.code_constants import no_code_constants
 from harness.engine.events import CaseFailed, CaseStarted, Listener, Progress
 from harness.engine.plan import Task
-from harness.engine.code_constants import no_code_constants
 from harness.engine.result import Status, TaskResult
 from harness.errors import printable
 from harness.kinds.kind import Judged

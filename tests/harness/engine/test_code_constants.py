@@ -13,6 +13,7 @@ from harness.engine.search import hypothesis_settings, run_quietly
 
 def _drawn() -> list[LossCase]:
     cases: list[LossCase] = []
+    providers.CONSTANTS_CACHE.cache.clear()
 
     @seed(0)
     @hypothesis_settings(100, (Phase.generate,))
