@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Where rounding leads on another processor is not what the pages are about.
 _ELSEWHERE = ("smallest case:", "worst case:", "replay:", "shrunk:")
+_PRECISION = re.compile(r"\b(?:cpu-autocast|cuda-policy)-b?float16\b")
 _NUMBER = re.compile(r"\b[0-9a-f]{10}\b|\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 LOSS = "def SsimLoss(x, y):\n    return (x - y).square().mean()\n"
@@ -58,7 +59,8 @@ def _run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def _plain(text: str) -> str:
-    """On one line, without the table's frame, and numbers as ``#``, with their sign."""
+    """On one line, without the table's frame, numbers as ``#`` with their sign, half precisions alike."""
+    text = _PRECISION.sub("half precision", text)
     return _NUMBER.sub("#", " ".join(re.sub(r"[┏┓┗┛━┳┻┃│┡┩╇└┘─┴]", " ", text).split()))
 
 
