@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.config import Settings, load_settings, step_summary
 from harness.errors import Interrupted
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from harness.engine.result import TaskResult
     from harness.reports.run_model import RunModel
 
-# What writes a report into a file.
+T = TypeVar("T")
+# What writes a report of a run, whole as JSON has it, into a file.
 Rendering = tuple[Path, Callable[[Path, Mapping[str, Any]], None]]
 
 # By the option that asks for each: the module in `harness.reports`, loaded where it is asked for, and its function.
@@ -259,8 +260,8 @@ def check(
         raise unwritten
 
 
-def write_reports(reports: Sequence[Rendering], saved: Mapping[str, Any]) -> OSError | None:
-    """Write each report of a run, whole as JSON has it, into its file; one that can't be written costs no other.
+def write_reports(reports: Sequence[tuple[Path, Callable[[Path, T], None]]], told: T) -> OSError | None:
+    """Write each report of what is told into its file; one that can't be written costs no other.
 
     Returns:
         Why the first of those that couldn't be written wasn't, or ``None``.
@@ -268,7 +269,7 @@ def write_reports(reports: Sequence[Rendering], saved: Mapping[str, Any]) -> OSE
     unwritten = None
     for path, write in reports:
         try:
-            write(path, saved)
+            write(path, told)
         except OSError as error:
             unwritten = unwritten or error
     return unwritten

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.cli.check import add_call_options, add_loss_options, add_subject_options, given_subject
+from harness.cli.check import add_call_options, add_loss_options, add_subject_options, given_subject, write_reports
 from harness.config import load_settings
 from harness.errors import ExitCode, UsageError
 
@@ -26,7 +26,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--size", action="append", type=int, metavar="PX", help="side of the images (32, 64, 128)")
     share = "foreground's share of the image, up to 1; 0: the pictures' own masks (1/1024 to 1, by fours)"
     parser.add_argument("--foreground", action="append", type=float, metavar="SHARE", help=share)
-    parser.add_argument("--magnitude", action="append", type=float, help="of the perturbation (1e-6 to 1e-1, by tens)")
+    parser.add_argument(
+        "--magnitude", action="append", type=float, metavar="X", help="of the perturbation (1e-6 to 1e-1, by tens)"
+    )
     parser.add_argument("--repeats", type=int, metavar="N", help="cases in each place of the grid (4)")
     parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same cases (0)")
     parser.add_argument("--csv", metavar="FILE", type=Path, help="write the numbers there")
@@ -50,24 +52,24 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("nothing to measure: name a loss with --loss, or in pyproject.toml under [tool.harness].")
     precisions = precisions_named(settings.precisions)
     chosen = {
-        "sizes": tuple(options.size or ()),
-        "shares": tuple(options.foreground or ()),
-        "magnitudes": tuple(options.magnitude or ()),
+        "sizes": options.size and tuple(options.size),
+        "shares": options.foreground and tuple(options.foreground),
+        "magnitudes": options.magnitude and tuple(options.magnitude),
         "repeats": options.repeats,
     }
-    grid = Grid(seed=settings.seed, **{name: value for name, value in chosen.items() if value})
+    grid = Grid(seed=settings.seed, **{name: value for name, value in chosen.items() if value is not None})
     if settings.images and not options.foreground:
-        grid = Grid(grid.sizes, (OWN_MASK, *grid.shares), grid.magnitudes, grid.repeats, grid.seed)
+        grid = replace(grid, shares=(OWN_MASK, *grid.shares))
     # Made absolute now: a subject may change the working folder.
-    csv, png = (None if path is None else path.absolute() for path in (options.csv, options.png))
+    wanted = ((options.csv, write_csv), (options.png, draw_conditions))
+    reports = [(path.absolute(), write) for path, write in wanted if path is not None]
     session, console = Session(replace(settings, step=None)), report_console()
     subject = session.subject(SubjectKind.LOSS)
     with ProgressBar(console) as bar:
         bar.begin(grid.places * len(precisions))
         sweep = run_sweep(subject, precisions, grid, session.folder, bar.did)
-    if csv is not None:
-        write_csv(csv, sweep)
-    if png is not None:
-        draw_conditions(png, sweep)
+    unwritten = write_reports(reports, sweep)
     show_conditions(sweep, console)
+    if unwritten is not None:
+        raise unwritten
     return ExitCode.HELD

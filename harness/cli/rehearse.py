@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from harness.cli.check import write_reports
 from harness.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from harness.rehearsal.rehearsal import Rehearsal
 
 
 def add_parser(subparsers: Any) -> None:
@@ -47,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     from harness.rehearsal.rehearsal import rehearse
     from harness.reports.console import report_console
     from harness.reports.progress import ProgressBar
-    from harness.reports.rehearsal import show_rehearsal, write_rehearsal
+    from harness.reports.rehearsal import show_rehearsal
 
     script = _script(words, Script)
     faults = faults_named(options.faults.split(",") if options.faults else ())
@@ -55,20 +60,32 @@ def run(options: argparse.Namespace) -> int:
     console = report_console()
     with ProgressBar(console) as bar:
         rehearsal = rehearse(script, faults, pretend_cuda=pretend, budget=budget, told=bar.still)
-    if options.json:
-        write_rehearsal(options.json, rehearsal)
-    if options.html:
-        from harness.reports.page.rehearsal import write_rehearsal_page
-
-        write_rehearsal_page(options.html, rehearsal)
-    if options.png:
-        from harness.reports.rehearsal_picture import draw_rehearsal
-
-        draw_rehearsal(options.png, rehearsal)
+    # Before anything is printed, and what can't be written costs neither the others nor the screen.
+    unwritten = write_reports(_reports(options), rehearsal)
     show_rehearsal(rehearsal, console)
+    if unwritten is not None:
+        raise unwritten
     if rehearsal.findings:
         return ExitCode.VIOLATED
     return ExitCode.INCOMPLETE if rehearsal.left else ExitCode.HELD
+
+
+def _reports(options: argparse.Namespace) -> list[tuple[Path, Callable[[Path, Rehearsal], None]]]:
+    """The files that are asked for, and what writes each."""
+    reports: list[tuple[Path, Callable[[Path, Rehearsal], None]]] = []
+    if options.json is not None:
+        from harness.reports.rehearsal import write_rehearsal
+
+        reports.append((options.json, write_rehearsal))
+    if options.html is not None:
+        from harness.reports.page.rehearsal import write_rehearsal_page
+
+        reports.append((options.html, write_rehearsal_page))
+    if options.png is not None:
+        from harness.reports.rehearsal_picture import draw_rehearsal
+
+        reports.append((options.png, draw_rehearsal))
+    return reports
 
 
 def _script(words: list[str], script: Any) -> Any:

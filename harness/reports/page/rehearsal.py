@@ -8,17 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from harness.files import write_atomically
 from harness.rehearsal.rehearsal import Rehearsal
 from harness.rehearsal.rules import claim
+from harness.reports.page.rendering import rendered
 from harness.reports.rehearsal import by_line, rehearsal_report, verdict
 from harness.reports.rehearsal_picture import rehearsal_figure
-from harness.reports.words import figure
 
-_FOLDER = Path(__file__).parent
 _AROUND = 3
 _LONGEST_FILE = 2_000_000
 
@@ -43,23 +39,15 @@ def write_rehearsal_page(path: Path, rehearsal: Rehearsal) -> None:
     Raises:
         OSError: the file can't be written.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = figure
     drawn = io.BytesIO()
     rehearsal_figure(rehearsal).savefig(drawn, format="png", dpi=110)
-    text = environment.get_template("rehearsal.html.j2").render(
+    text = rendered(
+        "rehearsal.html.j2",
         report=rehearsal_report(rehearsal),
         verdict=verdict(rehearsal).lower(),
         windows=sum(len(run.windows) for run in rehearsal.runs),
         found=list(_found(rehearsal)),
         picture="data:image/png;base64," + base64.b64encode(drawn.getvalue()).decode(),
-        style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
     )
     write_atomically(path, text)
 

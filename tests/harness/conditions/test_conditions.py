@@ -127,6 +127,7 @@ def test_own_masks(tmp_path: Path) -> None:
         (["--size", "8"], "a size is 8, but must lie between 11 and 1024"),
         (["--foreground", "1.5"], "a share is 1.5"),
         (["--repeats", "-1"], "a number of repeats is -1"),
+        (["--repeats", "0"], "a number of repeats is 0"),
         (["--magnitude", "nan"], "a magnitude is nan"),
     ],
 )
@@ -144,3 +145,12 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "held to masked-ssim" in printed
     assert precision in printed
     assert len((tmp_path / "n.csv").read_text().splitlines()) == 3
+
+
+def test_a_file_that_can_not_be_written_costs_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    flags = ["--size", "16", "--magnitude", "1e-4", "--foreground", "1", "--repeats", "1", "--precision", "float32"]
+    files = ["--csv", str(tmp_path / "file" / "n.csv"), "--png", str(tmp_path / "maps.png")]
+    assert main(["conditions", *flags, *files]) == 2
+    assert (tmp_path / "maps.png").exists()
+    assert "float32" in capsys.readouterr().out

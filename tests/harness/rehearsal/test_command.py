@@ -59,6 +59,16 @@ def test_where_there_is_no_gpu_one_is_pretended(
     assert f"scaler.step at train.py:{number}" in spoilt["calls"]
 
 
+def test_a_report_that_can_not_be_written_costs_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    picture = tmp_path / "windows.png"
+    files = ["--json", str(tmp_path / "file" / "report.json"), "--png", str(picture)]
+    code, out, _ = _harness(capsys, "rehearse", "--faults", "nan-gradient", *files, "--", str(RIGHT))
+    assert code == ExitCode.USAGE
+    assert picture.exists()
+    assert "what this script does" in out
+
+
 def test_what_cannot_be_pretended_is_told_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = tmp_path / "train.py"
     script.write_text("import torch\n\ngraph = torch.cuda.CUDAGraph()\n")
