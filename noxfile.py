@@ -40,7 +40,7 @@ def tests(session: nox.Session) -> None:
     """python -m pytest -n auto"""
     _install(session, "test")
     # mmengine asks for OpenCV, which its optimizers don't use. Without it, its test says that it is skipped.
-    session.install("-c", "constraints.txt", "--no-deps", "mmengine", "addict", "termcolor", "yapf")
+    session.install("-c", "constraints.txt", "--no-deps", "mmengine", "addict", "termcolor", "yapf", "platformdirs")
     session.run("python", "-m", "pytest", "-n", "auto", *session.posargs)
 
 

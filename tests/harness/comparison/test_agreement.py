@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness.cases.descriptors import LossCase
+from harness.cases.descriptors import LossCase, Perturbation, PerturbationKind
 from harness.cli.main import main
 from harness.comparison import side
 from harness.comparison.agreement import Comparer, both_sides
@@ -186,8 +186,11 @@ def test_similarities_are_compared_as_what_one_minus_them_is(subjects: str) -> N
     comparison = _compare(*names, 80, truth="mse", similarity=True)
     # Nearly equal images tell the two apart, which one minus a small number hides.
     assert comparison.summaries(1e-2)[0].largest < 1e-3
-    unrelated = next(s for s in comparison.cases if s.case.perturbation.kind.value == "unrelated")  # type: ignore[union-attr]
-    assert 0.0 < unrelated.size < 0.6
+    sides_of = (SubjectSpec(name, None, True, "mse") for name in names)
+    unrelated = LossCase(16, 16, perturbation=Perturbation(PerturbationKind.UNRELATED))
+    with both_sides(*sides_of, "float32") as sides:
+        compared = Comparer(*sides, "float32", 1e-3, definition_named("mse")).compared(unrelated)
+    assert 0.0 < compared.size < 0.6
 
 
 @pytest.mark.usefixtures("here")
