@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -11,6 +11,7 @@ from hypothesis import Phase, given, seed, target
 from hypothesis.strategies import SearchStrategy
 
 from harness.cases.descriptors import Case
+from harness.engine.draws import Draws
 from harness.engine.events import Listener
 from harness.engine.plan import Task
 from harness.engine.result import TaskResult
@@ -31,6 +32,7 @@ class Asked:
         known: cases that failed before the run, smaller ones first, and what came of them now.
         suspects: cases tried first, say because they violated the property under another precision.
         deadline: on the monotonic clock, after which no further example is started; ``None`` for none.
+        draws: what other searches have drawn.
     """
 
     task: Task
@@ -41,14 +43,15 @@ class Asked:
     suspects: Sequence[Case] = ()
     deadline: float | None = None
     known: Sequence[tuple[Case, Judged]] = ()
+    draws: Draws = field(default_factory=Draws)
 
 
 def search_case(bench: Bench[Any, Any], asked: Asked, emit: Listener) -> TaskResult:
     """Run the suspects and the plan's first cases, then drawn ones; then climb towards the bound, and past it, where
     that is worth while; make what fails smaller. What is known has been run before.
 
-    The drawn cases depend on the seed and the task alone.  The climb goes where the verdicts lead, so on another
-    processor it may run other cases.
+    The drawn cases depend on the seed and the task alone, or on seed and property where the plan says so.  The climb
+    goes where the verdicts lead, so on another processor it may run other cases.
     """
     return _CaseSearch(bench, asked, emit).result()
 
@@ -94,7 +97,7 @@ class _CaseSearch:
         for case in plan.first:
             if search.known(case) is None and search.may_survey():
                 self._survey(case)
-        self._draw(plan.drawn, plan.examples, _DRAWN)
+        self._survey_drawn(plan.drawn, plan.examples)
         if plan.climbs and search.begin_climb(max(1, plan.examples // 2)):
             self._draw(plan.drawn, max(1, plan.examples // 2), _CLIMB, (Phase.generate, Phase.target))
         if plan.varied is not None and search.has_gravest and search.begin_climb(_WALK):
@@ -103,6 +106,13 @@ class _CaseSearch:
         # since.
         if search.has_failed and (unfinished or search.worst_level is not settled):
             self._make_smaller()
+
+    def _survey_drawn(self, strategy: SearchStrategy[Any], examples: int) -> None:
+        for case in self._asked.draws.cases(strategy, examples, self._seed(_DRAWN)):
+            if not self._search.may_survey():
+                return
+            if self._search.known(case) is None:
+                self._survey(case)
 
     def _walk(self, varied: Callable[[Any, Random], Any]) -> None:
         """From the worst case to worse ones, each much like the worst so far."""
@@ -189,4 +199,6 @@ class _CaseSearch:
 
     def _seed(self, stream: str) -> int:
         task = replace(self._asked.task, property="any") if self._plan.shared_draws else self._asked.task
+        if self._plan.any_precision and stream == _DRAWN:
+            task = replace(task, precision="any")
         return task.seed(self._asked.seed, stream)

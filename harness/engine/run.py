@@ -11,6 +11,7 @@ from harness.cases.descriptors import Case
 from harness.config import Settings
 from harness.engine.case_search import Asked, search_case
 from harness.engine.confirmation import confirmed
+from harness.engine.draws import Draws
 from harness.engine.events import (
     CaseFailed,
     CaseStarted,
@@ -62,6 +63,7 @@ class TaskRunner:
         self._settings, self._deadline = settings, deadline
         self._pristine: Pristine | None = None
         self._calls: list[Call] = []
+        self._draws = Draws()
 
     def confirm_with(self, pristine: Pristine) -> None:
         """Have each violation confirmed on a subject that nothing was done to."""
@@ -143,7 +145,8 @@ class TaskRunner:
         # Each is run as a replay does, before the search: what it needs first may be of another precision.
         tried = [(one, judged) for one in known if (judged := self._tried_again(task, one, emit)) is not None]
         cases = [(one.case, judged) for one, judged in tried]
-        asked = Asked(task, precision, property_, settings.max_examples, settings.seed, suspects, self._deadline, cases)
+        number, deadline, draws = settings.max_examples, self._deadline, self._draws
+        asked = Asked(task, precision, property_, number, settings.seed, suspects, deadline, cases, draws)
         with precision.installed():
             result = search_case(bench, asked, emit)
         broken = tuple(

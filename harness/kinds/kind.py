@@ -77,6 +77,7 @@ class SearchPlan(Generic[C]):
             for from the worst on. ``None`` for no such walk.
         shrinks: cases run in search of a smaller one after the first failure.
         shared_draws: the same cases are drawn for every property, so that these can share the runs.
+        any_precision: the same cases are drawn under every precision, so that these can share what is built of them.
     """
 
     drawn: SearchStrategy[C]
@@ -92,6 +93,7 @@ class SearchPlan(Generic[C]):
     varied: Callable[[C, Random], C] | None = None
     shrinks: int = SHRINKS
     shared_draws: bool = False
+    any_precision: bool = False
 
 
 class Bench(ABC, Generic[P, C]):

@@ -33,6 +33,7 @@ from harness.protocols import LossSubject
 from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.adapted_loss import AdaptedLoss
 from harness.subjects.loss import adapt_loss
+from harness.trials.known_inputs import KnownInputs
 from harness.trials.loss_trial import LossTrial
 
 # What a person can take in at a glance, and how many such cases are tried where shrinking didn't get there.
@@ -102,6 +103,7 @@ class LossBench(Bench[LossProperty, LossCase]):
     def __init__(self, subject: LossSubject, folder: ImageFolder | None = None) -> None:
         self.subject, self.folder = subject, folder
         self._definition = subject.definition
+        self._known = KnownInputs(subject.kind, folder)
 
     def inapplicable(self, property_: LossProperty) -> str | None:
         if property_.modules_only and self.subject.module is None:
@@ -129,13 +131,14 @@ class LossBench(Bench[LossProperty, LossCase]):
             gravest=property_.gravest,
             after_fault=max(_AFTER_FAULT, examples) if property_.searched else _AFTER_FAULT,
             varied=_varied(cases) if property_.searched else None,
+            any_precision=True,
             small=strategy(largest_side=small_side, most_images=1),
             small_examples=_SMALL_CASES,
         )
 
     def judge(self, property_: LossProperty, precision: Precision, case: LossCase, starting: Starting) -> Judged:
         starting(case)
-        trial = LossTrial(self.subject, precision, case, self.folder)
+        trial = LossTrial(self.subject, precision, case, self.folder, self._known)
         verdict = verdict_of(lambda: property_.check(trial))
         beyond = case.perturbation.kind is PerturbationKind.OVERSHOOT and math.isfinite(verdict.badness)
         if beyond and not trial.binding and verdict.level is Level.FAULT:

@@ -17,8 +17,6 @@ import harness
 from harness.cases.descriptors import LossCase
 from harness.cases.image_folder import ImageFolder
 from harness.cases.loss_inputs import LossInputs, MaskedPair
-from harness.cases.points import build_points
-from harness.cases.tensors import build_pair
 from harness.errors import HarnessError, HarnessFailure, UsageError, describe_exception
 from harness.oracle.budget import ErrorBudget, budget
 from harness.oracle.definitions import Counting
@@ -28,6 +26,7 @@ from harness.precision import Precision, refusing_unknown_ops
 from harness.process_state import kept_state
 from harness.protocols import LossKind, LossSubject
 from harness.subject_spec import AUTO_TRUTH
+from harness.trials.known_inputs import KnownInputs
 
 CALLERS = tuple(Path(harness.__file__).parent / part for part in ("subjects/adapted_loss.py", "cases", "trials"))
 """Files and folders of who calls a loss: their compositing, and the 1 − value of a similarity, are none of its ops."""
@@ -72,23 +71,32 @@ def _leaf(inputs: LossInputs) -> Tensor:
 
 
 class LossTrial:
-    """The subject and what it is meant to be, the case and its tensors, cast as the precision says."""
+    """The subject and what it is meant to be, the case and its tensors, cast as the precision says.
+
+    Args:
+        known: what other trials of the subject's definition have built, and what the oracle said of it.
+    """
 
     def __init__(
-        self, subject: LossSubject, precision: Precision, case: LossCase, folder: ImageFolder | None = None
+        self,
+        subject: LossSubject,
+        precision: Precision,
+        case: LossCase,
+        folder: ImageFolder | None = None,
+        known: KnownInputs | None = None,
     ) -> None:
         self.subject = subject
         self.precision = precision
         self.case = case
         self.definition = subject.definition
-        build = build_points if subject.kind is LossKind.POINTS else build_pair
         elements = 3 * case.images * case.height * case.width
         if elements > _MOST_ELEMENTS:
             raise UsageError(
                 f"the case's images have {elements} numbers; this version builds cases of at most {_MOST_ELEMENTS}."
             )
         try:
-            self.built: LossInputs = build(case, folder)
+            self._known = known or KnownInputs(subject.kind, folder)
+            self.built: LossInputs = self._known.built(case)
         except MemoryError as error:
             raise UsageError(f"this machine hasn't the memory for the case's {elements} numbers.") from error
         self.inputs: LossInputs = self.built.cast(precision.device, precision.input_dtype)
@@ -111,8 +119,8 @@ class LossTrial:
 
     @functools.cached_property
     def truth(self) -> Truth:
-        """The oracle on the same cast tensors."""
-        return self.truth_of(self.inputs)
+        """The oracle on the same cast tensors, whatever the subject has written into them."""
+        return self._known.truth(self.case, self.precision.device, self.precision.input_dtype, self.truth_of)
 
     def truth_of(self, inputs: LossInputs) -> Truth:
         """The oracle on other inputs."""
