@@ -1,0 +1,70 @@
+"""What is built of a case is built once, and never spoilt by a subject."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, PerturbationKind
+from harness.cases.loss_inputs import LossInputs
+from harness.cases.tensors import build_pair
+from harness.oracle.truth import Truth
+from harness.precision import precisions_named
+from harness.protocols import LossKind
+from harness.subject_spec import SubjectSpec
+from harness.subjects.loss import load_loss
+from harness.trials import known_inputs
+from harness.trials.known_inputs import KnownInputs
+from harness.trials.loss_trial import LossTrial
+
+_CASE = LossCase(12, 13, mask=Mask(MaskKind.DISC, 40), perturbation=Perturbation(PerturbationKind.NOISE, 0.1))
+
+
+def test_what_is_handed_out_may_be_written_into() -> None:
+    known = KnownInputs(LossKind.MASKED)
+    for tensor in known.built(_CASE).tensors():
+        tensor.zero_()
+    for now, expected in zip(known.built(_CASE).tensors(), build_pair(_CASE).tensors(), strict=True):
+        assert torch.equal(now, expected)
+        assert now.stride() == expected.stride()
+
+
+def test_a_truth_is_asked_for_once_for_each_dtype() -> None:
+    known, asked = KnownInputs(LossKind.MASKED), []
+
+    def oracle(inputs: LossInputs) -> Truth:
+        asked.append(inputs.tensors()[0].dtype)
+        return Truth(float(len(asked)), torch.zeros(1))
+
+    dtypes = (torch.float32, torch.float16, torch.float32, torch.float16)
+    assert [known.truth(_CASE, "cpu", dtype, oracle).value for dtype in dtypes] == [1.0, 2.0, 1.0, 2.0]
+    assert asked == [torch.float32, torch.float16]
+
+
+def test_no_more_is_kept_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_inputs, "_MOST_NUMBERS", 50_000)
+    known = KnownInputs(LossKind.MASKED)
+    cases = [LossCase(20, 20, seed=seed) for seed in range(20)]
+    for case in cases:
+        known.built(case)
+    kept = known._known
+    assert 1 < len(kept) < 8
+    assert list(kept) == cases[-len(kept) :]
+    # One that is larger than all that may be kept is kept while it is judged.
+    known.built(large := LossCase(200, 200))
+    assert list(kept) == [large]
+
+
+def test_a_subject_that_writes_into_its_target_is_held_to_the_target_it_was_given(tmp_path: Path) -> None:
+    path = tmp_path / "writes.py"
+    path.write_text("def writes(x, y, mask):\n    y.zero_()\n    return ((x - y) ** 2).mean()\n")
+    (precision,) = precisions_named(["float32"])
+    loss = load_loss(SubjectSpec(f"{path}:writes", truth="mse"), try_out=False)
+    known = KnownInputs(loss.kind)
+    trial = LossTrial(loss, precision, _CASE, known=known)
+    trial.value(trial.inputs)
+    expected = LossTrial(loss, precision, _CASE).truth.value
+    assert trial.truth.value == expected
+    assert LossTrial(loss, precision, _CASE, known=known).truth is trial.truth
