@@ -57,7 +57,7 @@ def search_case(bench: Bench[Any, Any], asked: Asked, emit: Listener) -> TaskRes
 
 
 _DRAWN, _CLIMB, _WALKED, _SIMPLER = "", "climb", "walk", "simpler"
-# Cases of the walk from the worst on: small ones, mostly, so they take less time than the climb.
+# Cases of the walk from the worst on, large ones counted as what they weigh.
 _WALK = 150
 # Cases run to make smaller what is no fault.
 _LESSER_SHRINKS = 60
@@ -118,9 +118,13 @@ class _CaseSearch:
         """From the worst case to worse ones, each much like the worst so far."""
         self._stream = _WALKED
         numbers = Random(self._seed(_WALKED))
+        walked = 0.0
         for _ in range(_WALK):
             case = varied(self._search.worst, numbers)
             if self._search.known(case) is None and self._search.may_survey():
+                walked += self._plan.weight(case)
+                if walked > _WALK:
+                    return
                 self._survey(case)
 
     def _make_smaller(self) -> None:

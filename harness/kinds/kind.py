@@ -75,6 +75,7 @@ class SearchPlan(Generic[C]):
         gravest: level that a violation can have.
         varied: a case much like another, as the random numbers have it; after a fault, so ever worse ones are looked
             for from the worst on. ``None`` for no such walk.
+        weight: how many ordinary cases take as long as this one.
         shrinks: cases run in search of a smaller one after the first failure.
         shared_draws: the same cases are drawn for every property, so that these can share the runs.
         any_precision: the same cases are drawn under every precision, so that these can share what is built of them.
@@ -91,6 +92,7 @@ class SearchPlan(Generic[C]):
     after_fault: int = 0
     gravest: Level = Level.FAULT
     varied: Callable[[C, Random], C] | None = None
+    weight: Callable[[C], float] = lambda case: 1.0
     shrinks: int = SHRINKS
     shared_draws: bool = False
     any_precision: bool = False

@@ -50,6 +50,8 @@ _WITHOUT_MAGNITUDE = (
     PerturbationKind.OVERSHOOT,
     PerturbationKind.PATCH,
 )
+# As many as a walk's cases have where it doesn't start at a large picture: at most two views of two images.
+_ORDINARY_PIXELS = 4 * LARGEST_SIDE**2
 # Height and width. They differ in a patch, so that their truths take tenths of a second.
 _LARGE = ((512, 512), (11, 512), (512, 11))
 _PATCH_PIXELS = 1000
@@ -131,6 +133,7 @@ class LossBench(Bench[LossProperty, LossCase]):
             gravest=property_.gravest,
             after_fault=max(_AFTER_FAULT, examples) if property_.searched else _AFTER_FAULT,
             varied=_varied(cases) if property_.searched else None,
+            weight=lambda case: max(1.0, case.images * case.height * case.width / _ORDINARY_PIXELS),
             any_precision=True,
             small=strategy(largest_side=small_side, most_images=1),
             small_examples=_SMALL_CASES,

@@ -26,6 +26,8 @@ START_SECONDS = 120.0
 # A pass in the small takes milliseconds: who takes so long for one waits for the other.
 PASS_SECONDS = 20.0
 _END_SECONDS = 2.0
+# For a process that takes part in a collective with one that raised: where it has ended, the pipe tells at once.
+_MOMENT = 2.0
 # Only for processes whose parent is gone: the parent is the one that tells a hang.
 _COLLECTIVE = timedelta(minutes=2)
 
@@ -119,9 +121,26 @@ class RankPair:
                     continue
                 states[running[pipe]].append(state)
                 if state.raised is not None:
-                    # The other may be waiting for it.
+                    # The other may be waiting for it, or have ended: then that is why this one raised.
+                    for other, rank in running.items():
+                        if other is not pipe:
+                            states[rank].extend(self._last_words(other))
                     return states
         return states
+
+    def _last_words(self, pipe: Connection) -> Iterator[RankState]:
+        """What a process still sends within a moment.
+
+        Raises:
+            DiedError: it has ended.
+        """
+        while wait([pipe], timeout=_MOMENT):
+            state = self._received(pipe)
+            if state is None:
+                return
+            yield state
+            if state.raised is not None:
+                return
 
     def _received(self, pipe: Connection) -> RankState | None:
         try:

@@ -16,6 +16,7 @@ from harness.engine.plan import Task
 from harness.engine.result import Status, TaskResult
 from harness.engine.run import TaskRunner
 from harness.errors import SubjectError
+from harness.kinds import losses
 from harness.subject_spec import SubjectKind
 from harness.subjects.known_bad import KNOWN_BAD
 
@@ -142,3 +143,18 @@ def test_a_subject_that_stops_fitting_ends_the_run(tmp_path: Path) -> None:
     path.write_text("def loss(x, y):\n    return (x - y).mean() if x.shape[-1] == 16 and len(x) == 1 else (x - y)\n")
     with pytest.raises(SubjectError, match="must return one number"):
         _run(Settings(loss=f"{path}:loss", truth="masked-ssim"), "loss", "range", "float32")
+
+
+def test_few_large_pictures_are_run_in_search_of_worse_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(losses, "_LARGE", ((160, 160),))
+    path = tmp_path / "loss.py"
+    path.write_text("def mse(x, y):\n    return ((x - y) ** 2).mean() * (0.5 if x.shape[-1] > 100 else 1)\n")
+    runner = TaskRunner(Settings(loss=f"{path}:mse", truth="mse", max_examples=10))
+    run: list[Case] = []
+    runner.run(
+        Task(SubjectKind.LOSS, "accuracy", "float32"),
+        lambda event: run.append(event.case) if isinstance(event, CaseStarted) else None,
+    )
+    # The one that is tried first, and those of the walk: each weighs as much as four ordinary cases.
+    large = [case for case in run if isinstance(case, LossCase) and case.height * case.width > 2**14]
+    assert 10 <= len(large) <= 150 // 4 + 1
