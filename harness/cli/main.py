@@ -24,6 +24,7 @@ _COMMANDS = (
     "golden",
     "compare",
     "conditions",
+    "bench",
     "rehearse",
     "subjects",
     "doctor",

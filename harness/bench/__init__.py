@@ -1,0 +1,1 @@
+"""How fast a loss is beside its peers, and how fast the harness itself is."""
