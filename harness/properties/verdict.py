@@ -75,7 +75,8 @@ def relative_to(
     fault = not verdict.holds and level is Level.FAULT
     against = max(scale, noise) if fault else scale
     share = error / against if against > 0 else error
-    badness = share * 1e3 if fault and noise > 0 else verdict.badness
+    # Of a NaN it is infinite, as a NaN ranks nowhere.
+    badness = share * 1e3 if fault and noise > 0 and not math.isnan(share) else verdict.badness
     return Verdict(verdict.holds, share, badness, verdict.message, level)
 
 

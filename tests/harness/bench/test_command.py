@@ -49,7 +49,7 @@ def test_what_is_wrong_is_said(arguments: list[str], said: str, capsys: pytest.C
 
 
 def test_a_command_is_timed_to_its_end_or_to_a_line() -> None:
-    whole = Command("all", ("subjects", "--help"), exit_codes=(0,))
+    whole = Command("all", ("no-such-command",))
     with pytest.raises(HarnessError, match="exit code 2"):
         list(timed_commands([whole], 1))
 
@@ -57,7 +57,17 @@ def test_a_command_is_timed_to_its_end_or_to_a_line() -> None:
 def test_the_first_fault_comes_before_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     bad = "harness.subjects.known_bad.losses:LossBeforeFix"
-    asked = ("check", "--loss", bad, "--property", "identity", "--precision", "float16-inputs", "--max-examples", "5")
+    asked = (
+        "check",
+        "--loss",
+        bad,
+        "--property",
+        "accuracy",
+        "--precision",
+        "cuda-policy-bfloat16",
+        "--max-examples",
+        "5",
+    )
     until, whole = (Command("", (*asked, "--seed", "{seed}"), said, (1,)) for said in ("FAULT ", ""))
     first, end = timed_commands([until, whole], 1)
     assert first.median > 0.0

@@ -1,0 +1,41 @@
+"""Every measurement ranks somewhere, NaN among them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+
+from harness.engine.search import climbing_score
+from harness.oracle.levels import Level
+from harness.properties.verdict import Verdict, at_least_zero, at_most, holds_if, relative_to, within
+
+_VALUES = (0.0, 1e-30, 0.5, 1.0, 3.0, -1.0, 1e300, math.inf, -math.inf, math.nan)
+_MADE: dict[str, Callable[[float], Verdict]] = {
+    "at_most": lambda value: at_most(value, 1.0, "words"),
+    "at_most zero": lambda value: at_most(value, 0.0, "words"),
+    "within": lambda value: within(value, 0.0, 2.0, "words"),
+    "at_least_zero": lambda value: at_least_zero(value, "words"),
+    "relative_to": lambda value: relative_to(0.1, abs(value), 1.0, "words"),
+    "relative_to beyond noise": lambda value: relative_to(0.1, abs(value), 1.0, "words", 2.0),
+    "relative_to nothing": lambda value: relative_to(0.1, abs(value), 0.0, "words", 2.0),
+    "rounding": lambda value: relative_to(0.1, abs(value), 1.0, "words", 2.0, Level.ROUNDING),
+    "holds_if": lambda value: holds_if(value > 0, "words"),
+}
+
+
+@pytest.mark.parametrize("made", _MADE.values(), ids=list(_MADE))
+@pytest.mark.parametrize("value", _VALUES)
+def test_none_has_a_badness_that_ranks_nowhere(made: Callable[[float], Verdict], value: float) -> None:
+    verdict = made(value)
+    assert not math.isnan(verdict.badness)
+    assert math.isfinite(climbing_score(verdict))
+    assert bool(verdict.message) is not verdict.holds
+
+
+@pytest.mark.parametrize("made", [made for name, made in _MADE.items() if name != "holds_if"])
+def test_nan_never_holds_and_nothing_is_worse(made: Callable[[float], Verdict]) -> None:
+    verdict = made(math.nan)
+    assert not verdict.holds
+    assert verdict.badness == math.inf
