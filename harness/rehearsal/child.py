@@ -14,17 +14,15 @@ import runpy
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from harness.errors import HarnessError, describe_exception
-from harness.files import json_value
-from harness.rehearsal.faults import Fault
 from harness.rehearsal.observer import Observer
 from harness.rehearsal.places import Places, Script
-from harness.rehearsal.program import Planned, Program
-from harness.rehearsal.record import Ending, Window
+from harness.rehearsal.rank_processes import end_if_stuck, fork_ranks, spawns_observed
+from harness.rehearsal.record import Ending
+from harness.rehearsal.recorder import Recorder
 
 
 def main() -> None:
@@ -50,42 +48,50 @@ def _run(order: Mapping[str, Any]) -> NoReturn:
             for stream in (1, 2):
                 os.dup2(printed.fileno(), stream)
         sys.stdin = os.fdopen(0)
-        with Path(order["record"]).open("w", encoding="utf-8") as record:
-            _rehearse(order, record)
+        if order["ranks"] > 1:
+            fork_ranks(order["ranks"], lambda rank: _rehearse(order, rank))
+        else:
+            _rehearse(order, None)
     finally:
         os._exit(0)
 
 
-def _rehearse(order: Mapping[str, Any], record: TextIO) -> None:
-    def write(kind: str, values: Mapping[str, Any]) -> None:
-        record.write(json.dumps({kind: json_value(values)}, allow_nan=False) + "\n")
-        record.flush()
-
-    def finished() -> None:
-        write("ending", {**asdict(Ending(done=True)), "scaler": observer.run.scaler})
-        sys.stdout.flush()
-        # The script may catch any exception, and its threads and workers may outlive it.
-        os._exit(0)
-
-    def window_ended(window: Window) -> None:
-        write("window", window.as_json())
-
-    planned = [Planned(Fault(fault), place) for fault, place in order["planned"]]
+def _rehearse(order: Mapping[str, Any], rank: int | None) -> NoReturn:
+    script = Script(order["script"], order["module"])
     if order["module"]:
         sys.path.insert(0, order["folder"])
-    script = Script(order["script"], order["module"])
-    places = Places(script)
-    write("folder", {"path": places.folder})
-    observer = Observer(places, Program(planned, finished, window_ended))
     sys.argv = [script.module or script.path, *order["arguments"]]
-    ending = Ending()
-    with _pretence(order["pretend_cuda"]), observer:
-        try:
+
+    def run() -> None:
+        with spawns_observed(_observed, order, recorder) if rank is not None else contextlib.nullcontext():
             if script.module:
                 runpy.run_module(script.module, run_name="__main__", alter_sys=True)
             else:
                 sys.path.insert(0, str(Path(script.path).resolve().parent))
                 runpy.run_path(script.path, run_name="__main__")
+
+    places = Places(script)
+    recorder = Recorder(order, rank, places)
+    with _pretence(order["pretend_cuda"], order["ranks"]):
+        _watch(order, recorder, places, run)
+
+
+def _observed(order: Mapping[str, Any], fn: Any, count: int, rank: int, *args: Any) -> NoReturn:
+    """A process that the script started with ``spawn``: it is in a pretence already, where there is one."""
+    places = Places(Script(order["script"], order["module"]))
+    recorder = Recorder({**order, "ranks": count}, rank, places)
+    _watch(order, recorder, places, lambda: fn(rank, *args))
+
+
+def _watch(order: Mapping[str, Any], recorder: Recorder, places: Places, run: Any) -> NoReturn:
+    observer = Observer(places, recorder.director, order["half"], thorough=recorder.thorough)
+    recorder.run = observer.run
+    ending = Ending()
+    if recorder.rank is not None:
+        end_if_stuck(recorder)
+    with observer:
+        try:
+            run()
         except HarnessError as error:
             ending = Ending(refusal=str(error), where=places.of(error.__traceback__))
         except SystemExit as error:
@@ -97,20 +103,18 @@ def _rehearse(order: Mapping[str, Any], record: TextIO) -> None:
         seen = len(observer.run.windows)
         observer.finish(bool(ending.raised or ending.refusal))
         for window in observer.run.windows[seen:]:
-            window_ended(window)
-    write("ending", {**asdict(ending), "scaler": observer.run.scaler})
-    sys.stdout.flush()
-    os._exit(0)
+            recorder.window_ended(window)
+        recorder.end(ending)
 
 
 @contextlib.contextmanager
-def _pretence(wanted: bool) -> Iterator[None]:
+def _pretence(wanted: bool, devices: int) -> Iterator[None]:
     if not wanted:
         yield
         return
     from harness.pretence import pretend_cuda
 
-    with pretend_cuda():
+    with pretend_cuda(devices):
         yield
 
 

@@ -127,11 +127,12 @@ class Averages:
         """Whether all their numbers are."""
         return _finite(self._copies())
 
+    def each(self) -> list[list[Tensor]]:
+        """The tensors of each that was found."""
+        return [list(h.parameters()) if isinstance(h, nn.Module) else _tensors_in(h) for h in self._followers]
+
     def _tensors(self) -> list[Tensor]:
-        found: list[Tensor] = []
-        for held in self._followers:
-            found += held.parameters() if isinstance(held, nn.Module) else _tensors_in(held)
-        return found
+        return [tensor for tensors in self.each() for tensor in tensors]
 
     def _copies(self) -> list[Tensor]:
         return [p.detach().clone() for p in self._tensors()]

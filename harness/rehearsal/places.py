@@ -52,6 +52,10 @@ class Places:
         """The innermost of the script's own lines that led here, else of whatever library it uses."""
         return self._first((frame.f_code, frame.f_lineno) for frame in _stack())
 
+    def at(self, frame: FrameType | None) -> str:
+        """The innermost of the script's own lines that led to this frame, of any thread."""
+        return self._first((f.f_code, f.f_lineno) for f in _outwards(frame))
+
     def of(self, trace: TracebackType | None) -> str:
         """The line that an exception came through last."""
         walk = list(traceback.walk_tb(trace))
@@ -115,7 +119,10 @@ def _short(file: str) -> str:
 
 
 def _stack() -> Iterator[FrameType]:
-    frame: FrameType | None = sys._getframe(2)
+    return _outwards(sys._getframe(2))
+
+
+def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
     while frame is not None:
         yield frame
         frame = frame.f_back

@@ -223,17 +223,5 @@ _OF_A_WINDOW: tuple[Callable[[_Seen], Iterator[Finding]], ...] = (
     training_goes_on,
 )
 
-
-def claim(rule: str) -> str:
-    """What a rule says, in a sentence.
-
-    Raises:
-        KeyError: there is no such rule.
-    """
-    rules = {one.__name__.replace("_", "-"): one for one in (*_OF_A_RUN, *_OF_A_WINDOW)}
-    return " ".join((rules[rule].__doc__ or "").split())
-
-
-def rule_names() -> tuple[str, ...]:
-    """Of all rules."""
-    return tuple(rule.__name__.replace("_", "-") for rule in (*_OF_A_RUN, *_OF_A_WINDOW))
+RULES: tuple[Callable[..., Iterator[Finding]], ...] = (*_OF_A_RUN, *_OF_A_WINDOW)
+"""Of one run; each function's name is the rule's, its docstring the claim."""

@@ -14,7 +14,7 @@ from harness.errors import ExitCode
 from harness.rehearsal.faults import Fault
 from harness.rehearsal.processes import OUT_OF_TIME, Processes
 from harness.rehearsal.record import Call, Did, Run, Window
-from harness.rehearsal.rules import rule_names
+from harness.rehearsal.rulebook import rule_names
 
 RIGHT = Path(__file__).with_name("right_recipe.py")
 
