@@ -25,7 +25,7 @@ def table(runs: Sequence[Run], half: str = "") -> list[Row]:
     scaler = any(run.scaler for run in runs)
     plain = good[0]
     rows = [
-        ("autocast", _autocast(good, half)),
+        ("autocast", _autocast(runs, half)),
         ("a gradient scaler", "on" if scaler else "none, or off"),
         ("backward passes in a window", str(plain.backwards)),
         ("optimizers", str(max(len(w.moved) for w in good))),
@@ -58,8 +58,8 @@ def table(runs: Sequence[Run], half: str = "") -> list[Row]:
     return [row for row in rows if row[0] and row[1]]
 
 
-def _autocast(good: Sequence[Window], half: str) -> str:
-    asked = " and ".join(sorted({name for w in good for name in w.halves}))
+def _autocast(runs: Sequence[Run], half: str) -> str:
+    asked = " and ".join(sorted({name for run in runs for w in run.windows for name in w.halves}))
     if not asked:
         return "not to a half precision"
     return asked if half in ("", asked) else f"{half}, where the script asks for {asked}"

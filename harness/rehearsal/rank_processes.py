@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -19,7 +20,7 @@ from harness.pretence.patches import Patches
 from harness.rehearsal.record import Ending
 from harness.rehearsal.recorder import Recorder
 
-_WINDOWS = 20  # so many times the slowest window is a wait without end
+_WINDOWS = 5  # so many times the slowest window is a wait without end
 
 
 def fork_ranks(count: int, run: Callable[[int], Any]) -> None:
@@ -61,7 +62,11 @@ def spawns_observed(observed: Callable[..., Any], order: Mapping[str, Any], reco
             try:
                 if not recorder.rank:
                     stock(partial(observed, dict(order), fn, nprocs), args=args, nprocs=nprocs)
+            except BaseException:
+                traceback.print_exc()
             finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
                 os._exit(0)
 
         return spawn

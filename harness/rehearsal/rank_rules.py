@@ -10,7 +10,7 @@ from harness.rehearsal.record import Call, Did, Run, Window
 from harness.rehearsal.rules import Finding
 
 RULE = "ranks-decide-alike"
-_DECISIONS = (Did.BACKWARD, Did.SCALER_STEP, Did.OPTIMIZER_STEP, Did.UPDATE, Did.SCHEDULE)
+_DECISIONS = (Did.BACKWARD, Did.UNSCALE, Did.SCALER_STEP, Did.OPTIMIZER_STEP, Did.UPDATE, Did.SCHEDULE)
 
 
 def ranks_decide_alike(runs: Sequence[Run]) -> Iterator[Finding]:
@@ -88,11 +88,12 @@ def _fault(runs: Sequence[Run], index: int) -> str:
 def _of_window(runs: Sequence[Run], index: int, fault: str) -> Finding:
     windows = [run.windows[index] for run in runs]
     names = [name for name, what in _COMPARED.items() if len({repr(what(w)) for w in windows}) > 1]
-    for other in range(1, len(runs)):
-        one, two = windows[0].of(*_DECISIONS), windows[other].of(*_DECISIONS)
-        for a, b in zip_longest(one, two):
-            if a is None or b is None or (a.did, a.where) != (b.did, b.where):
-                return Finding(RULE, *_parting(a, b, other, names), fault)
+    # A rate that was changed at the end of a window shows in the next.
+    for those in ([run.windows[index - 1] for run in runs] if index else windows, windows):
+        for other in range(1, len(runs)):
+            for a, b in zip_longest(those[0].of(*_DECISIONS), those[other].of(*_DECISIONS)):
+                if a is None or b is None or (a.did, a.where) != (b.did, b.where):
+                    return Finding(RULE, *_parting(a, b, other, names), fault)
     line = next((c.where for w in windows for c in w.of(Did.OPTIMIZER_STEP, Did.SCALER_STEP)), "")
     values = ", ".join(f"{_shown(_COMPARED[names[0]](w))} on rank {rank}" for rank, w in enumerate(windows))
     told = "the parameters of the ranks differ" if names[0] == "the parameters" else f"{names[0]} differs: {values}"
@@ -101,10 +102,10 @@ def _of_window(runs: Sequence[Run], index: int, fault: str) -> Finding:
 
 def _parting(a: Call | None, b: Call | None, other: int, names: Sequence[str]) -> tuple[str, str]:
     """The sentence and its line: that of the call which one of the two makes alone, the earlier of both."""
-    differ = f"; {', '.join(names)} differ" if names else ""
+    differ = f"; what differs then: {', '.join(names)}" if names else ""
     # Where each makes another call, one has left out what the other does: a step comes before what follows it.
-    order = [Did.BACKWARD, Did.SCALER_STEP, Did.OPTIMIZER_STEP, Did.UPDATE, Did.SCHEDULE]
-    first = a if b is None or (a is not None and order.index(a.did) <= order.index(b.did)) else b
+    earlier = a is not None and (b is None or _DECISIONS.index(a.did) <= _DECISIONS.index(b.did))
+    first = a if earlier else b
     assert first is not None
     does, leaves = (0, other) if first is a else (other, 0)
     return f"{first.where}: rank {does} calls {first.did.value}, and rank {leaves} does not{differ}", first.where

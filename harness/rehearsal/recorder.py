@@ -102,7 +102,7 @@ class Recorder:
 
     def _wait_for_others(self) -> None:
         records = [record_of(self.order["record"], rank) for rank in range(self.order["ranks"])]
-        until = time.monotonic() + 4 * self.order["patience"] + 20 * self.slowest
+        until = time.monotonic() + 2 * self.order["patience"] + 10 * self.slowest
         while time.monotonic() < until and not all(map(_has_ended, records)):
             time.sleep(0.05)
 

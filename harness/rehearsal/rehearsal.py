@@ -14,7 +14,7 @@ from harness.rehearsal import rank_rules, resumption
 from harness.rehearsal.faults import Fault
 from harness.rehearsal.places import Script
 from harness.rehearsal.policies import Row, table
-from harness.rehearsal.processes import OUT_OF_TIME, Processes
+from harness.rehearsal.processes import OUT_OF_TIME, PATIENCE, Processes
 from harness.rehearsal.program import Planned
 from harness.rehearsal.record import Did, Run, Window
 from harness.rehearsal.resuming import try_resuming
@@ -79,6 +79,7 @@ def rehearse(
     processes: Processes | None = None,
     half: str = "",
     ranks: int = 1,
+    patience: float = PATIENCE,
     resume_with: str | None = None,
 ) -> Rehearsal:
     """Run the script until every fault has had its turn, or the time is over.
@@ -90,6 +91,7 @@ def rehearse(
         processes: that run the script; new ones by default.
         half: the half precision that autocast is to have, ``float16`` or ``bfloat16``; empty for the script's own.
         ranks: how many processes train together; each fault goes into one of them.
+        patience: seconds after which one of them that is still at the same window waits in vain.
         resume_with: further arguments with which the script takes up its checkpoint after a kill; empty to see whether
             it does by itself; ``None`` to try no kill.
 
@@ -109,7 +111,7 @@ def rehearse(
 
     with contextlib.nullcontext(processes) if processes is not None else Processes() as these:
         rehearsal = Rehearsal(script, half=half)
-        each = _Each(these, script, pretend_cuda, half, ranks)
+        each = _Each(these, script, pretend_cuda, half, ranks, patience)
         _rehearse(rehearsal, each, faults, budget, left, told)
         if resume_with is not None and ranks == 1 and not rehearsal.left:
             told("a kill and a resume")
@@ -127,13 +129,16 @@ class _Each:
     pretend_cuda: bool
     half: str
     ranks: int
+    patience: float
 
     def run(self, planned: Sequence[Planned], seconds: float) -> tuple[list[Run], str]:
         """What was seen of each rank, and what they printed last."""
         if self.ranks == 1:
             run, words = self.processes.run(self.script, planned, self.pretend_cuda, seconds, half=self.half)
             return [run], words
-        return self.processes.run_ranks(self.script, planned, self.pretend_cuda, seconds, self.ranks, half=self.half)
+        return self.processes.run_ranks(
+            self.script, planned, self.pretend_cuda, seconds, self.ranks, half=self.half, patience=self.patience
+        )
 
 
 def _rehearse(

@@ -55,6 +55,7 @@ def test_it_is_acquitted(train: Train) -> None:
     table = dict(rehearsal.table)
     assert table.pop("gradients")  # whether any norm reaches the limit is the training's matter
     assert table == {
+        "autocast": "float16",
         "a gradient scaler": "on",
         "backward passes in a window": "1",
         "optimizers": "1",
@@ -62,8 +63,11 @@ def test_it_is_acquitted(train: Train) -> None:
         "an infinite loss": "drops the window",
         "gradients that overflow half precision": "drops the window",
         "NaN in one group's gradients": "drops the window",
+        "infinity in one group's gradients": "drops the window",
         "a huge, finite norm": "drops the window",
         "no gradients at all": "drops the window",
+        "an output that explodes": "steps",
+        "a NaN in the batch": "drops the window",
         "the schedule on a skipped step": "holds",
         "counters on a skipped step": "advance: self.step.fwdbwd_pass_step, window; "
         "hold: self.step.param_update_step, update",

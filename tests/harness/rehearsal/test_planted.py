@@ -166,6 +166,7 @@ def test_the_right_loop_is_acquitted(accumulate: str, rehearsed: Rehearse) -> No
     put_in = Counter(window.fault for run in rehearsal.runs for window in run.windows if window.fault)
     assert put_in == {fault.value: int(accumulate) for fault in Fault}
     assert dict(rehearsal.table) == {
+        "autocast": "float16",
         "a gradient scaler": "on",
         "backward passes in a window": accumulate,
         "optimizers": "1",
@@ -174,8 +175,11 @@ def test_the_right_loop_is_acquitted(accumulate: str, rehearsed: Rehearse) -> No
         "an infinite loss": "the scaler skips the step",
         "gradients that overflow half precision": "the scaler skips the step",
         "NaN in one group's gradients": "the scaler skips the step",
+        "infinity in one group's gradients": "the scaler skips the step",
         "a huge, finite norm": "steps",
         "no gradients at all": "drops the window",
+        "an output that explodes": "the scaler skips the step",
+        "a NaN in the batch": "the scaler skips the step",
         "the schedule on a skipped step": "holds",
         "counters on a skipped step": "advance: step",
         "running averages on a skipped step": "holds",
