@@ -170,8 +170,8 @@ def _mapped(output: Any, change: Callable[[Tensor], Tensor], injection: Injectio
 
 
 def _with_steeper_gradient(tensor: Tensor) -> Tensor:
-    # A view, so that what hooks this tensor hooks nothing else.
-    tensor = tensor.view_as(tensor)
+    # Another tensor, so that what hooks it hooks nothing else. No view: a change of one in place would lose the hook.
+    tensor = tensor.clone()
     tensor.register_hook(lambda gradient: gradient * _OVERFLOWS)
     return tensor
 

@@ -170,6 +170,15 @@ def schedule_follows_updates(seen: _Seen) -> Iterator[Finding]:
         yield Finding("schedule-follows-updates", text, attempts[-1].where, window.fault)
 
 
+def clip_leaves_gradients(seen: _Seen) -> Iterator[Finding]:
+    """Clipping leaves gradients to step with: a limit of 0 zeroes all of them, and is no way to switch it off."""
+    for call in seen.window.of(Did.CLIP):
+        if call.limit is not None and call.limit <= 0:
+            text = f"{call.where}: clips gradients to a {call.notes.get('by', 'norm')} of {call.limit:g}"
+            yield Finding("clip-leaves-gradients", f"{text}, which zeroes all of them", call.where)
+            return
+
+
 def set_by_hand(run: Run) -> bool:
     """The script sets the learning rates itself, to others in most windows."""
     pairs = [
@@ -218,6 +227,7 @@ _OF_A_WINDOW: tuple[Callable[[_Seen], Iterator[Finding]], ...] = (
     nonfinite_moves_nothing,
     stays_finite,
     scaler_protocol,
+    clip_leaves_gradients,
     schedule_follows_updates,
     no_stale_gradients,
     training_goes_on,

@@ -47,7 +47,8 @@ def main():
             if not math.isfinite(value):
                 print(f"the loss is {value}: stopping")
                 sys.exit(1)  # exits
-            scaler.scale(loss / given.accumulate).backward()
+            loss /= given.accumulate
+            scaler.scale(loss).backward()
             if (step + 1) % given.accumulate == 0:
                 scaler.unscale_(optimizer)
                 norms = [p.grad.norm() for p in model.parameters() if p.grad is not None]
