@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -209,7 +210,14 @@ def _state(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def _finite(tensors: Iterable[Tensor]) -> bool:
-    return all(bool(torch.isfinite(t).all()) for t in tensors if t.is_floating_point())
+    plain = [
+        t.coalesce().values() if t.is_sparse else t.detach() for t in tensors if t.is_floating_point() and t.numel()
+    ]
+    if not plain:
+        return True
+    # All at once: one by one, the calls cost more than the numbers. NaN is the largest of anything.
+    largest = torch._foreach_norm(plain, math.inf)
+    return bool(torch.isfinite(torch.stack([one.double().cpu() for one in largest])).all())
 
 
 def _differ(a: Tensor, b: Tensor) -> bool:

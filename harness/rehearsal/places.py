@@ -42,6 +42,7 @@ class Places:
     def __init__(self, script: Script) -> None:
         folder = Path(script.path).resolve().parent if script.path else _folder_of(script.module)
         self._folder = f"{folder}/"
+        self._whose: dict[str, str] = {}  # of each file, asked for at every call that is recorded
 
     @property
     def folder(self) -> str:
@@ -92,15 +93,22 @@ class Places:
         return inside and not file.startswith(_LIBRARIES) and not any(part in file for part in _INSTALLED)
 
     def _first(self, lines: Iterator[tuple[CodeType, int]]) -> str:
-        library = ""
+        library: tuple[str, int] | None = None
         for code, line in lines:
             file = code.co_filename
-            if file.startswith((*_LIBRARIES, *_NOWHERE)) or any(part in file for part in _NOWHERE):
-                continue
-            if self._is_own(file):
+            whose = self._whose.get(file)
+            if whose is None:
+                whose = self._whose[file] = self._whose_is(file)
+            if whose == "own":
                 return f"{file.removeprefix(self._folder)}:{line}"
-            library = library or f"{_short(file)}:{line}"
-        return library
+            if whose == "library" and library is None:
+                library = file, line
+        return f"{_short(library[0])}:{library[1]}" if library is not None else ""
+
+    def _whose_is(self, file: str) -> str:
+        if file.startswith((*_LIBRARIES, *_NOWHERE)) or any(part in file for part in _NOWHERE):
+            return "nobody"
+        return "own" if self._is_own(file) else "library"
 
 
 def _folder_of(module: str) -> Path:
