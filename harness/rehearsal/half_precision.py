@@ -12,6 +12,7 @@ from harness.errors import unknown_name
 from harness.pretence.patches import Patches
 
 HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+_NAMES = {dtype: name for name, dtype in HALVES.items()}
 
 
 def half_named(name: str) -> str:
@@ -47,18 +48,16 @@ class HalfPrecision:
             patches.wrap(torch.amp.GradScaler, "__init__", self._scaling)
 
     def _opening(self, stock: Callable[..., None]) -> Callable[..., None]:
-        signature = inspect.signature(stock)
-
-        def __init__(autocast: Any, *args: Any, **kwargs: Any) -> None:
-            given = signature.bind(autocast, *args, **kwargs).arguments
-            if given.get("enabled", True):
-                dtype = given.get("dtype") or torch.get_autocast_dtype(given["device_type"])
-                name = str(dtype).removeprefix("torch.")
-                if name in HALVES:
+        # Without inspect, which costs more than what it is for: a model may open one for each of its layers.
+        def __init__(
+            autocast: Any, device_type: str, dtype: Any = None, enabled: bool = True, *more: Any, **named: Any
+        ) -> None:
+            if enabled:
+                name = _NAMES.get(dtype or torch.get_autocast_dtype(device_type))
+                if name is not None:
                     self.asked.add(name)
-                    if self._wanted:
-                        given["dtype"] = HALVES[self._wanted]
-            stock(**given)
+                    dtype = HALVES[self._wanted] if self._wanted else dtype
+            stock(autocast, device_type, dtype, enabled, *more, **named)
 
         return __init__
 

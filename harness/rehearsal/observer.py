@@ -6,6 +6,7 @@ import inspect
 import math
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -237,9 +238,14 @@ def _path_of(file: Any) -> str:
     return os.path.realpath(os.fsdecode(name)) if isinstance(name, (str, bytes, os.PathLike)) and name else ""
 
 
+@lru_cache(maxsize=64)
+def _signature(stock: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(stock)
+
+
 def _given(stock: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """What a function is given, by its parameters' names."""
-    bound = inspect.signature(stock).bind(*args, **kwargs)
+    bound = _signature(stock).bind(*args, **kwargs)
     return dict(bound.arguments)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -108,8 +108,9 @@ class Window:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; the names are the fields'."""
-        found = asdict(self)
-        found["calls"] = [{**asdict(call), "did": call.did.value, "notes": dict(call.notes)} for call in self.calls]
+        # Not dataclasses.asdict, which copies all that is inside, at every step of someone else's training.
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        found["calls"] = [{**vars(call), "did": call.did.value, "notes": dict(call.notes)} for call in self.calls]
         return found
 
     @staticmethod
