@@ -159,6 +159,11 @@ def step_summary() -> Path | None:
     return Path(name).absolute() if name else None
 
 
+def put_into_environment(values: Mapping[str, str]) -> None:
+    """Set variables of this process, for what it runs and starts."""
+    os.environ.update(values)
+
+
 def environment_with_path(folder: Path) -> dict[str, str]:
     """The environment for a process that finds modules in ``folder`` too, before what is installed."""
     before = os.environ.get("PYTHONPATH")

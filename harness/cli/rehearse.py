@@ -13,6 +13,8 @@ from harness.errors import ExitCode, UsageError
 if TYPE_CHECKING:
     from harness.rehearsal.rehearsal import Rehearsal
 
+_MOST_RANKS = 16
+
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
@@ -23,6 +25,22 @@ def add_parser(subparsers: Any) -> None:
         epilog="example: harness rehearse -- train.py --device=cuda --batch_size=2",
     )
     parser.add_argument("--faults", metavar="NAME,…", help="only these (all)")
+    parser.add_argument(
+        "--dtype",
+        metavar="TYPE",
+        default="",
+        help="float16 or bfloat16: the half precision that autocast has, whatever the script says (the script's)",
+    )
+    parser.add_argument(
+        "--ranks", type=int, default=1, metavar="N", help="train in N processes, with each fault in one of them (1)"
+    )
+    parser.add_argument(
+        "--resume-with",
+        metavar="ARGUMENTS",
+        default="",
+        help="what the script is given besides to go on after a kill, as in '--resume {checkpoint}' (nothing: it may "
+        "find its checkpoint itself)",
+    )
     parser.add_argument("--budget", default="60s", metavar="TIME", help="start nothing after this long: 90s, 5m (60s)")
     pretend = parser.add_mutually_exclusive_group()
     what = "pretend CUDA, as is done where there is no GPU"
@@ -48,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from harness.rehearsal.faults import faults_named
+    from harness.rehearsal.half_precision import half_named
     from harness.rehearsal.places import Script
     from harness.rehearsal.rehearsal import rehearse
     from harness.reports.console import report_console
@@ -56,10 +75,22 @@ def run(options: argparse.Namespace) -> int:
 
     script = _script(words, Script)
     faults = faults_named(options.faults.split(",") if options.faults else ())
+    half = half_named(options.dtype)
+    if not 1 <= options.ranks <= _MOST_RANKS:
+        raise UsageError(f"--ranks is {options.ranks}, but must be from 1 to {_MOST_RANKS}.")
     pretend = not torch.cuda.is_available() if options.pretend_cuda is None else options.pretend_cuda
     console = report_console()
     with ProgressBar(console) as bar:
-        rehearsal = rehearse(script, faults, pretend_cuda=pretend, budget=budget, told=bar.still)
+        rehearsal = rehearse(
+            script,
+            faults,
+            pretend_cuda=pretend,
+            budget=budget,
+            told=bar.still,
+            half=half,
+            ranks=options.ranks,
+            resume_with=options.resume_with,
+        )
     # Before anything is printed, and what can't be written costs neither the others nor the screen.
     unwritten = write_reports(_reports(options), rehearsal)
     show_rehearsal(rehearsal, console)

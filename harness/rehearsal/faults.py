@@ -29,13 +29,25 @@ class Fault(str, enum.Enum):
     EXPLODING_OUTPUT = "exploding-output"  # times 1e20
     OVERFLOWING_GRADIENT = "overflowing-gradient"  # of the output, times 2⁴⁰: beyond half precision
     NAN_GRADIENT = "nan-gradient"  # of all parameters of one group
+    INF_GRADIENT = "inf-gradient"  # likewise inf
     HUGE_NORM = "huge-norm"  # finite gradients, times 2²⁰
-    NO_GRADIENT = "no-gradient"  # losses that reach no parameter, in every micro-step
+    NO_GRADIENT = "no-gradient"  # losses that reach no parameter: in every micro-step, or in one
     NAN_INPUT = "nan-input"  # one number of the batch, where the outermost module takes floating numbers
 
 
+ALIASES = {
+    "nan-loss": Fault.NAN_OUTPUT,
+    "inf-loss": Fault.INF_OUTPUT,
+    "nan-grad": Fault.NAN_GRADIENT,
+    "inf-grad": Fault.INF_GRADIENT,
+    "no-grad": Fault.NO_GRADIENT,
+    "nan-pixel": Fault.NAN_INPUT,
+}
+"""Other names that ``--faults`` takes: what the fault comes to, or what it is often called."""
+
+
 def faults_named(names: Iterable[str]) -> tuple[Fault, ...]:
-    """The faults of these names, in order; all for none.
+    """The faults of these names or :data:`ALIASES`, in order, each once; all for none.
 
     Raises:
         UsageError: there is no such fault.
@@ -43,10 +55,10 @@ def faults_named(names: Iterable[str]) -> tuple[Fault, ...]:
     chosen = []
     for name in names:
         try:
-            chosen.append(Fault(name))
+            chosen.append(ALIASES.get(name) or Fault(name))
         except ValueError:
-            raise unknown_name("fault", name, [fault.value for fault in Fault]) from None
-    return tuple(chosen or Fault)
+            raise unknown_name("fault", name, [*(fault.value for fault in Fault), *ALIASES]) from None
+    return tuple(dict.fromkeys(chosen) or Fault)
 
 
 @dataclass
@@ -54,8 +66,9 @@ class Injection:
     """A fault that is put into one window.
 
     Attributes:
-        forward, backward: the window's forward pass, or backward pass, that it is put into, counted from 0; that no
-            gradient is there takes all of them.
+        forward, backward: the window's forward pass, or backward pass, that it is put into, counted from 0.
+        everywhere: that no gradient is there goes into all backward passes.
+        here: it goes into this process, and not into another that trains with it.
         done: it was put in.
         refused: why it could not be; empty where it was, or may still be.
     """
@@ -63,12 +76,17 @@ class Injection:
     fault: Fault
     forward: int = 0
     backward: int = 0
+    everywhere: bool = True
+    here: bool = True
     done: bool = False
     refused: str = ""
 
+    def __post_init__(self) -> None:
+        self.done = not self.here
+
     def into_inputs(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What the outermost module takes, with the fault."""
-        if self.fault is not Fault.NAN_INPUT:
+        if self.fault is not Fault.NAN_INPUT or not self.here:
             return inputs, named
         changed = tree_map(_first_only(_with_nan, self), (inputs, named))
         if not self.done:
@@ -83,36 +101,42 @@ class Injection:
             Fault.EXPLODING_OUTPUT: lambda t: t * _EXPLODES,
             Fault.OVERFLOWING_GRADIENT: _with_steeper_gradient,
         }.get(self.fault)
-        if change is None:
+        if change is None or not self.here:
             return output
         changed = _mapped(output, change, self)
         if not self.done:
             self.refused = "the outermost module gives no tensor that has a gradient"
         return changed
 
-    def into_root(self, root: Tensor) -> Tensor:
-        """What is differentiated, with the fault."""
-        if self.fault is not Fault.NO_GRADIENT:
+    def into_root(self, root: Tensor, backward: int) -> Tensor:
+        """What is differentiated in the window's so-many-th backward pass, with the fault."""
+        if self.fault is not Fault.NO_GRADIENT or not self.here or not (self.everywhere or backward == self.backward):
             return root
         self.done = True
         return root.detach().clone().requires_grad_()
 
     def into_gradients(self, optimizers: Iterable[torch.optim.Optimizer]) -> list[Any]:
         """Change the gradients that reach the parameters; the handles end it."""
+        if not self.here:
+            return []
         if self.fault is Fault.HUGE_NORM:
             groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        elif self.fault is Fault.NAN_GRADIENT:
+        elif self.fault in (Fault.NAN_GRADIENT, Fault.INF_GRADIENT):
             groups = [optimizer.param_groups[-1] for optimizer in optimizers]
         else:
             return []
-        factor = _HUGE if self.fault is Fault.HUGE_NORM else math.nan
+        value = math.nan if self.fault is Fault.NAN_GRADIENT else math.inf
         met: list[int] = []
 
         def change(gradient: Tensor, index: int) -> Tensor:
             met.append(index)
             self.done = True
+            if self.fault is Fault.HUGE_NORM:
+                return gradient * _HUGE
             # NaN goes into the one group that the backward pass meets first.
-            return gradient * factor if self.fault is Fault.HUGE_NORM or index == met[0] else gradient
+            if index != met[0]:
+                return gradient
+            return gradient * value if gradient.is_sparse else torch.full_like(gradient, value)
 
         return [
             p.register_hook(partial(change, index=index))
@@ -146,8 +170,8 @@ def _mapped(output: Any, change: Callable[[Tensor], Tensor], injection: Injectio
 
 
 def _with_steeper_gradient(tensor: Tensor) -> Tensor:
-    # A view, so that what hooks this tensor hooks nothing else.
-    tensor = tensor.view_as(tensor)
+    # Another tensor, so that what hooks it hooks nothing else. No view: a change of one in place would lose the hook.
+    tensor = tensor.clone()
     tensor.register_hook(lambda gradient: gradient * _OVERFLOWS)
     return tensor
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -22,8 +24,8 @@ from harness.rehearsal.windows import Director, Windows
 class Observer(Windows):
     """Records a :class:`Run`; use as a context manager around the script."""
 
-    def __init__(self, places: Places, director: Director) -> None:
-        super().__init__(places, director)
+    def __init__(self, places: Places, director: Director, half: str = "", thorough: bool = False) -> None:
+        super().__init__(places, director, half, thorough)
         self._patches = Patches()
         self._handles: list[Any] = []
         self._depth = 0
@@ -49,6 +51,8 @@ class Observer(Windows):
             if "step" in vars(schedule):
                 patch(schedule, "step", self._schedule)
         patch(torch, "save", self._save)
+        patch(torch, "load", self._load)
+        self._halves.install(self._patches)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -79,6 +83,7 @@ class Observer(Windows):
             self._close()
             self._begin()
         self._model = module
+        self._state_at_start()
         injection, index = self._injection, self._window.forwards
         here = injection is not None and index == injection.forward
         if injection is not None and here:
@@ -97,7 +102,7 @@ class Observer(Windows):
                 self._window.stale = self._parameters.have_gradients()
             injection = self._injection
             if injection is not None and isinstance(given["tensors"], Tensor):
-                given["tensors"] = injection.into_root(given["tensors"])
+                given["tensors"] = injection.into_root(given["tensors"], self._window.backwards)
                 if self._window.backwards == injection.backward:
                     self._hooks += injection.into_gradients(self._parameters.optimizers)
             value = _number(given["tensors"])
@@ -137,6 +142,7 @@ class Observer(Windows):
             self._use(scaler)
             if not self._inside and scaler.is_enabled():
                 self._note(Did.SCALE)
+                self._state_at_scale(scaler)
             return self._within(stock, scaler, *args, **kwargs)
 
         return scale
@@ -156,6 +162,7 @@ class Observer(Windows):
             if scaler.is_enabled() and not self._inside:
                 index = self._parameters.index(_given(stock, (scaler, *args), kwargs)["optimizer"])
                 self._window.rates = self._parameters.rates()
+                self._state_at_step(index)
                 self._note(Did.SCALER_STEP, index, finite=self._parameters.gradients_finite(index))
             # The optimizer's own step within it is recorded too, where it is called at all.
             return stock(scaler, *args, **kwargs)
@@ -174,6 +181,7 @@ class Observer(Windows):
     def _optimizer_step(self, optimizer: Any, *_: Any) -> None:
         index = self._parameters.index(optimizer)
         self._window.rates = self._parameters.rates()
+        self._state_at_step(index)
         norm = self._parameters.norm(index)
         self._note(Did.OPTIMIZER_STEP, index, norm, finite=None if norm is None else math.isfinite(norm))
 
@@ -197,11 +205,20 @@ class Observer(Windows):
 
     def _save(self, stock: Callable[..., Any]) -> Callable[..., Any]:
         def save(*args: Any, **kwargs: Any) -> Any:
-            optimizer, scaler = scaler_in(_given(stock, args, kwargs)["obj"])
-            self._note(Did.SAVE, optimizer=-1, saved_optimizer=optimizer, saved_scaler=scaler)
-            return stock(*args, **kwargs)
+            given = _given(stock, args, kwargs)
+            optimizer, scaler = scaler_in(given["obj"])
+            self._note(Did.SAVE, saved_optimizer=optimizer, saved_scaler=scaler, file=_path_of(given["f"]))
+            self._state_at_save()
+            return stock(*args, **kwargs) if self._director.keeps_saves() else None
 
         return save
+
+    def _load(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def load(*args: Any, **kwargs: Any) -> Any:
+            self.run.loads.append((_path_of(_given(stock, args, kwargs)["f"]), self._places.here()))
+            return stock(*args, **kwargs)
+
+        return load
 
     def _within(self, stock: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         outer, self._inside = self._inside, True
@@ -215,9 +232,20 @@ class Observer(Windows):
             self._scaler, self.run.scaler = scaler, True
 
 
+def _path_of(file: Any) -> str:
+    """Of a path or an open file; empty for one in memory."""
+    name = file if isinstance(file, (str, os.PathLike)) else getattr(file, "name", "")
+    return os.path.realpath(os.fsdecode(name)) if isinstance(name, (str, bytes, os.PathLike)) and name else ""
+
+
+@lru_cache(maxsize=64)
+def _signature(stock: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(stock)
+
+
 def _given(stock: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """What a function is given, by its parameters' names."""
-    bound = inspect.signature(stock).bind(*args, **kwargs)
+    bound = _signature(stock).bind(*args, **kwargs)
     return dict(bound.arguments)
 
 

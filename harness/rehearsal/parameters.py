@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gc
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 _NEAR = 0.5  # of the parameters' norm: how far an average may be from them when it is looked for
+
+_SMALL = 100_000  # numbers of a tensor
 
 
 class Parameters:
@@ -73,8 +75,8 @@ class Parameters:
         gradients = [p.grad for p in self.of(index) if p.grad is not None]
         if not gradients:
             return None
-        norms = [torch.linalg.vector_norm(g.coalesce().values() if g.is_sparse else g.double()) for g in gradients]
-        return float(torch.linalg.vector_norm(torch.stack([norm.double().cpu() for norm in norms])))
+        norms = [torch.linalg.vector_norm(numbers.double()) for numbers in _together(gradients)]
+        return float(torch.linalg.vector_norm(torch.stack([norm.cpu() for norm in norms])))
 
     def have_gradients(self) -> bool:
         """Whether any gradient is other than zero."""
@@ -127,11 +129,12 @@ class Averages:
         """Whether all their numbers are."""
         return _finite(self._copies())
 
+    def each(self) -> list[list[Tensor]]:
+        """The tensors of each that was found."""
+        return [list(h.parameters()) if isinstance(h, nn.Module) else _tensors_in(h) for h in self._followers]
+
     def _tensors(self) -> list[Tensor]:
-        found: list[Tensor] = []
-        for held in self._followers:
-            found += held.parameters() if isinstance(held, nn.Module) else _tensors_in(held)
-        return found
+        return [tensor for tensors in self.each() for tensor in tensors]
 
     def _copies(self) -> list[Tensor]:
         return [p.detach().clone() for p in self._tensors()]
@@ -208,7 +211,20 @@ def _state(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def _finite(tensors: Iterable[Tensor]) -> bool:
-    return all(bool(torch.isfinite(t).all()) for t in tensors if t.is_floating_point())
+    return all(bool(torch.isfinite(numbers).all()) for numbers in _together(tensors))
+
+
+def _together(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
+    """All their floating numbers, in few tensors: for small ones, a call for each costs more than its numbers."""
+    small: dict[torch.device, list[Tensor]] = {}
+    for tensor in tensors:
+        if tensor.is_floating_point():
+            plain = tensor.detach().coalesce().values() if tensor.is_sparse else tensor.detach()
+            if plain.numel() > _SMALL:
+                yield plain
+            else:
+                small.setdefault(plain.device, []).append(plain.reshape(-1))
+    yield from (torch.cat(these) for these in small.values())
 
 
 def _differ(a: Tensor, b: Tensor) -> bool:

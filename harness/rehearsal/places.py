@@ -42,6 +42,7 @@ class Places:
     def __init__(self, script: Script) -> None:
         folder = Path(script.path).resolve().parent if script.path else _folder_of(script.module)
         self._folder = f"{folder}/"
+        self._whose: dict[str, str] = {}  # of each file, asked for at every call that is recorded
 
     @property
     def folder(self) -> str:
@@ -51,6 +52,10 @@ class Places:
     def here(self) -> str:
         """The innermost of the script's own lines that led here, else of whatever library it uses."""
         return self._first((frame.f_code, frame.f_lineno) for frame in _stack())
+
+    def at(self, frame: FrameType | None) -> str:
+        """The innermost of the script's own lines that led to this frame, of any thread."""
+        return self._first((f.f_code, f.f_lineno) for f in _outwards(frame))
 
     def of(self, trace: TracebackType | None) -> str:
         """The line that an exception came through last."""
@@ -88,15 +93,22 @@ class Places:
         return inside and not file.startswith(_LIBRARIES) and not any(part in file for part in _INSTALLED)
 
     def _first(self, lines: Iterator[tuple[CodeType, int]]) -> str:
-        library = ""
+        library: tuple[str, int] | None = None
         for code, line in lines:
             file = code.co_filename
-            if file.startswith((*_LIBRARIES, *_NOWHERE)) or any(part in file for part in _NOWHERE):
-                continue
-            if self._is_own(file):
+            whose = self._whose.get(file)
+            if whose is None:
+                whose = self._whose[file] = self._whose_is(file)
+            if whose == "own":
                 return f"{file.removeprefix(self._folder)}:{line}"
-            library = library or f"{_short(file)}:{line}"
-        return library
+            if whose == "library" and library is None:
+                library = file, line
+        return f"{_short(library[0])}:{library[1]}" if library is not None else ""
+
+    def _whose_is(self, file: str) -> str:
+        if file.startswith((*_LIBRARIES, *_NOWHERE)) or any(part in file for part in _NOWHERE):
+            return "nobody"
+        return "own" if self._is_own(file) else "library"
 
 
 def _folder_of(module: str) -> Path:
@@ -115,7 +127,10 @@ def _short(file: str) -> str:
 
 
 def _stack() -> Iterator[FrameType]:
-    frame: FrameType | None = sys._getframe(2)
+    return _outwards(sys._getframe(2))
+
+
+def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
     while frame is not None:
         yield frame
         frame = frame.f_back

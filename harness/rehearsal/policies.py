@@ -13,14 +13,19 @@ Row = tuple[str, str]
 _ALIKE = 1e-3  # of a norm: what a clip in float32 leaves
 
 
-def table(runs: Sequence[Run]) -> list[Row]:
-    """The answers, from all windows of all runs."""
+def table(runs: Sequence[Run], half: str = "") -> list[Row]:
+    """The answers, from all windows of all runs.
+
+    Args:
+        half: the half precision that autocast was given in place of the script's; empty for none.
+    """
     good = [w for run in runs for w in run.windows[1:] if not w.fault and not w.over]
     if not good:
         return []
     scaler = any(run.scaler for run in runs)
     plain = good[0]
     rows = [
+        ("autocast", _autocast(runs, half)),
         ("a gradient scaler", "on" if scaler else "none, or off"),
         ("backward passes in a window", str(plain.backwards)),
         ("optimizers", str(max(len(w.moved) for w in good))),
@@ -31,8 +36,11 @@ def table(runs: Sequence[Run]) -> list[Row]:
         ("an infinite loss", _on(runs, Fault.INF_OUTPUT)),
         ("gradients that overflow half precision", _on(runs, Fault.OVERFLOWING_GRADIENT)),
         ("NaN in one group's gradients", _on(runs, Fault.NAN_GRADIENT)),
+        ("infinity in one group's gradients", _on(runs, Fault.INF_GRADIENT)),
         ("a huge, finite norm", _on(runs, Fault.HUGE_NORM)),
         ("no gradients at all", _on(runs, Fault.NO_GRADIENT)),
+        ("an output that explodes", _on(runs, Fault.EXPLODING_OUTPUT)),
+        ("a NaN in the batch", _on(runs, Fault.NAN_INPUT)),
     ]
     skipped = [w for w in _faulty(runs) if w.moved and not any(w.moved) and not _had_nothing_to_move_by(w)]
     rows.append(("the schedule on a skipped step", _schedule(good, skipped, runs)))
@@ -48,6 +56,13 @@ def table(runs: Sequence[Run]) -> list[Row]:
         with_scaler = all(whole for _, whole in saves)
         rows.append(("the scaler in a checkpoint", "saved" if with_scaler else "not saved") if scaler else ("", ""))
     return [row for row in rows if row[0] and row[1]]
+
+
+def _autocast(runs: Sequence[Run], half: str) -> str:
+    asked = " and ".join(sorted({name for run in runs for w in run.windows for name in w.halves}))
+    if not asked:
+        return "not to a half precision"
+    return asked if half in ("", asked) else f"{half}, where the script asks for {asked}"
 
 
 def _had_nothing_to_move_by(window: Window) -> bool:
@@ -86,6 +101,8 @@ def _on(runs: Sequence[Run], fault: Fault) -> str:
 
 def _outcome(run: Run, index: int) -> str:
     window = run.windows[index]
+    if window.over and run.ending.stuck:
+        return "waits for ever for another rank"
     if window.over and run.ending.raised:
         return f"raises {run.ending.raised.partition(':')[0]}"
     if not window.finite:

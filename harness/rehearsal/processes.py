@@ -19,8 +19,11 @@ from harness.config import environment_with_path
 from harness.rehearsal.places import Script
 from harness.rehearsal.program import Planned
 from harness.rehearsal.record import Did, Ending, Run, Window
+from harness.rehearsal.recorder import record_of
 
 OUT_OF_TIME = Ending(refusal="out of time")
+PATIENCE = 10.0
+"""Seconds after which a process that trains with others waits in vain."""
 _LAST_LINES = 15
 
 
@@ -44,15 +47,64 @@ class Processes:
             server.kill()
             server.communicate()
 
-    def run(self, script: Script, planned: Sequence[Planned], pretend_cuda: bool, seconds: float) -> tuple[Run, str]:
+    def run(
+        self,
+        script: Script,
+        planned: Sequence[Planned],
+        pretend_cuda: bool,
+        seconds: float,
+        *,
+        half: str = "",
+        until: str = "faults",
+    ) -> tuple[Run, str]:
         """One run of the script with these faults.
 
         Args:
             seconds: after which it is ended.
+            half: the half precision that autocast is to have; empty for the script's own.
+            until: when it ends by itself: ``faults``, once they are through; ``saved``, killed after a checkpoint that
+                follows the first of them; ``resumed``, as for faults. The last two keep each window's state.
 
         Returns:
             What was seen of it, and the last lines that it printed.
         """
+        (run,), words = self._runs(script, planned, pretend_cuda, seconds, half=half, until=until)
+        return run, words
+
+    def run_ranks(
+        self,
+        script: Script,
+        planned: Sequence[Planned],
+        pretend_cuda: bool,
+        seconds: float,
+        ranks: int,
+        *,
+        half: str = "",
+        patience: float = PATIENCE,
+    ) -> tuple[list[Run], str]:
+        """The script in several processes that train together, each window's state kept.
+
+        Args:
+            ranks: how many.
+            patience: seconds after which a process that is still at the same window waits in vain.
+
+        Returns:
+            What was seen of each, and the last lines that they printed.
+        """
+        return self._runs(script, planned, pretend_cuda, seconds, half=half, ranks=ranks, patience=patience)
+
+    def _runs(
+        self,
+        script: Script,
+        planned: Sequence[Planned],
+        pretend_cuda: bool,
+        seconds: float,
+        *,
+        half: str,
+        until: str = "faults",
+        ranks: int = 1,
+        patience: float = PATIENCE,
+    ) -> tuple[list[Run], str]:
         with tempfile.TemporaryDirectory() as folder:
             record, printed = Path(folder) / "record", Path(folder) / "printed"
             order = {
@@ -60,17 +112,25 @@ class Processes:
                 "module": script.module,
                 "arguments": script.arguments,
                 "pretend_cuda": pretend_cuda,
-                "planned": [[one.fault.value, one.place] for one in planned],
+                "planned": [[one.fault.value, one.place, one.rank] for one in planned],
+                "half": half,
+                "until": until,
+                "ranks": ranks,
+                "patience": patience,
                 "record": str(record),
                 "printed": str(printed),
                 "folder": os.getcwd(),
             }
             in_time = self._run_order(order, seconds)
             words = printed.read_text(errors="replace").splitlines() if printed.exists() else []
-            run = read_run(record) if record.exists() else Run(ending=_WITHOUT_A_WORD)
-        if not in_time:
-            run.ending = OUT_OF_TIME
-        return run, "\n".join(words[-_LAST_LINES:])
+            runs = []
+            for rank in range(ranks) if ranks > 1 else (None,):
+                own = record_of(str(record), rank)
+                runs.append(read_run(own) if own.exists() else Run(ending=_WITHOUT_A_WORD))
+                runs[-1].rank = rank
+                if not in_time and runs[-1].ending == _WITHOUT_A_WORD:
+                    runs[-1].ending = OUT_OF_TIME
+        return runs, "\n".join(words[-_LAST_LINES:])
 
     def _run_order(self, order: Mapping[str, Any], seconds: float) -> bool:
         """Whether it ended by itself in time."""
@@ -125,5 +185,7 @@ def read_run(record: Path) -> Run:
         elif "ending" in found:
             values = dict(found["ending"])
             run.scaler = values.pop("scaler")
+            run.begun = values.pop("begun")
+            run.loads = [(file, place) for file, place in values.pop("loads")]
             run.ending = Ending(**values)
     return run

@@ -6,17 +6,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from harness.rehearsal.faults import Fault, Injection
-from harness.rehearsal.record import Run, Window
+from harness.rehearsal.record import Did, Run, Window
 from harness.rehearsal.rules import RECOVERY
 from harness.rehearsal.windows import LEARNED_FROM
+
+AFTER_SAVE = 2
+"""Windows between a checkpoint and the kill: a schedule that begins anew shows in the second."""
+_LONGEST = 300  # windows in which a checkpoint must come
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A fault, and the pass of the window that it goes into: the first, the middle or the last."""
+    """A fault, the pass of the window that it goes into (the first, the middle or the last), and the rank; ``None`` for
+    every one.
+    """
 
     fault: Fault
     place: str = "last"
+    rank: int | None = None
 
     def at(self, passes: int) -> int:
         """Which of so many, counted from 0."""
@@ -32,12 +39,14 @@ class Program:
         planned: the faults, in order.
         finished: called when they are through, or when going on would show nothing: the parameters aren't finite.
         window_ended: told of every window that is over.
+        rank: of this process.
         begun: how many of the faults were put in.
     """
 
     planned: Sequence[Planned]
     finished: Callable[[], None]
     window_ended: Callable[[Window], None] = lambda _: None
+    rank: int | None = None
     begun: int = 0
     _wait: int = field(default=LEARNED_FROM, init=False)
 
@@ -56,4 +65,56 @@ class Program:
         self._wait = 1 + RECOVERY
         good = [window for window in run.windows[1:] if not window.fault]
         forwards, backwards = (max(n) for n in zip(*[(w.forwards, w.backwards) for w in good], strict=True))
-        return Injection(planned.fault, planned.at(forwards), planned.at(backwards))
+        everywhere, here = planned.place == "last", planned.rank in (None, self.rank)
+        return Injection(planned.fault, planned.at(forwards), planned.at(backwards), everywhere, here)
+
+    def keeps_saves(self) -> bool:
+        """Always."""
+        return True
+
+
+@dataclass
+class UntilSaved:
+    """Directs a run that is killed after a checkpoint: one is saved, other windows follow, and that is all.
+
+    What the checkpoint must lead to is what those other windows began with.
+
+    Attributes:
+        planned: a fault that comes first, so that the scaler's scale is another than at the beginning; or none.
+        killed: called at the end.
+        given_up: called if no checkpoint comes.
+        window_ended: told of every window that is over.
+    """
+
+    planned: Sequence[Planned]
+    killed: Callable[[], None]
+    given_up: Callable[[], None]
+    window_ended: Callable[[Window], None] = lambda _: None
+    _saved: int = field(default=0, init=False)
+    _begun: int = field(default=0, init=False)
+
+    def next_window(self, run: Run) -> Injection | None:
+        """The fault, after a few good windows."""
+        last = run.windows[-1]
+        self.window_ended(last)
+        count = len(run.windows)
+        if self._saved and count == self._saved + AFTER_SAVE:
+            self.killed()
+        saves = any(call.notes.get("saved_optimizer") for call in last.of(Did.SAVE))
+        if (
+            saves
+            and not self._saved
+            and count >= max(self._begun, LEARNED_FROM) + RECOVERY
+            and (self._begun or not self.planned)
+        ):
+            self._saved = count
+        if count > _LONGEST:
+            self.given_up()
+        if self._begun or count < LEARNED_FROM or not self.planned:
+            return None
+        self._begun = count
+        return Injection(self.planned[0].fault)
+
+    def keeps_saves(self) -> bool:
+        """Until the checkpoint is there."""
+        return not self._saved

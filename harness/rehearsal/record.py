@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -66,6 +66,11 @@ class Window:
         scale: of the scaler at the end; ``None`` without one that is on.
         stale: gradients of an earlier window were there when its first backward pass began.
         counted: the whole numbers that the script keeps and that changed, each with by how much.
+        halves: the half precisions that the script opened autocast with in it.
+        state: where the training stood when it began, if that was asked for: ``numbers``, the script's own, ``scaler``,
+            ``averages``, those that then moved, ``optimizers``, each with ``parameters``, ``state`` and ``rates`` as
+            its first step met them; ``saved``, the optimizers when a checkpoint was saved in it; ``end``, digests of
+            all parameters at its end.
         over: by an exception, and not by the next window.
     """
 
@@ -83,6 +88,8 @@ class Window:
     scale: float | None = None
     stale: bool = False
     counted: dict[str, int] = field(default_factory=dict)
+    halves: list[str] = field(default_factory=list)
+    state: dict[str, Any] = field(default_factory=dict)
     over: bool = False
 
     def of(self, *kinds: Did) -> list[Call]:
@@ -101,8 +108,9 @@ class Window:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; the names are the fields'."""
-        found = asdict(self)
-        found["calls"] = [{**asdict(call), "did": call.did.value, "notes": dict(call.notes)} for call in self.calls]
+        # Not dataclasses.asdict, which copies all that is inside, at every step of someone else's training.
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        found["calls"] = [{**vars(call), "did": call.did.value, "notes": dict(call.notes)} for call in self.calls]
         return found
 
     @staticmethod
@@ -137,12 +145,14 @@ class Ending:
         raised: the exception's type and message; empty for none.
         where: the script's line that raised it.
         refusal: what can't be pretended, or isn't understood, and ends the rehearsal; empty for nothing.
+        stuck: the script's line at which it waited for another rank that didn't come; empty where it didn't wait.
     """
 
     done: bool = False
     raised: str = ""
     where: str = ""
     refusal: str = ""
+    stuck: str = ""
 
 
 @dataclass
@@ -152,12 +162,18 @@ class Run:
     Attributes:
         scaler: a gradient scaler that is on was there.
         folder: where the script's own files are, which its lines are told from.
+        rank: its number among the processes that train together; ``None`` where it trains alone.
+        loads: the files that it loaded, each with the script's line that did.
+        begun: how many faults were put in, or were about to be.
     """
 
     windows: list[Window] = field(default_factory=list)
     ending: Ending = Ending()
     scaler: bool = False
     folder: str = ""
+    rank: int | None = None
+    loads: list[tuple[str, str]] = field(default_factory=list)
+    begun: int = 0
 
     def saves(self) -> Iterator[tuple[Call, bool]]:
         """Every ``torch.save`` of an optimizer's state, and whether a scaler's is saved in the same window."""

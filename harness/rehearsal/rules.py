@@ -170,6 +170,15 @@ def schedule_follows_updates(seen: _Seen) -> Iterator[Finding]:
         yield Finding("schedule-follows-updates", text, attempts[-1].where, window.fault)
 
 
+def clip_leaves_gradients(seen: _Seen) -> Iterator[Finding]:
+    """Clipping leaves gradients to step with: a limit of 0 zeroes all of them, and is no way to switch it off."""
+    for call in seen.window.of(Did.CLIP):
+        if call.limit is not None and call.limit <= 0:
+            text = f"{call.where}: clips gradients to a {call.notes.get('by', 'norm')} of {call.limit:g}"
+            yield Finding("clip-leaves-gradients", f"{text}, which zeroes all of them", call.where)
+            return
+
+
 def set_by_hand(run: Run) -> bool:
     """The script sets the learning rates itself, to others in most windows."""
     pairs = [
@@ -218,22 +227,11 @@ _OF_A_WINDOW: tuple[Callable[[_Seen], Iterator[Finding]], ...] = (
     nonfinite_moves_nothing,
     stays_finite,
     scaler_protocol,
+    clip_leaves_gradients,
     schedule_follows_updates,
     no_stale_gradients,
     training_goes_on,
 )
 
-
-def claim(rule: str) -> str:
-    """What a rule says, in a sentence.
-
-    Raises:
-        KeyError: there is no such rule.
-    """
-    rules = {one.__name__.replace("_", "-"): one for one in (*_OF_A_RUN, *_OF_A_WINDOW)}
-    return " ".join((rules[rule].__doc__ or "").split())
-
-
-def rule_names() -> tuple[str, ...]:
-    """Of all rules."""
-    return tuple(rule.__name__.replace("_", "-") for rule in (*_OF_A_RUN, *_OF_A_WINDOW))
+RULES: tuple[Callable[..., Iterator[Finding]], ...] = (*_OF_A_RUN, *_OF_A_WINDOW)
+"""Of one run; each function's name is the rule's, its docstring the claim."""

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from harness.rehearsal import snapshot
 from harness.rehearsal.faults import Injection
+from harness.rehearsal.half_precision import HalfPrecision
 from harness.rehearsal.parameters import Averages, Parameters, buffers_finite
 from harness.rehearsal.places import Places
 from harness.rehearsal.record import Call, Did, Run, Window
@@ -27,6 +29,9 @@ class Director(Protocol):
     def next_window(self, run: Run) -> Injection | None:
         """Of the window that begins; ``None`` for no fault. It may end the process."""
 
+    def keeps_saves(self) -> bool:
+        """Whether what the script saves from now on is written: not once it is as good as killed."""
+
 
 class Windows:
     """Puts calls into windows; what calls there are, its subclass sees.
@@ -34,10 +39,13 @@ class Windows:
     Args:
         places: tells the lines of the script.
         director: says which fault is next.
+        half: the half precision that autocast is to have; empty for the script's own.
+        thorough: whether each window's state is kept.
     """
 
-    def __init__(self, places: Places, director: Director) -> None:
+    def __init__(self, places: Places, director: Director, half: str = "", thorough: bool = False) -> None:
         self.run = Run()
+        self._halves, self._thorough = HalfPrecision(half), thorough
         self._places, self._director = places, director
         self._window = Window()
         self._injection: Injection | None = None
@@ -67,6 +75,8 @@ class Windows:
         """End the window: see what changed in it."""
         window = self._window
         window.moved, window.finite = self._parameters.moved(), self._parameters.finite()
+        if self._thorough:
+            self._state_at_end()
         if self._model is not None and len(self.run.windows) == 1:
             self._averages.find(self._model, self._parameters)
         window.averages, window.averages_finite = self._averages.moved(), self._averages.finite()
@@ -74,6 +84,8 @@ class Windows:
         window.rates = window.rates or self._parameters.rates()
         if self._scaler is not None:
             window.scale = float(self._scaler.get_scale())
+        window.halves = sorted(self._halves.asked)
+        self._halves.asked.clear()
         if self._injection is not None:
             window.fault = self._injection.fault.value
             if not self._injection.done:
@@ -95,6 +107,39 @@ class Windows:
     def _begin(self) -> None:
         self._window = Window()
         self._injection = self._director.next_window(self.run)
+
+    def _state_at_start(self) -> None:
+        if self._thorough and not self._window.forwards:
+            self._window.state["numbers"] = self._places.numbers()
+
+    def _state_at_scale(self, scaler: Any) -> None:
+        if self._thorough and "scaler" not in self._window.state:
+            self._window.state["scaler"] = snapshot.of_scaler(scaler)
+
+    def _state_at_step(self, index: int) -> None:
+        state = self._window.state
+        if not self._thorough or str(index) in state.setdefault("optimizers", {}):
+            return
+        state["optimizers"][str(index)] = snapshot.of_optimizer(self._parameters, index)
+        if "averages" not in state and self._model is not None:
+            if not self.run.windows:
+                self._averages.find(self._model, self._parameters)
+            state["averages"] = snapshot.of_averages(self._averages)
+
+    def _state_at_end(self) -> None:
+        state = self._window.state
+        if "averages" in state:
+            # What stays as it is may be what was loaded, or a teacher.
+            now = snapshot.of_averages(self._averages)
+            state["averages"] = [a for a, b in zip(state["averages"], now, strict=True) if a != b]
+        optimizers = range(len(self._parameters.optimizers))
+        state["end"] = [d for index in optimizers for d in snapshot.digests(self._parameters.of(index))]
+
+    def _state_at_save(self) -> None:
+        if self._thorough:
+            optimizers = range(len(self._parameters.optimizers))
+            saved = {str(index): snapshot.of_optimizer(self._parameters, index) for index in optimizers}
+            self._window.state["saved"] = saved
 
     def _note(
         self,

@@ -82,6 +82,7 @@ def rehearsal_report(rehearsal: Rehearsal) -> dict[str, Any]:
 
 def _run(run: Run) -> dict[str, Any]:
     return {
+        "rank": run.rank,
         "raised": run.ending.raised or None,
         "where": run.ending.where or None,
         "timeline": [_window(window) for window in run.windows],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.files import write_atomically
 from harness.rehearsal.rehearsal import Rehearsal
-from harness.rehearsal.rules import claim
+from harness.rehearsal.rulebook import claim
 from harness.reports.page.rendering import rendered
 from harness.reports.rehearsal import by_line, rehearsal_report, verdict
 from harness.reports.rehearsal_picture import rehearsal_figure

@@ -14,7 +14,7 @@ from harness.errors import ExitCode
 from harness.rehearsal.faults import Fault
 from harness.rehearsal.processes import OUT_OF_TIME, Processes
 from harness.rehearsal.record import Call, Did, Run, Window
-from harness.rehearsal.rules import rule_names
+from harness.rehearsal.rulebook import rule_names
 
 RIGHT = Path(__file__).with_name("right_recipe.py")
 
@@ -99,7 +99,7 @@ def test_out_of_time_is_incomplete(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     good = [Window(calls=[step], backwards=1, moved=[True]) for _ in range(4)]
     spoilt = Window("nan-output", calls=[replace(step, finite=False)], backwards=1, moved=[False])
     runs = iter([Run([*good, spoilt], OUT_OF_TIME, scaler=True), Run([], OUT_OF_TIME)])
-    monkeypatch.setattr(Processes, "run", lambda *_: (next(runs), ""))
+    monkeypatch.setattr(Processes, "run", lambda *_, **__: (next(runs), ""))
     code, out, _ = _harness(capsys, "rehearse", "--no-pretend-cuda", "--", str(RIGHT))
     assert code == ExitCode.INCOMPLETE
     assert "not run within the time: inf-output, exploding-output, " in out

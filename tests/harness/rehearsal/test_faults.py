@@ -62,6 +62,11 @@ def test_a_steeper_gradient_leaves_the_value() -> None:
     changed.sum().backward()
     assert leaf.grad is not None
     assert leaf.grad.tolist() == [3 * 2.0**40] * 2
+    leaf.grad = None
+    changed = Injection(Fault.OVERFLOWING_GRADIENT).into_output(leaf.sum() * 3)
+    changed /= 2  # in place, as a loss is divided by the number of micro-steps
+    changed.backward()
+    assert leaf.grad.tolist() == [1.5 * 2.0**40] * 2
 
 
 def test_nan_goes_into_one_group() -> None:
@@ -80,5 +85,41 @@ def test_nan_goes_into_one_group() -> None:
 def test_names() -> None:
     assert faults_named([]) == tuple(Fault)
     assert faults_named(["huge-norm"]) == (Fault.HUGE_NORM,)
+    assert faults_named(["nan-loss", "inf-grad", "no-grad"]) == (
+        Fault.NAN_OUTPUT,
+        Fault.INF_GRADIENT,
+        Fault.NO_GRADIENT,
+    )
+    assert faults_named(["nan-loss", "nan-output"]) == (Fault.NAN_OUTPUT,)
     with pytest.raises(UsageError, match="did you mean 'huge-norm'"):
         faults_named(["huge-norms"])
+
+
+def test_infinity_replaces_gradients_that_are_zero() -> None:
+    weights = torch.nn.Parameter(torch.ones(2))
+    Injection(Fault.INF_GRADIENT).into_gradients([torch.optim.SGD([weights], lr=1.0)])
+    (weights * torch.tensor([0.0, 1.0])).sum().backward()
+    assert weights.grad is not None
+    assert weights.grad.tolist() == [float("inf")] * 2
+
+
+def test_no_gradient_in_one_micro_step_or_in_all() -> None:
+    leaf = torch.ones(1, requires_grad=True)
+    root = leaf * 2
+    one = Injection(Fault.NO_GRADIENT, backward=1, everywhere=False)
+    assert one.into_root(root, 0) is root
+    assert one.into_root(root, 1) is not root
+    assert Injection(Fault.NO_GRADIENT, backward=1).into_root(root, 0) is not root
+
+
+def test_a_fault_of_another_rank_leaves_all_as_it_is() -> None:
+    weights = torch.nn.Parameter(torch.ones(2))
+    optimizers = [torch.optim.SGD([weights], lr=1.0)]
+    for fault in Fault:
+        injection = Injection(fault, here=False)
+        assert injection.done
+        output = weights * 2
+        assert injection.into_output(output) is output
+        assert injection.into_root(output, 0) is output
+        assert injection.into_inputs((output,), {})[0][0] is output
+        assert injection.into_gradients(optimizers) == []

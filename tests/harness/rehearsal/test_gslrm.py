@@ -35,7 +35,7 @@ Train = Callable[..., Rehearsal]
 def train(processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
     """Rehearses ``python -m gslrm.train``, that of the folder ``root``."""
 
-    def train(root: Path, *faults: Fault) -> Rehearsal:
+    def train(root: Path, *faults: Fault, resume_with: str | None = None) -> Rehearsal:
         monkeypatch.chdir(root)
         synthetic_scene(2, 8, folder=tmp_path / "scene")
         arguments = ["--scene", str(tmp_path / "scene"), "--out", str(tmp_path / "out"), "--amp", "fp16"]
@@ -43,7 +43,14 @@ def train(processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         for name, value in SETTINGS.items():
             arguments += ["--set", f"{name}={value}"]
         script = Script(module="gslrm.train", arguments=tuple(arguments))
-        return rehearse(script, faults or tuple(Fault), pretend_cuda=False, budget=300.0, processes=processes)
+        return rehearse(
+            script,
+            faults or tuple(Fault),
+            pretend_cuda=False,
+            budget=300.0,
+            processes=processes,
+            resume_with=resume_with,
+        )
 
     return train
 
@@ -55,6 +62,7 @@ def test_it_is_acquitted(train: Train) -> None:
     table = dict(rehearsal.table)
     assert table.pop("gradients")  # whether any norm reaches the limit is the training's matter
     assert table == {
+        "autocast": "float16",
         "a gradient scaler": "on",
         "backward passes in a window": "1",
         "optimizers": "1",
@@ -62,13 +70,36 @@ def test_it_is_acquitted(train: Train) -> None:
         "an infinite loss": "drops the window",
         "gradients that overflow half precision": "drops the window",
         "NaN in one group's gradients": "drops the window",
+        "infinity in one group's gradients": "drops the window",
         "a huge, finite norm": "drops the window",
         "no gradients at all": "drops the window",
+        "an output that explodes": "steps",
+        "a NaN in the batch": "drops the window",
         "the schedule on a skipped step": "holds",
         "counters on a skipped step": "advance: self.step.fwdbwd_pass_step, window; "
         "hold: self.step.param_update_step, update",
         "the scaler in a checkpoint": "saved",
     }
+
+
+def test_a_killed_one_goes_on(train: Train) -> None:
+    rehearsal = train(ROOT, Fault.NAN_GRADIENT, resume_with="--resume")
+    assert rehearsal.findings == []
+    table = dict(rehearsal.table)
+    assert table["started again after a kill"] == "goes on as it was"
+    assert "begin elsewhere" not in table["counters after a resume"]
+
+
+def test_a_resume_that_forgets_the_scaler(train: Train, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "gslrm", tmp_path / "gslrm", ignore=shutil.ignore_patterns("__pycache__"))
+    step = tmp_path / "gslrm" / "training" / "amp_step.py"
+    text = step.read_text()
+    taken_up = 'self.scaler.load_state_dict(state["scaler"])'
+    assert text.count(taken_up) == 1
+    step.write_text(text.replace(taken_up, "pass"))
+    (found,) = train(tmp_path, Fault.NAN_GRADIENT, resume_with="--resume").findings
+    assert found.rule == "resume-goes-on"
+    assert "the scaler's scale is 65536 after a resume, and was " in found.sentence
 
 
 NO_UPDATE = (

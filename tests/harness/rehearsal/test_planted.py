@@ -90,6 +90,7 @@ PLANTED = [
         "    if torch.isfinite(norm):\n        optimizer.zero_grad(set_to_none=True)\n",
         "no-stale-gradients",
     ),
+    Planted("clips to 0", CLIP, CLIP.replace("1.0)\n", "0)@\n"), "clip-leaves-gradients"),
     Planted("no guard", GUARD, "", "never-raises", (Fault.NO_GRADIENT,)),
     Planted(
         "steps around the scaler",
@@ -166,6 +167,7 @@ def test_the_right_loop_is_acquitted(accumulate: str, rehearsed: Rehearse) -> No
     put_in = Counter(window.fault for run in rehearsal.runs for window in run.windows if window.fault)
     assert put_in == {fault.value: int(accumulate) for fault in Fault}
     assert dict(rehearsal.table) == {
+        "autocast": "float16",
         "a gradient scaler": "on",
         "backward passes in a window": accumulate,
         "optimizers": "1",
@@ -174,8 +176,11 @@ def test_the_right_loop_is_acquitted(accumulate: str, rehearsed: Rehearse) -> No
         "an infinite loss": "the scaler skips the step",
         "gradients that overflow half precision": "the scaler skips the step",
         "NaN in one group's gradients": "the scaler skips the step",
+        "infinity in one group's gradients": "the scaler skips the step",
         "a huge, finite norm": "steps",
         "no gradients at all": "drops the window",
+        "an output that explodes": "the scaler skips the step",
+        "a NaN in the batch": "the scaler skips the step",
         "the schedule on a skipped step": "holds",
         "counters on a skipped step": "advance: step",
         "running averages on a skipped step": "holds",
@@ -183,17 +188,43 @@ def test_the_right_loop_is_acquitted(accumulate: str, rehearsed: Rehearse) -> No
     }
 
 
+STEPS = "    for one in (optimizer, second):\n        scaler.step(one)\n"
+TWO = (
+    RIGHT.replace("AdamW(model.parameters(), lr=1e-2)", "AdamW(model[0].parameters(), lr=1e-2)")
+    .replace("schedule = ", "second = torch.optim.SGD(model[2].parameters(), lr=1e-2)\nschedule = ")
+    .replace("    scaler.unscale_(optimizer)\n", "    for one in (optimizer, second):\n        scaler.unscale_(one)\n")
+    .replace("optimizer.zero_grad(set_to_none=True)", "model.zero_grad()")
+    .replace("    scaler.step(optimizer)\n", STEPS)
+)
+
+
+def _line(text: str, words: str) -> str:
+    return f"train.py:{next(n for n, line in enumerate(text.splitlines(), 1) if words in line)}"
+
+
+def test_two_optimizers_without_the_guards(rehearsed: Rehearse) -> None:
+    """A skip of its own that forgets the update, and steps without gradients.
+
+    The skip is needed: clipping by the norm of all hands one optimizer's NaN to the other, behind the scaler's back.
+    """
+    drops = "    if not torch.isfinite(norm):\n        scaler.update()\n        model.zero_grad()\n        continue\n"
+    text = TWO.replace(STEPS, drops + STEPS)
+    right = rehearsed(text, (Fault.NAN_GRADIENT, Fault.NO_GRADIENT))
+    assert right.findings == []
+    assert dict(right.table)["no gradients at all"] == "drops the window"
+    (clipped,) = rehearsed(TWO, (Fault.NAN_GRADIENT,)).findings
+    assert (clipped.rule, clipped.where) == ("nonfinite-moves-nothing", _line(TWO, "scaler.step(one)"))
+    wrong = text.replace("        scaler.update()\n        model", "        model").replace(GUARD, "")
+    found = rehearsed(wrong, (Fault.NAN_GRADIENT,)).findings
+    line = _line(wrong, "scaler.unscale_(one)")
+    assert {(one.rule, one.where) for one in found} == {("scaler-protocol", line), ("never-raises", line)}
+    (found_too,) = rehearsed(wrong, (Fault.NO_GRADIENT,)).findings
+    assert (found_too.rule, found_too.where) == ("never-raises", _line(wrong, "scaler.step(one)"))
+
+
 def test_two_optimizers_with_an_update_each(rehearsed: Rehearse) -> None:
     """The second then gets gradients divided by the wrong scale, or steps over what made the first skip."""
-    text = RIGHT.replace("AdamW(model.parameters(), lr=1e-2)", "AdamW(model[0].parameters(), lr=1e-2)")
-    text = text.replace("schedule = ", "second = torch.optim.SGD(model[2].parameters(), lr=1e-2)\nschedule = ")
-    both = "    for one in (optimizer, second):\n        scaler.unscale_(one)\n"
-    text = text.replace("    scaler.unscale_(optimizer)\n", both)
-    text = text.replace("optimizer.zero_grad(set_to_none=True)", "model.zero_grad()")
-    steps = "    for one in (optimizer, second):\n        scaler.step(one)\n"
-    right = text.replace("    scaler.step(optimizer)\n", steps)
-    assert rehearsed(right, (Fault.NAN_OUTPUT,)).findings == []
-    wrong = text.replace(STEP, steps + "        scaler.update()\n")
+    wrong = TWO.replace(STEPS + "    scaler.update()\n", STEPS + "        scaler.update()\n")
     found = rehearsed(wrong, (Fault.NAN_OUTPUT,)).findings
     line = next(n for n, text in enumerate(wrong.splitlines(), 1) if "scaler.update()" in text)
     assert {(one.rule, one.where) for one in found} == {
@@ -305,3 +336,38 @@ def test_a_script_that_ends_with_the_fault_shows_nothing_of_it(rehearsed: Rehear
     found = rehearsed(RIGHT.replace("default=1000", "default=5"), (Fault.NAN_OUTPUT,), "--accumulate", "1")
     assert found.refused == {"nan-output": "the script ended with it: let it train longer"}
     assert "a NaN loss" not in dict(found.table)
+
+
+def test_a_counter_of_updates_that_counts_attempts(rehearsed: Rehearse) -> None:
+    """Which of the two a counter counts is the script's affair: the table tells it by its name."""
+    counted = RIGHT.replace("for step in", "updates = 0\nfor step in").replace(
+        ADVANCE, ADVANCE.replace("        for", "        updates += 1\n        for")
+    )
+    assert dict(rehearsed(counted, (Fault.NAN_OUTPUT,)).table)["counters on a skipped step"] == (
+        "advance: step; hold: updates"
+    )
+    wrong = RIGHT.replace("for step in", "updates = 0\nfor step in").replace(ADVANCE, "    updates += 1\n" + ADVANCE)
+    found = rehearsed(wrong, (Fault.NAN_OUTPUT,))
+    assert dict(found.table)["counters on a skipped step"] == "advance: step, updates"
+
+
+def test_another_half_precision(processes: Processes, tmp_path: Path) -> None:
+    """With bfloat16 a scaler is off, and a right loop that looks at the norm alone is not right any more."""
+    path = tmp_path / "train.py"
+    path.write_text(RIGHT)
+    faults = (Fault.NAN_GRADIENT, Fault.INF_GRADIENT)
+    script = Script(str(path))
+    found = rehearse(script, faults, pretend_cuda=False, budget=300.0, processes=processes, half="bfloat16")
+    table = dict(found.table)
+    assert table["autocast"] == "bfloat16, where the script asks for float16"
+    assert table["a gradient scaler"] == "none, or off"
+    assert {(one.rule, one.where) for one in found.findings} == {
+        ("nonfinite-moves-nothing", _line(RIGHT, "scaler.step(optimizer)"))
+    }
+    # And back: a script for bfloat16, its scaler off, as float16 would have it.
+    path.write_text(RIGHT.replace("torch.float16", "torch.bfloat16").replace("1024.0)", "1024.0, enabled=False)"))
+    found = rehearse(script, faults, pretend_cuda=True, budget=300.0, processes=processes, half="float16")
+    table = dict(found.table)
+    assert table["autocast"] == "float16, where the script asks for bfloat16"
+    assert (table["a gradient scaler"], table["NaN in one group's gradients"]) == ("on", "the scaler skips the step")
+    assert found.findings == []

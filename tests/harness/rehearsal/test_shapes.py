@@ -27,16 +27,19 @@ class Shape:
     Attributes:
         table: its answers that differ from those of the plainest loop; an empty one, for a row that is not there.
         rules: that are broken, each with the mark of the line that is told.
+        also: further pairs of a broken rule and a mark.
         needs: a package that may not be there.
     """
 
     file: str
     table: dict[str, str]
     rules: dict[str, str] = field(default_factory=dict)
+    also: set[tuple[str, str]] = field(default_factory=set)
     needs: str = ""
 
 
 PLAINEST = {
+    "autocast": "float16",
     "a gradient scaler": "on",
     "backward passes in a window": "2",
     "optimizers": "1",
@@ -49,6 +52,8 @@ PLAINEST = {
     "the schedule on a skipped step": "advances",
     "the scaler in a checkpoint": "saved",
 }
+GOES_ON = {"started again after a kill": "goes on as it was", "counters after a resume": "go on: index"}
+BEGINS_ANEW = {"started again after a kill": "begins anew: --resume-with says how it resumes"}
 ONE_ALONE = "one optimizer steps, another doesn't"
 SHAPES_TRIED = [
     Shape(
@@ -70,6 +75,22 @@ SHAPES_TRIED = [
             "the model's buffers after a fault": "stay finite",
         },
         {"never-raises": "steps", "schedule-follows-updates": "steps", "nonfinite-moves-nothing": "steps"},
+    ),
+    Shape(
+        "norm_counting_scaler.py",
+        {"gradients": "are clipped to a norm of 5", "counters on a skipped step": "advance: index", **GOES_ON},
+        {"never-raises": "steps", "schedule-follows-updates": "steps"},
+    ),
+    Shape(
+        "gives_up_on_nan.py",
+        {
+            "gradients": "no clip was seen",
+            "a NaN loss": "raises SystemExit",
+            "counters on a skipped step": "advance: step",
+            **BEGINS_ANEW,
+        },
+        {"never-raises": "exits", "schedule-follows-updates": "steps"},
+        also={("never-raises", "steps")},
     ),
     Shape(
         "two_optimizers.py",
@@ -104,10 +125,26 @@ SHAPES_TRIED = [
         needs="accelerate",
     ),
     Shape(
+        "trainer_with_accelerate.py",
+        {
+            "the schedule on a skipped step": "holds",
+            "counters on a skipped step": "advance: self.global_step",
+            **BEGINS_ANEW,
+        },
+        {"never-raises": "steps"},
+        needs="accelerate",
+    ),
+    Shape(
         "with_mmengine.py",
         {"counters on a skipped step": "advance: iteration"},
         {"never-raises": "steps", "schedule-follows-updates": "advances"},
         needs="mmengine.optim",
+    ),
+    Shape(
+        "with_mmengine_runner.py",
+        {"backward passes in a window": "1", "counters on a skipped step": ""},
+        {"never-raises": "steps", "schedule-follows-updates": "steps"},
+        needs="mmengine.runner",
     ),
     Shape(
         "with_lightning.py",
@@ -124,12 +161,13 @@ def test_shapes_of_public_loops(shape: Shape, processes: Processes, tmp_path: Pa
         pytest.importorskip(shape.needs)
     file = SHAPES / shape.file
     script = Script(str(file), arguments=("--out", str(tmp_path)))
-    rehearsal = rehearse(script, FAULTS, pretend_cuda=True, budget=300.0, processes=processes)
+    resume_with = "" if "started again after a kill" in shape.table else None
+    rehearsal = rehearse(script, FAULTS, pretend_cuda=True, budget=300.0, processes=processes, resume_with=resume_with)
     assert dict(rehearsal.table) == {row: answer for row, answer in {**PLAINEST, **shape.table}.items() if answer}
     lines = file.read_text().splitlines()
     told = {
-        rule: f"{shape.file}:{next(n for n, line in enumerate(lines, 1) if mark in line.partition('  # ')[2])}"
-        for rule, mark in shape.rules.items()
+        (rule, f"{shape.file}:{next(n for n, line in enumerate(lines, 1) if mark in line.partition('  # ')[2])}")
+        for rule, mark in {*shape.rules.items(), *shape.also}
     }
-    assert {one.rule: one.where for one in rehearsal.findings} == told
+    assert {(one.rule, one.where) for one in rehearsal.findings} == told
     assert rehearsal.refused == {}

@@ -1,0 +1,191 @@
+"""A run that is killed and started again from its own checkpoint: what it doesn't take up is found, with the line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.cli.main import main
+from harness.errors import ExitCode, UsageError
+from harness.rehearsal.faults import Fault
+from harness.rehearsal.places import Script
+from harness.rehearsal.processes import Processes
+from harness.rehearsal.rehearsal import Rehearsal, rehearse
+
+RECIPE = Path(__file__).with_name("right_recipe.py").read_text()
+SAVED = next(line for line in RECIPE.splitlines(keepends=True) if "        saved = " in line)
+ALL_SAVED = (
+    '        kept = {"model": model, "optimizer": optimizer, "scaler": scaler, '
+    '"schedule": schedule, "average": average}\n'
+    '        saved = {"step": step, **{name: one.state_dict() for name, one in kept.items()}}\n'
+)
+LOADS = """\
+first = 0
+if given.resume:
+    found = torch.load(given.resume, weights_only=True)
+    model.load_state_dict(found["model"])
+    optimizer.load_state_dict(found["optimizer"])
+    scaler.load_state_dict(found["scaler"])
+    schedule.load_state_dict(found["schedule"])
+    average.load_state_dict(found["average"])
+    first = found["step"] + 1
+
+"""
+LOOP = "for step in range(given.steps):\n"
+RIGHT = (
+    RECIPE.replace('default="")\n', 'default="")\nparser.add_argument("--resume", default="")\n')
+    .replace(SAVED, ALL_SAVED)
+    .replace(LOOP, LOADS + "for step in range(first, given.steps):\n")
+)
+FROM_FILE = "--resume {checkpoint}"
+
+Resume = Callable[..., Rehearsal]
+
+
+@pytest.fixture
+def resumed(processes: Processes, tmp_path: Path) -> Resume:
+    """Rehearses a script of this text, a kill and a resume with it."""
+
+    def resumed(text: str, resume_with: str = FROM_FILE) -> Rehearsal:
+        path = tmp_path / "train.py"
+        path.write_text(text)
+        script = Script(str(path), arguments=("--out", str(tmp_path), "--accumulate", "1"))
+        return rehearse(
+            script,
+            (Fault.NAN_GRADIENT,),
+            pretend_cuda=False,
+            budget=300.0,
+            processes=processes,
+            resume_with=resume_with,
+        )
+
+    return resumed
+
+
+def _line(text: str, words: str) -> str:
+    return f"train.py:{next(n for n, line in enumerate(text.splitlines(), 1) if words in line)}"
+
+
+def test_one_that_takes_up_all_is_acquitted(resumed: Resume) -> None:
+    rehearsal = resumed(RIGHT)
+    assert rehearsal.findings == []
+    table = dict(rehearsal.table)
+    assert table["started again after a kill"] == "goes on as it was"
+    assert table["counters after a resume"] == "go on: step"
+    # The scale that is taken up is not the one that a scaler begins with.
+    resumption = rehearsal.resumption
+    assert resumption is not None
+    assert resumption.resumed is not None
+    assert resumption.resumed.windows[0].state["scaler"]["scale"] == 512.0
+
+
+@pytest.mark.parametrize(
+    ("left_out", "kind", "said"),
+    [
+        ("scaler", "scaler", "the scaler's scale is 1024 after a resume, and was 512"),
+        ("schedule", "learning rate", "the learning rate is 0.0099 after a resume, and would have been 0.00"),
+        ("average", "running averages", "the running averages after a resume are others than those before"),
+        ("model", "parameters", "the parameters after a resume are others than those before"),
+    ],
+)
+def test_what_is_not_taken_up_is_found(left_out: str, kind: str, said: str, resumed: Resume) -> None:
+    text = RIGHT.replace(f'    {left_out}.load_state_dict(found["{left_out}"])\n', "")
+    rehearsal = resumed(text)
+    line = _line(text, "torch.load")
+    found = [(one.rule, one.where) for one in rehearsal.findings]
+    assert found == [("resume-goes-on", line)]
+    assert rehearsal.findings[0].sentence.startswith(f"{line}: {said}")
+    assert dict(rehearsal.table)["started again after a kill"] == f"differs: {kind}"
+
+
+def test_an_optimizer_that_begins_anew(resumed: Resume) -> None:
+    """It has the schedule's rate, and no state."""
+    text = RIGHT.replace('    optimizer.load_state_dict(found["optimizer"])\n', "").replace(
+        '    schedule.load_state_dict(found["schedule"])\n',
+        '    schedule.load_state_dict(found["schedule"])\n'
+        '    optimizer.param_groups[0]["lr"] = schedule.get_last_lr()[0]\n',
+    )
+    (found,) = resumed(text).findings
+    line = _line(text, "torch.load")
+    assert found.sentence == (
+        f"{line}: the optimizer's state is gone after a resume: its averages and step counts begin anew"
+    )
+
+
+def test_a_scaler_that_is_not_saved_is_told_where_it_is_saved(resumed: Resume) -> None:
+    text = RIGHT.replace('"scaler": scaler, ', "").replace('    scaler.load_state_dict(found["scaler"])\n', "")
+    line = _line(text, "torch.save(")
+    assert [(one.rule, one.where) for one in resumed(text).findings] == [
+        ("saves-the-scaler", line),
+        ("resume-goes-on", line),
+    ]
+
+
+def test_a_counter_that_begins_anew_is_told(resumed: Resume) -> None:
+    table = dict(resumed(RIGHT.replace('first = found["step"] + 1', "first = 0")).table)
+    assert table["counters after a resume"] == "begin elsewhere: step"
+    assert table["started again after a kill"] == "goes on as it was"
+
+
+BY_ITSELF = RIGHT.replace(
+    "if given.resume:\n", 'given.resume = str(Path(given.out) / "checkpoint.pt")\nif Path(given.resume).exists():\n'
+)
+
+
+def test_a_script_that_resumes_by_itself_is_only_started_again(resumed: Resume) -> None:
+    rehearsal = resumed(BY_ITSELF, "")
+    assert rehearsal.findings == []
+    assert dict(rehearsal.table)["started again after a kill"] == "goes on as it was"
+    wrong = BY_ITSELF.replace('    scaler.load_state_dict(found["scaler"])\n', "")
+    (found,) = resumed(wrong, "").findings
+    assert found.where == _line(wrong, "torch.load")
+
+
+def test_one_that_does_not_is_held_to_nothing(resumed: Resume) -> None:
+    rehearsal = resumed(RIGHT, "")
+    assert rehearsal.findings == []
+    assert dict(rehearsal.table)["started again after a kill"] == "begins anew: --resume-with says how it resumes"
+
+
+def test_one_that_is_told_to_and_does_not(resumed: Resume) -> None:
+    text = RIGHT.replace("if given.resume:\n", "if False:\n")
+    (found,) = resumed(text).findings
+    line = _line(text, "torch.save(")
+    assert found.sentence == (
+        f"{line}: what is saved here is not taken up when the script is started again: its parameters begin anew"
+    )
+
+
+def test_one_that_raises_when_it_resumes(resumed: Resume) -> None:
+    text = RIGHT.replace('found["average"]', 'found["averages"]')
+    (found,) = resumed(text).findings
+    line = _line(text, 'found["averages"]')
+    assert found.sentence == f"{line}: KeyError: 'averages', when it is started again from its checkpoint"
+
+
+def test_one_that_saves_nothing(resumed: Resume) -> None:
+    text = RIGHT.replace("step % 5 == 4", "step < 0").replace("default=1000", "default=20")
+    rehearsal = resumed(text, "--resume nothing.pt")
+    assert rehearsal.findings == []
+    assert dict(rehearsal.table)["started again after a kill"] == (
+        "not tried: no checkpoint with an optimizer's state was saved"
+    )
+
+
+def test_the_command_tries_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(RIGHT.replace('    scaler.load_state_dict(found["scaler"])\n', ""))
+    arguments = ["--faults", "nan-grad", "--no-pretend-cuda", "--resume-with", FROM_FILE]
+    code = main(["rehearse", *arguments, "--", str(script), "--out", str(tmp_path)])
+    assert code == ExitCode.VIOLATED
+    assert "FAULT resume-goes-on: train.py:" in capsys.readouterr().out
+    code = main(["rehearse", *arguments, "--ranks", "2", "--", str(script)])
+    assert code == ExitCode.USAGE
+    assert "leave out --ranks or --resume-with" in capsys.readouterr().err
+
+
+def test_no_kill_with_ranks() -> None:
+    with pytest.raises(UsageError, match="leave out --ranks"):
+        rehearse(Script(__file__), (), pretend_cuda=False, budget=1.0, ranks=2, resume_with="--resume x")
