@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.pretence import pretend_cuda as pretend_cuda
+    from harness.watching.watch import watch as watch
 
 __version__ = "0.1.0"
 
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> Any:
         from harness.pretence import pretend_cuda
 
         return pretend_cuda
+    if name == "watch":
+        from harness.watching.watch import watch
+
+        return watch
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,6 +30,7 @@ ROOMS = [
     {"kinds"},
     {"engine"},
     {"findings"},
+    {"watching"},
     {"goldens"},
     {"comparison", "conditions", "bench"},
     {"reports"},

@@ -26,6 +26,8 @@ _COMMANDS = (
     "conditions",
     "bench",
     "rehearse",
+    "watch",
+    "shrink",
     "subjects",
     "doctor",
     "cuda",

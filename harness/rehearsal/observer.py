@@ -22,7 +22,13 @@ from harness.rehearsal.windows import Director, Windows
 
 
 class Observer(Windows):
-    """Records a :class:`Run`; use as a context manager around the script."""
+    """Records a :class:`Run`; use as a context manager around the script.
+
+    Attributes:
+        eager: ``torch.compile`` compiles nothing meanwhile.
+    """
+
+    eager = True
 
     def __init__(self, places: Places, director: Director, half: str = "", thorough: bool = False) -> None:
         super().__init__(places, director, half, thorough)
@@ -33,8 +39,9 @@ class Observer(Windows):
 
     def __enter__(self) -> Observer:
         patch = self._patches.wrap
-        # What is compiled would run past whatever is patched.
-        compiling.install(self._patches)
+        if self.eager:
+            # What is compiled would run past whatever is patched.
+            compiling.install(self._patches)
         patch(nn.Module, "__call__", self._call)
         patch(torch.autograd, "backward", self._backward)
         for name in ("clip_grad_norm_", "clip_grad_value_"):
@@ -65,7 +72,8 @@ class Observer(Windows):
     def _call(self, stock: Callable[..., Any]) -> Callable[..., Any]:
         def call(module: nn.Module, *inputs: Any, **named: Any) -> Any:
             # A loss without parameters is called as a module too, and is no model.
-            if self._depth or not _has_parameters(module):
+            # Nor is what a checkpoint runs again in the backward pass a forward pass of the outermost module.
+            if self._depth or self._inside or not _has_parameters(module):
                 return stock(module, *inputs, **named)
             self._depth += 1
             try:
@@ -105,9 +113,7 @@ class Observer(Windows):
                 given["tensors"] = injection.into_root(given["tensors"], self._window.backwards)
                 if self._window.backwards == injection.backward:
                     self._hooks += injection.into_gradients(self._parameters.optimizers)
-            value = _number(given["tensors"])
-            if value is not None and self._scaler is not None and self._window.of(Did.SCALE):
-                value /= float(self._scaler.get_scale())
+            value = self._loss_value(given["tensors"])
             self._window.backwards += 1
             self._note(Did.BACKWARD, value=value)
             return self._within(stock, **given)
@@ -128,10 +134,10 @@ class Observer(Windows):
                 call.optimizer == optimizer for call in self._window.of(Did.UNSCALE)
             )
             found = self._within(stock, **given)
-            norm = _number(found) if by_norm else None
+            norm = self._number(found) if by_norm else None
             self._note(
                 Did.CLIP, optimizer, norm, limit=float(given["max_norm" if by_norm else "clip_value"]),
-                finite=norm is None or math.isfinite(norm), scaled=scaled, by="norm" if by_norm else "value",
+                finite=norm is None or self._is_finite(norm), scaled=scaled, by="norm" if by_norm else "value",
             )  # fmt: skip
             return found
 
@@ -173,7 +179,7 @@ class Observer(Windows):
         def update(scaler: Any, *args: Any, **kwargs: Any) -> Any:
             found = stock(scaler, *args, **kwargs)
             if scaler.is_enabled():
-                self._note(Did.UPDATE, value=float(scaler.get_scale()))
+                self._note(Did.UPDATE, value=self._scale_of(scaler))
             return found
 
         return update
@@ -220,6 +226,24 @@ class Observer(Windows):
 
         return load
 
+    # What is measured; another observer may put it off.
+
+    def _loss_value(self, root: Any) -> float | None:
+        """What is differentiated, the scale divided out; ``None`` for what is no single number."""
+        value = self._number(root)
+        if value is not None and self._scaler is not None and self._window.of(Did.SCALE):
+            value /= self._scale_of(self._scaler)
+        return value
+
+    def _number(self, found: Any) -> float | None:
+        return float(found.detach()) if isinstance(found, Tensor) and found.numel() == 1 else None
+
+    def _is_finite(self, norm: float) -> bool:
+        return math.isfinite(norm)
+
+    def _scale_of(self, scaler: Any) -> float:
+        return float(scaler.get_scale())
+
     def _within(self, stock: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         outer, self._inside = self._inside, True
         try:
@@ -245,7 +269,7 @@ def _signature(stock: Callable[..., Any]) -> inspect.Signature:
 
 def _given(stock: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """What a function is given, by its parameters' names."""
-    bound = _signature(stock).bind(*args, **kwargs)
+    bound = _signature(inspect.unwrap(stock)).bind(*args, **kwargs)
     return dict(bound.arguments)
 
 
@@ -259,7 +283,3 @@ def _with_subclasses(schedule: type[Any]) -> list[type[Any]]:
 
 def _has_parameters(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
-
-
-def _number(found: Any) -> float | None:
-    return float(found.detach()) if isinstance(found, Tensor) and found.numel() == 1 else None

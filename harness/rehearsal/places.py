@@ -42,7 +42,7 @@ class Places:
     def __init__(self, script: Script) -> None:
         folder = Path(script.path).resolve().parent if script.path else _folder_of(script.module)
         self._folder = f"{folder}/"
-        self._whose: dict[str, str] = {}  # of each file, asked for at every call that is recorded
+        self._files: dict[str, tuple[str, bool]] = {}
 
     @property
     def folder(self) -> str:
@@ -51,7 +51,18 @@ class Places:
 
     def here(self) -> str:
         """The innermost of the script's own lines that led here, else of whatever library it uses."""
-        return self._first((frame.f_code, frame.f_lineno) for frame in _stack())
+        library, files = "", self._files
+        # Not by `_first`: this is asked at every call.
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            file = frame.f_code.co_filename
+            told, is_own = files.get(file) or self._told(file)
+            if is_own:
+                return f"{told}:{frame.f_lineno}"
+            if told and not library:
+                library = f"{told}:{frame.f_lineno}"
+            frame = frame.f_back
+        return library
 
     def at(self, frame: FrameType | None) -> str:
         """The innermost of the script's own lines that led to this frame, of any thread."""
@@ -93,22 +104,25 @@ class Places:
         return inside and not file.startswith(_LIBRARIES) and not any(part in file for part in _INSTALLED)
 
     def _first(self, lines: Iterator[tuple[CodeType, int]]) -> str:
-        library: tuple[str, int] | None = None
+        library = ""
         for code, line in lines:
-            file = code.co_filename
-            whose = self._whose.get(file)
-            if whose is None:
-                whose = self._whose[file] = self._whose_is(file)
-            if whose == "own":
-                return f"{file.removeprefix(self._folder)}:{line}"
-            if whose == "library" and library is None:
-                library = file, line
-        return f"{_short(library[0])}:{library[1]}" if library is not None else ""
+            told, is_own = self._files.get(code.co_filename) or self._told(code.co_filename)
+            if is_own:
+                return f"{told}:{line}"
+            if told and not library:
+                library = f"{told}:{line}"
+        return library
 
-    def _whose_is(self, file: str) -> str:
+    def _told(self, file: str) -> tuple[str, bool]:
+        """How a file is named, empty for one that never is, and whether it is the script's own; asked at every call."""
         if file.startswith((*_LIBRARIES, *_NOWHERE)) or any(part in file for part in _NOWHERE):
-            return "nobody"
-        return "own" if self._is_own(file) else "library"
+            found = ("", False)
+        elif self._is_own(file):
+            found = (file.removeprefix(self._folder), True)
+        else:
+            found = (_short(file), False)
+        self._files[file] = found
+        return found
 
 
 def _folder_of(module: str) -> Path:

@@ -1,0 +1,1 @@
+"""Bundles, which ``harness watch`` leaves: the calls of the last windows, and the inputs of a loss that went wrong."""

@@ -1,0 +1,140 @@
+"""The observer of a rehearsal, measuring what costs next to nothing: it waits for no GPU and copies no parameter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from harness.rehearsal.observer import Observer
+from harness.rehearsal.places import Places
+from harness.rehearsal.record import Call, Did, Run
+from harness.watching.guard import Guard, GuardedPatches
+from harness.watching.readings import Readings
+from harness.watching.watched_parameters import WatchedParameters
+
+
+class _NoFaults:
+    """Puts nothing into any window."""
+
+    def next_window(self, run: Run) -> None:
+        return None
+
+    def keeps_saves(self) -> bool:
+        return True
+
+
+class MeasuringLittle(Observer):
+    """Sees what the observer sees; numbers that a GPU holds come later, into the calls that they belong to.
+
+    Args:
+        guard: that no call of the script is changed.
+    """
+
+    eager = False
+
+    def __init__(self, places: Places, guard: Guard) -> None:
+        super().__init__(places, _NoFaults())
+        self._guard = guard
+        self._patches = GuardedPatches(guard)
+        self._parameters: WatchedParameters = WatchedParameters()
+        self._readings = Readings()
+
+    def _read(self, found: Any, into: Callable[[float], None]) -> None:
+        if isinstance(found, Tensor) and found.numel() == 1:
+            self._readings.take(found, into)
+
+    def _number(self, found: Any) -> Any:
+        """A number, or the tensor that holds it on a GPU."""
+        if not isinstance(found, Tensor) or found.numel() != 1:
+            return None
+        return found.detach() if self._readings.is_away(found) else float(found.detach())
+
+    def _scale_of(self, scaler: Any) -> Any:
+        scale = scaler._scale
+        return float(scaler.get_scale()) if scale is None else self._number(scale)
+
+    def _is_finite(self, norm: Any) -> Any:
+        return None if isinstance(norm, Tensor) else math.isfinite(norm)
+
+    def _note(
+        self,
+        did: Did,
+        optimizer: int = -1,
+        value: Any = None,
+        limit: float | None = None,
+        finite: bool | None = None,
+        **notes: Any,
+    ) -> None:
+        if not isinstance(value, Tensor):
+            super()._note(did, optimizer, value, limit, finite, **notes)
+            return
+        super()._note(did, optimizer, None, limit, None, **notes)
+        told_by_norm = did in (Did.CLIP, Did.OPTIMIZER_STEP)
+        self._readings.take(
+            value, self._later(lambda n: {"value": n, "finite": math.isfinite(n) if told_by_norm else None})
+        )
+
+    def _later(self, fields: Callable[[float], dict[str, Any]]) -> Callable[[float], None]:
+        """Puts a number into the call that was noted last."""
+        calls: list[Call] = self._window.calls
+        position = len(calls) - 1
+
+        def into(number: float) -> None:
+            calls[position] = replace(calls[position], **fields(number))
+
+        return into
+
+    def _scaler_step(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+            self._use(scaler)
+            if not scaler.is_enabled() or self._inside:
+                return stock(scaler, optimizer, *args, **kwargs)
+            self._window.rates = self._parameters.rates()
+            self._note(Did.SCALER_STEP, self._parameters.index(optimizer))
+            into = self._later(lambda bad: {"finite": not bad})
+            found = stock(scaler, optimizer, *args, **kwargs)
+            # What the scaler itself has found out.
+            per_device = scaler._per_optimizer_states[id(optimizer)]["found_inf_per_device"]
+            if per_device:
+                self._read(sum(t.to(next(iter(per_device.values())).device) for t in per_device.values()), into)
+            return found
+
+        return step
+
+    def _optimizer_step(self, optimizer: Any, *_: Any) -> None:
+        if self._guard.on:
+            self._guarded(self._optimizer_steps, optimizer)
+
+    def _optimizer_steps(self, optimizer: Any) -> None:
+        index = self._parameters.index(optimizer)
+        self._window.rates = self._parameters.rates()
+        norms = [c for c in self._window.of(Did.CLIP) if c.notes.get("by") == "norm" and c.optimizer == index]
+        steps = [c for c in self._window.of(Did.SCALER_STEP) if c.optimizer == index]
+        if norms or steps:
+            # Its gradients were looked at already.
+            super()._note(Did.OPTIMIZER_STEP, index, finite=self._found_finite(index, norms))
+            return
+        norm = self._parameters.norm_tensor(index)
+        value = None if norm is None else self._number(norm)
+        finite = None if value is None or isinstance(value, Tensor) else math.isfinite(value)
+        self._note(Did.OPTIMIZER_STEP, index, value, finite=finite)
+
+    def _found_finite(self, index: int, clips: list[Call]) -> bool | None:
+        if not self._parameters.gradients(index):
+            return None
+        # A scaler steps only where they are, or skips inside a fused step, which its own call tells.
+        return clips[-1].finite is not False if clips else True
+
+    def _count(self) -> None:
+        """The script's own numbers are no matter of the rules."""
+
+    def _guarded(self, function: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return function(*args)
+        except Exception as error:
+            self._guard.fail(error)
+            return None
