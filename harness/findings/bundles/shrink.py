@@ -73,8 +73,13 @@ class _Search:
     def __init__(self, bundle: Bundle, replayer: Replayer) -> None:
         self._bundle, self._replayer = bundle, replayer
         self._runs = 0
+        with warnings.catch_warnings(record=True) as said_of_whole:
+            warnings.simplefilter("always")
+            self._first = self._replayer.run()
+        # Of too small a piece a loss may compute something else, and say so.
+        self._warned = bool(said_of_whole)
         loss = replayer.loss
-        keys = set(_keys([*loss.inputs, *loss.named.values()]))
+        keys = sorted(set(_keys([*loss.inputs, *loss.named.values()])))
         images = [bundle.tensors[key] for key in keys if key in bundle.tensors and bundle.tensors[key].ndim >= 3]
         if not images:
             raise UsageError(f"{loss.name} takes no images, and nothing else is shrunk.")
@@ -91,11 +96,7 @@ class _Search:
 
     def shrunk(self, name: str) -> Shrunk:
         whole = Piece(None, 0, 0, self._height, self._width)
-        with warnings.catch_warnings(record=True) as said_of_whole:
-            warnings.simplefilter("always")
-            first = self._replayer.run()
-        # Of too small a piece a loss may compute something else, and say so.
-        self._warned = bool(said_of_whole)
+        first = self._first
         if first.violation is None:
             raise UsageError(
                 f"{name}: its loss gives {first.value:.6g} under {first.precision}, which is right: nothing to shrink."
