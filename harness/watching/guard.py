@@ -67,7 +67,8 @@ class GuardedPatches(Patches):
             if not guard.on:
                 return stock(*args, **kwargs)
             # An iterator can be gone through once, and the wrapper wants to see what is in it.
-            args, kwargs = tuple(map(_kept, args)), {name: _kept(value) for name, value in kwargs.items()}
+            if any(hasattr(type(value), "__next__") for value in (*args, *kwargs.values())):
+                args, kwargs = tuple(map(_kept, args)), {name: _kept(value) for name, value in kwargs.items()}
             own = _OwnCall(stock, args, kwargs)
             try:
                 make(own)(*args, **kwargs)
@@ -83,6 +84,8 @@ class GuardedPatches(Patches):
 
 class _OwnCall:
     """The script's own call of a function: made once, by the wrapper or after it."""
+
+    __slots__ = ("__name__", "__wrapped__", "_args", "_kwargs", "_made", "_result", "_stock", "raised")
 
     def __init__(self, stock: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._stock, self._args, self._kwargs = stock, args, kwargs

@@ -126,9 +126,11 @@ class LossWatch(MeasuringLittle):
         return found
 
     def _loss_came(self, seen: LossCall, found: Tensor) -> None:
-        if self._readings.is_away(found):
-            seen.let_go_of_graphs()
-            seen.where = self._places.here()
+        if not self._readings.is_away(found):
+            self._loss_read(seen, float(found.detach()))
+            return
+        seen.let_go_of_graphs()
+        seen.where = self._places.here()
         self._readings.take(found, partial(self._loss_read, seen))
 
     def _loss_read(self, seen: LossCall, value: float) -> None:

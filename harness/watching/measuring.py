@@ -16,6 +16,9 @@ from harness.watching.guard import Guard, GuardedPatches
 from harness.watching.readings import Readings
 from harness.watching.watched_parameters import WatchedParameters
 
+_NORM_EVERY = 4
+"""Windows, of which one has its gradients' norm taken where neither a clip nor a scaler looks at them."""
+
 
 class _NoFaults:
     """Puts nothing into any window."""
@@ -42,6 +45,11 @@ class MeasuringLittle(Observer):
         self._patches = GuardedPatches(guard)
         self._parameters: WatchedParameters = WatchedParameters()
         self._readings = Readings()
+        self._windows_begun = 0
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._windows_begun += 1
 
     def _read(self, found: Any, into: Callable[[float], None]) -> None:
         if isinstance(found, Tensor) and found.numel() == 1:
@@ -88,6 +96,21 @@ class MeasuringLittle(Observer):
 
         return into
 
+    def _backward(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def backward(*args: Any, **kwargs: Any) -> Any:
+            if self._inside:
+                return stock(*args, **kwargs)
+            window, run = self._window, self.run
+            # To look at gradients would be to wait for them: only after a window that may have left some.
+            if not window.backwards and run.windows and run.windows[-1].fault:
+                window.stale = self._parameters.have_gradients()
+            value = self._loss_value(args[0] if args else kwargs.get("tensors"))
+            window.backwards += 1
+            self._note(Did.BACKWARD, value=value)
+            return self._within(stock, *args, **kwargs)
+
+        return backward
+
     def _scaler_step(self, stock: Callable[..., Any]) -> Callable[..., Any]:
         def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
             self._use(scaler)
@@ -117,6 +140,10 @@ class MeasuringLittle(Observer):
         if norms or steps:
             # Its gradients were looked at already.
             super()._note(Did.OPTIMIZER_STEP, index, finite=self._found_finite(index, norms))
+            return
+        in_doubt = any(not math.isfinite(loss) for loss in self._window.losses)
+        if not in_doubt and self._parameters.gradients(index) and self._windows_begun % _NORM_EVERY:
+            super()._note(Did.OPTIMIZER_STEP, index, finite=True)
             return
         norm = self._parameters.norm_tensor(index)
         value = None if norm is None else self._number(norm)

@@ -47,7 +47,7 @@ def _train(loss_of: Callable[..., Tensor], steps: int = 4, scaler: Any = None, c
             scaler.step(optimizer)
             scaler.update()
         schedule.step()
-        optimizer.zero_grad()
+        optimizer.zero_grad(set_to_none=False)
     return model
 
 
