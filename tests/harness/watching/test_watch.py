@@ -94,11 +94,30 @@ def test_a_schedule_on_a_skipped_step(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_loss_may_be_negative_unless_precision_made_it_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with harness.watch(bundles_dir=tmp_path):
         _train(Mean(shift=-5.0))
+        _train(_NegativeAndRounded())
     assert capsys.readouterr().err == ""
     with harness.watch(bundles_dir=tmp_path):
         _train(_NegativeUnlessDouble())
     assert "_NegativeUnlessDouble gives -" in (told := capsys.readouterr().err)
     assert "which is under 0, while in float64 it is " in told
+
+
+def test_gradients_alone_may_be_bad(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def steep(prediction: Tensor, wanted: Tensor) -> Tensor:
+        prediction.register_hook(lambda gradient: gradient * math.inf)
+        return (prediction - wanted).square().mean()
+
+    with harness.watch(bundles_dir=tmp_path):
+        _train(steep, 6, torch.amp.GradScaler("cpu"))
+    (told,) = capsys.readouterr().err.splitlines()
+    assert "advanced although the step at" in told
+    assert "was skipped (after gradients that are not finite); bundle: " in told
+
+
+class _NegativeAndRounded(nn.Module):
+    def forward(self, prediction: Tensor, wanted: Tensor) -> Tensor:
+        value = (prediction - wanted).square().mean() - 5.0
+        return value if value.dtype == torch.float64 else value * 1.01
 
 
 class _NegativeUnlessDouble(nn.Module):
