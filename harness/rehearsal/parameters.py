@@ -75,7 +75,7 @@ class Parameters:
         gradients = [p.grad for p in self.of(index) if p.grad is not None]
         if not gradients:
             return None
-        norms = [torch.linalg.vector_norm(numbers.double()) for numbers in _together(gradients)]
+        norms = [torch.linalg.vector_norm(numbers, dtype=torch.float64) for numbers in _together(gradients)]
         return float(torch.linalg.vector_norm(torch.stack([norm.cpu() for norm in norms])))
 
     def have_gradients(self) -> bool:
@@ -211,7 +211,8 @@ def _state(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def _finite(tensors: Iterable[Tensor]) -> bool:
-    return all(bool(torch.isfinite(numbers).all()) for numbers in _together(tensors))
+    # A sum of finite numbers may overflow; one that is finite has no others in it.
+    return all(bool(numbers.sum().isfinite() or numbers.isfinite().all()) for numbers in _together(tensors))
 
 
 def _together(tensors: Iterable[Tensor]) -> Iterator[Tensor]:

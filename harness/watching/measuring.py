@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from harness.pretence.patches import Patches
+from harness.rehearsal.half_precision import HalfPrecision
 from harness.rehearsal.observer import Observer
 from harness.rehearsal.places import Places
 from harness.rehearsal.record import Call, Did, Run
@@ -16,7 +18,7 @@ from harness.watching.guard import Guard, GuardedPatches
 from harness.watching.readings import Readings
 from harness.watching.watched_parameters import WatchedParameters
 
-_NORM_EVERY = 4
+_NORM_EVERY = 8
 """Windows, of which one has its gradients' norm taken where neither a clip nor a scaler looks at them."""
 
 
@@ -28,6 +30,13 @@ class _NoFaults:
 
     def keeps_saves(self) -> bool:
         return True
+
+
+class _NoHalves(HalfPrecision):
+    """Which autocasts a script opens is no matter of the rules."""
+
+    def install(self, patches: Patches) -> None:
+        return
 
 
 class MeasuringLittle(Observer):
@@ -43,6 +52,7 @@ class MeasuringLittle(Observer):
         super().__init__(places, _NoFaults())
         self._guard = guard
         self._patches = GuardedPatches(guard)
+        self._halves = _NoHalves()
         self._parameters: WatchedParameters = WatchedParameters()
         self._readings = Readings()
         self._windows_begun = 0

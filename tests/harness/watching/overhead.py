@@ -36,6 +36,7 @@ from harness.watching.watcher import Watcher
 STEPS, WARM = 6, 4
 _ENTRIES = [
     (nn.Module, "__call__"),
+    (torch.autocast, "__init__"),
     (torch.autograd, "backward"),
     *[(torch.amp.GradScaler, name) for name in ("scale", "unscale_", "step", "update")],
     (torch.optim.Optimizer, "zero_grad"),
@@ -146,7 +147,7 @@ def main(rounds: int) -> None:
     clock, whole = (statistics.median(times) for times in zip(*found.pop("clock"), strict=True))
     print(f"a step takes {(whole - clock) * 1e3:.1f} ms; the clock takes {clock * 1e3:.3f} ms")
     for name, pairs in found.items():
-        # The mean, as a norm is taken in one window of four; the slowest tenth is what else the machine did.
+        # The mean, as a norm is taken in one window of eight; the slowest tenth is what else the machine did.
         times = sorted(own for own, _ in pairs)
         own = statistics.mean(times[: len(times) * 9 // 10]) - clock
         print(f"{name}: {own * 1e3:.3f} ms, {100 * own / (whole - clock):.2f} %")
