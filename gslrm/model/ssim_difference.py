@@ -26,7 +26,7 @@ from gslrm.model.gaussian_window import WINDOW_SIZE, window_mean, window_mean_ad
 
 K1, K2 = 0.01, 0.03
 # Planes worked on at once hold about this many pixels: it bounds the memory and keeps the maps in cache.
-_CHUNK_PIXELS = 1 << 17
+CHUNK_PIXELS = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,14 @@ class _DifferenceForm(torch.autograd.Function):
             weight_planes = (window_weight / c).expand(n, c, rows, columns).reshape(n * c, rows, columns)
             uniform = 1.0
 
-        chunk = max(1, _CHUNK_PIXELS // (h * w))
+        chunk = max(1, CHUNK_PIXELS // (h * w))
         sums: list[Tensor] = []
         d_gradients: list[Tensor] = []
         s_gradients: list[Tensor] = []
         for start in range(0, n * c, chunk):
             part = slice(start, start + chunk)
             weight = uniform if weight_planes is None else weight_planes[part]
-            value, d_gradient, s_gradient = _planes(d_planes[part], s_planes[part], constants, weight, wants_gradient)
+            value, d_gradient, s_gradient = planes_loss(d_planes[part], s_planes[part], constants, weight, wants_gradient)
             sums.append(value)
             if d_gradient is not None and s_gradient is not None:
                 d_gradients.append(d_gradient)
@@ -104,7 +104,7 @@ class _DifferenceForm(torch.autograd.Function):
         return upstream * d_gradient, upstream * s_gradient, None, None, None
 
 
-def _planes(
+def planes_loss(
     d: Float[Tensor, "p h w"],
     s: Float[Tensor, "p h w"],
     constants: SsimConstants,
