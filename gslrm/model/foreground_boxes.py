@@ -2,6 +2,8 @@
 
 A window that sees no foreground sees two equal constants and adds nothing to 1 − SSIM or to its gradient. Windows that
 see a box see nothing outside it but background. So each box is a picture of its own, and leaving out the rest is exact.
+
+Boxes are found by cells of some pixels: islands in cells that touch share a box, though no window may see both.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ def foreground_boxes(foreground: Bool[Tensor, "n 1 h w"]) -> list[tuple[int, int
     pixels = foreground[:, 0].numpy()
     padded = np.zeros((n, rows * _CELL, columns * _CELL), dtype=bool)
     padded[:, :height, :width] = pixels
-    occupied = padded.reshape(n, rows, _CELL, columns, _CELL).any(axis=2).any(axis=-1)
-    found = []
+    occupied: NDArray[np.bool_] = padded.reshape(n, rows, _CELL, columns, _CELL).max(axis=2).max(axis=-1)
+    found: list[tuple[int, int, int, int, int]] = []
     boxes = np.empty((MOST_BOXES, 4), dtype=np.int64)
     for image in range(n):
         if occupied[image].all():
@@ -41,7 +43,8 @@ def foreground_boxes(foreground: Bool[Tensor, "n 1 h w"]) -> list[tuple[int, int
         for box in boxes[:count]:
             _tighten(pixels[image], box)
         count = merge_boxes(boxes, count)
-        found += [(image, *(int(bound) for bound in box)) for box in boxes[:count]]
+        for top, bottom, left, right in boxes[:count].tolist():
+            found.append((image, top, bottom, left, right))
     return found
 
 
@@ -55,9 +58,7 @@ def _tighten(pixels: NDArray[np.bool_], box: NDArray[np.int64]) -> None:
 # The two below are plain loops over arrays, so that Numba can compile them as they are.
 
 
-def cell_boxes(
-    occupied: NDArray[np.bool_], cell: int, height: int, width: int, boxes: NDArray[np.int64]
-) -> int:
+def cell_boxes(occupied: NDArray[np.bool_], cell: int, height: int, width: int, boxes: NDArray[np.int64]) -> int:
     """The bounding box of each 8-connected group of occupied cells into ``boxes``, in pixels; returns their number.
 
     Args:

@@ -17,7 +17,7 @@ from types import ModuleType
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -31,9 +31,7 @@ _LOWEST_BAND = 64
 _loading = threading.RLock()
 if hasattr(os, "register_at_fork"):
     # A child that is forked while another thread compiles would wait for it for ever.
-    os.register_at_fork(
-        before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release
-    )
+    os.register_at_fork(before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release)
 
 
 @dataclass(frozen=True)
@@ -84,8 +82,9 @@ def fused_ssim_loss(
     wants_y: bool,
     limit: float = float("inf"),
 ) -> FusedLoss:
-    """The mean over windows, channels and images of 1 − SSIM, where the mask exceeds 0.5, of images that are set to half
-    of ``constants.offset`` where it doesn't.
+    """The mean over windows, channels and images of 1 − SSIM.
+
+    Where the mask doesn't exceed 0.5 both images count as half of ``constants.offset``.
 
     Args:
         x, y: of float32 or of float64, both, on the CPU, sides of 11 pixels at least, of any strides.
@@ -141,7 +140,17 @@ def _fused(
         else:
             storages.append(tensor)
             strides[i] = (h * w if mask is not None else 0, 0, w, 1)
-    numbers = [*window_taps()[: kernels.TAPS], 0.0, constants.offset, 1.0, 0.5, constants.c1, constants.c2, 1 / count, limit]
+    numbers = [
+        *window_taps()[: kernels.TAPS],
+        0.0,
+        constants.offset,
+        1.0,
+        0.5,
+        constants.c1,
+        constants.c2,
+        1 / count,
+        limit,
+    ]
     k = np.array(numbers, dtype=kind)
     results = np.zeros((len(jobs), 2))
     size = np.array((h, w), dtype=np.uint64)
@@ -151,7 +160,7 @@ def _fused(
         try:
             scratch = spare.pop()
         except IndexError:
-            scratch = np.empty(kernels.SCRATCH, dtype=kind)
+            scratch = np.zeros(kernels.SCRATCH, dtype=kind)
         kernels.run_jobs(*storages, strides, size, jobs, first, last, k, wants_x, wants_y, scratch, results)
         spare.append(scratch)
 

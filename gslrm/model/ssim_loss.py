@@ -10,7 +10,7 @@ Inside ``torch.compile`` and ``torch.export`` the same is an operator of torch's
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,8 +82,14 @@ def ssim_loss(
             x, y, mask, numbers, terms.path, *terms.names, *wants
         )
         return of_all[0]
-    loss: Tensor = _SsimLoss.apply(x, y, mask, _Call(terms, wants))
+    # The second takes much longer to call.
+    function = _TransformedSsimLoss if _TRANSFORMED() else _SsimLoss
+    loss: Tensor = function.apply(x, y, mask, _Call(terms, wants))
     return loss
+
+
+# Whether vmap, torch.func.grad or the like is at work; a torch that doesn't say is taken at the worst.
+_TRANSFORMED: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 
 
 def _wants(x: Tensor, y: Tensor) -> tuple[bool, bool]:
@@ -101,30 +107,32 @@ class _Call:
 
 class _SsimLoss(torch.autograd.Function):
     @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, mask: Tensor | None, call: _Call) -> Tensor:
+        ctx.call = call
+        # For a second backward pass alone: the first has its gradients ready.
+        ctx.save_for_backward(x, y, mask)
+        return _forward(x, y, mask, call)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        return _backward(ctx, upstream)
+
+
+class _TransformedSsimLoss(torch.autograd.Function):
+    """The same, as torch.func's transforms want it."""
+
+    @staticmethod
     def forward(x: Tensor, y: Tensor, mask: Tensor | None, call: _Call) -> Tensor:
-        loss, *gradients = _evaluate(x, y, mask, call.terms, call.wants)
-        if any(call.wants):
-            call.gradients.append(((gradients[0], gradients[1]), mask))
-        return loss
+        return _forward(x, y, mask, call)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         *images, ctx.call = inputs
-        # For a second backward pass alone: the first has its gradients ready.
         ctx.save_for_backward(*images)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        call: _Call = ctx.call
-        if not torch.is_grad_enabled():
-            try:
-                (by_x, by_y), mask = call.gradients.pop()
-            except IndexError:  # taken, by a pass before this one
-                pass
-            else:
-                return _scaled(by_x, upstream, mask), _scaled(by_y, upstream, mask), None, None
-        found = iter(_SsimGradients.apply(upstream, *ctx.saved_tensors, call.terms, call.wants))
-        return *(next(found) if wanted else None for wanted in call.wants), None, None
+        return _backward(ctx, upstream)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
@@ -134,8 +142,28 @@ class _SsimLoss(torch.autograd.Function):
             # Whether a gradient is asked for from outside of vmap can't be told within.
             wants = _wants(x, y)
             asked = _Call(call.terms, (call.wants[0] or wants[0], call.wants[1] or wants[1]))
-            losses.append(_SsimLoss.apply(x, y, mask, asked))
+            losses.append(_TransformedSsimLoss.apply(x, y, mask, asked))
         return torch.stack(losses), 0
+
+
+def _forward(x: Tensor, y: Tensor, mask: Tensor | None, call: _Call) -> Tensor:
+    loss, by_x, by_y = _evaluate(x, y, mask, call.terms, call.wants)
+    if any(call.wants):
+        call.gradients.append(((by_x, by_y), mask))
+    return loss
+
+
+def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    call: _Call = ctx.call
+    if not torch.is_grad_enabled():
+        try:
+            (by_x, by_y), mask = call.gradients.pop()
+        except IndexError:  # taken, by a pass before this one
+            pass
+        else:
+            return _scaled(by_x, upstream, mask), _scaled(by_y, upstream, mask), None, None
+    found = iter(_SsimGradients.apply(upstream, *ctx.saved_tensors, call.terms, call.wants))
+    return *(next(found) if wanted else None for wanted in call.wants), None, None
 
 
 class _SsimGradients(torch.autograd.Function):
@@ -146,7 +174,8 @@ class _SsimGradients(torch.autograd.Function):
         upstream: Tensor, x: Tensor, y: Tensor, mask: Tensor | None, terms: SsimTerms, wants: tuple[bool, bool]
     ) -> tuple[Tensor, ...]:
         _, *gradients = _evaluate(x, y, mask, terms, wants)
-        return tuple(_scaled(gradient, upstream, mask) for gradient in gradients if gradient is not None)
+        scaled = (_scaled(gradient, upstream, mask) for gradient in gradients)
+        return tuple(gradient for gradient in scaled if gradient is not None)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -155,8 +184,8 @@ class _SsimGradients(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         raise RuntimeError(
-            "the SSIM loss can be differentiated once only: its gradient is worked out by hand. For a second derivative "
-            "write 1 − SSIM in float64 with torch's own operations."
+            "the SSIM loss can be differentiated once only, since its gradient is worked out by hand. "
+            "For a second derivative write 1 − SSIM in float64 with torch's own operations."
         )
 
     @staticmethod
@@ -207,6 +236,8 @@ def _evaluate(
         if mask.is_floating_point() and bool(mask.isnan().any()):
             refuse_nan_mask()
         foreground = mask > 0.5
+        if foreground.device.type == "cpu" and bool(foreground.all()):
+            foreground = None  # nothing is hidden
     if terms.checked_range:
         _check(x, y, foreground, terms)
     return plain_ssim_loss(x, y, foreground, terms.constants, wants_x=wants[0], wants_y=wants[1])
@@ -231,7 +262,14 @@ def _takes_fused(x: Tensor, y: Tensor, mask: Tensor | None, path: str) -> bool:
     return x.device.type == "cpu" and plain and not watched and not why_not_fused()
 
 
-@torch.library.custom_op("gslrm::ssim_loss", mutates_args=())
+# The schema in words, since older versions of torch can't read it off annotations that are strings.
+_SCHEMA = (
+    "(Tensor x, Tensor y, Tensor? mask, float[] numbers, str path, str x_name, str y_name, bool wants_x, bool wants_y)"
+    " -> (Tensor, Tensor, Tensor)"
+)
+
+
+@torch.library.custom_op("gslrm::ssim_loss", mutates_args=(), schema=_SCHEMA)
 def _operator(
     x: Tensor,
     y: Tensor,
@@ -251,7 +289,7 @@ def _operator(
 
 
 @_operator.register_fake
-def _(x, y, mask, numbers, path, x_name, y_name, wants_x, wants_y):  # type: ignore[no-untyped-def]
+def _(x, y, mask, numbers, path, x_name, y_name, wants_x, wants_y):
     return (
         x.new_empty(()),
         torch.empty_like(x) if wants_x else x.new_empty(0),

@@ -14,6 +14,8 @@ loops and the unsigned numbers.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 
@@ -37,20 +39,21 @@ TAPS = 6
 """Half a window, the middle included. After these a pass's constants are 0, t, 1, 1/2, C1, C2, weight and limit."""
 _ZERO, _T, _ONE, _HALVE, _C1, _C2, _WEIGHT, _LIMIT = range(TAPS, TAPS + 8)
 
+_njit: Any = numba.njit
 _OPTIONS = {"nogil": True, "fastmath": {"contract", "nsz"}, "error_model": "numpy"}
 
 
 def _compiled(function):
     try:
-        return numba.njit(cache=True, **_OPTIONS)(function)
+        return _njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:
         # No folder can be written to keep it in.
-        return numba.njit(**_OPTIONS)(function)
+        return _njit(**_OPTIONS)(function)
 
 
 _cell_boxes = _compiled(foreground_boxes.cell_boxes)
 _merge_boxes = _compiled(foreground_boxes.merge_boxes)
-_across = numba.njit(inline="always")(
+_across = _njit(inline="always")(
     lambda b, s, k0, k1, k2, k3, k4, k5: (
         k0 * (b[s] + b[s + U(10)])
         + k1 * (b[s + U(1)] + b[s + U(9)])
@@ -149,10 +152,10 @@ def _values(b, n, k, sums):
 
 
 @_compiled
-def _values_and_what_is_spread(b, to, n, k, sums):
-    """Likewise, and four rows of what the gradient spreads back."""
-    t, one, half, c1, c2, weight = k[_T], k[_ONE], k[_HALVE], k[_C1], k[_C2], k[_WEIGHT]
-    for j in range(n):
+def _values_and_what_is_spread(b, to, n, whole, k, sums):
+    """Likewise, and four rows of what the gradient spreads back: 0 from ``n`` to ``whole``, where no windows are."""
+    zero, t, one, half, c1, c2, weight = k[_ZERO], k[_T], k[_ONE], k[_HALVE], k[_C1], k[_C2], k[_WEIGHT]
+    for j in range(whole):
         s, o = _SUMS + j, to + j
         m, v, mean, u = b[s], b[s + _P], b[s + U(2) * _P], b[s + U(3) * _P]
         mean_sum, square = mean + t, m * m
@@ -164,14 +167,18 @@ def _values_and_what_is_spread(b, to, n, k, sums):
         by_v = by_c + by_u
         by_m = m * ((one + one - a) * by_a - (by_v + by_v))
         by_mean = -by_a * a * mean_sum - (mean + mean) * by_u
-        b[o] = by_m + by_mean
-        b[o + _HALF] = by_m + by_mean
+        by_x = by_mean + by_m if j < n else zero
+        by_y = by_mean - by_m if j < n else zero
+        by_v = by_v if j < n else zero
+        by_u = by_u if j < n else zero
+        b[o] = by_x
+        b[o + _HALF] = by_x
         b[o + _RING] = by_v
         b[o + _RING + _HALF] = by_v
         b[o + U(2) * _RING] = by_u
         b[o + U(2) * _RING + _HALF] = by_u
-        b[o + U(3) * _RING] = by_mean - by_m
-        b[o + U(3) * _RING + _HALF] = by_mean - by_m
+        b[o + U(3) * _RING] = by_y
+        b[o + U(3) * _RING + _HALF] = by_y
 
 
 @_compiled
@@ -255,7 +262,9 @@ def run_jobs(xs, ys, shown, by_x, by_y, strides, size, jobs, first, last, k, wan
         counted, skipped = w0 if r0 == job[2] else r0, U(0) if c0 == job[4] else c0 - q0
         windows = q1 - q0
         pixels = windows + U(10)
-        whole, spread = (pixels + U(31)) // U(32) * U(32), (c1 - q0 + U(41)) // U(32) * U(32)
+        # Whole vectors, where there is room for them.
+        across, whole = (windows + U(15)) // U(16) * U(16), (pixels + U(15)) // U(16) * U(16)
+        spread = (c1 - q0 + U(25)) // U(16) * U(16)
         sums[:] = 0.0
         for j in range(pixels):
             b[_LARGEST + j] = k[_ZERO]
@@ -279,13 +288,13 @@ def run_jobs(xs, ys, shown, by_x, by_y, strides, size, jobs, first, last, k, wan
                 _down_with_squares(b, _S + oldest, _ROWS + U(4) * _P, whole, k)
             for e in range(U(2)):
                 if r + e < w1:
-                    _moments(b, _ROWS + e * _P, _SUMS, windows, k)
-                    _moments(b, _ROWS + (U(4) + e) * _P, _SUMS + U(2) * _P, windows, k)
+                    _moments(b, _ROWS + e * _P, _SUMS, across, k)
+                    _moments(b, _ROWS + (U(4) + e) * _P, _SUMS + U(2) * _P, across, k)
                     into = sums if r + e >= counted else others
                     if gradient:
-                        _values_and_what_is_spread(b, back + e * _P + U(10), windows, k, into)
+                        _values_and_what_is_spread(b, back + e * _P + U(10), windows, across, k, into)
                     else:
-                        _values(b, windows, k, into)
+                        _values(b, across, k, into)
                 elif gradient:
                     for ring in range(U(4)):
                         _blank(b, back + ring * _RING + e * _P + U(10), windows, k)
@@ -322,7 +331,7 @@ def run_jobs(xs, ys, shown, by_x, by_y, strides, size, jobs, first, last, k, wan
 
 @_compiled
 def split(boxes, channels, bands):
-    """Jobs (jobs, 10): image, channel, the box (top, bottom, left, right), and the part of its pixels that is the job's.
+    """Jobs (jobs, 10): image, channel, the box (top, bottom, left, right), and its pixels that are the job's, likewise.
 
     Args:
         boxes: (boxes, 5) of image, top, bottom, left, right.

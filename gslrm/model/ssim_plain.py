@@ -42,26 +42,23 @@ def plain_ssim_loss(
         if shown is not None:
             difference, total = difference.where(shown, 0.0), total.where(shown, 0.0)
         planes = difference.flatten(0, 1), total.flatten(0, 1)
-        value, by_difference, by_total = planes_loss(*planes, constants, weight, wants_x or wants_y)
+        value, *found = planes_loss(*planes, constants, weight, wants_x, wants_y)
         sums.append(value)
-        if by_difference is None or by_total is None:
-            continue
-        for gradient, found in ((by_x, by_total + by_difference), (by_y, by_total - by_difference)):
-            if gradient is not None:
-                found = found.view_as(difference)
-                gradient[part] = found if shown is None else found.where(shown, 0.0)
+        for gradient, of_part in zip((by_x, by_y), found, strict=True):
+            if gradient is not None and of_part is not None:
+                of_part = of_part.view_as(difference)
+                gradient[part] = of_part if shown is None else of_part.where(shown, 0.0)
     # The upper end is reached only through rounding, where C1 and C2 vanish beside the images' values.
     value = torch.stack(sums).sum().clamp(max=2.0) if sums else x.new_zeros(())
     return value, by_x, by_y
 
 
-def _crops(
-    foreground: Tensor | None, n: int, c: int, h: int, w: int
-) -> list[tuple[slice, slice, slice]]:
+def _crops(foreground: Tensor | None, n: int, c: int, h: int, w: int) -> list[tuple[slice, slice, slice]]:
     """Images, rows and columns of what is worked on at once: whole windows, everything that counts once."""
     boxes = [(image, 0, h, 0, w) for image in range(n)]
     if foreground is not None and foreground.device.type == "cpu":
-        boxes = foreground_boxes(foreground)
+        # The same box in image after image is one crop.
+        boxes = sorted(foreground_boxes(foreground), key=lambda box: (box[1:], box[0]))
     crops: list[tuple[slice, slice, slice]] = []
     for image, top, bottom, left, right in boxes:
         # The windows that see the box, and all their pixels.

@@ -16,7 +16,6 @@ from gslrm.model.masked_loss import NeutralBackgroundLoss, positive, widened
 from gslrm.model.ssim_difference import SsimConstants
 from gslrm.model.ssim_loss import SsimTerms, checked_path, ssim_loss
 
-
 _NAMES = ("rendering", "target")
 
 
