@@ -1,18 +1,22 @@
-"""SSIM's Gaussian window mean (11 taps, σ 1.5, valid windows) and its adjoint, by shifted additions.
+"""SSIM's Gaussian window mean (11 taps, σ 1.5, valid windows) and its adjoint.
 
-Not by ``conv2d``: on CUDA a float32 convolution may run in TF32 (``torch.backends.cudnn.allow_tf32`` is on
-by default), whose ten mantissa bits are not enough here, and additions are the same on every backend.  On one thread
-of an AVX-512 CPU they also took a fifth to a half of a depthwise convolution's time (median of 15, 16² to 512²).
+By shifted additions, except for float32 on the CPU. Not by ``conv2d`` on CUDA: there a float32 convolution may run in
+TF32 (``torch.backends.cudnn.allow_tf32`` is on by default), whose ten mantissa bits are not enough here. On the CPU a
+depthwise convolution takes a fifth to a half of the additions' time where each plane is laid out as a column of pixels
+with as many channels as it has columns, channels last (one thread of an AVX-512 CPU, 64² to 512²).
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.backends import mkldnn
 
 WINDOW_SIZE = 11
 WINDOW_SIGMA = 1.5
@@ -28,17 +32,28 @@ def window_taps(size: int = WINDOW_SIZE, sigma: float = WINDOW_SIGMA) -> tuple[f
 
 def window_mean(planes: Float[Tensor, "p h w"]) -> Float[Tensor, "p h-10 w-10"]:
     """The weighted mean of every window that lies wholly inside the plane. Sides must be at least 11."""
-    return _along_rows(_along_rows(planes, 0).transpose(1, 2), 0).transpose(1, 2)
+    along_rows = _filter(planes)
+    return along_rows(along_rows(planes, 0).transpose(1, 2), 0).transpose(1, 2)
 
 
 def window_mean_adjoint(maps: Float[Tensor, "p h-10 w-10"]) -> Float[Tensor, "p h w"]:
     """The transpose of :func:`window_mean`: each window's value spread over its pixels by their weights."""
-    pad = WINDOW_SIZE - 1
-    return _along_rows(_along_rows(maps, pad).transpose(1, 2), pad).transpose(1, 2)
+    pad, along_rows = WINDOW_SIZE - 1, _filter(maps)
+    # In the other order, which is that of the memory of what window_mean returned.
+    return along_rows(along_rows(maps.transpose(1, 2), pad).transpose(1, 2), pad)
 
 
-def _along_rows(planes: Tensor, padding: int) -> Tensor:
-    """The 1-D filter along axis 1 of (p, h, w); the window is symmetric, so its adjoint is itself, padded."""
+def _filter(planes: Tensor) -> Callable[[Tensor, int], Tensor]:
+    """The 1-D filter along axis 1 of (p, h, w), padded; the window is symmetric, so its adjoint is itself, padded."""
+    if planes.device.type != "cpu" or planes.dtype != torch.float32:
+        return _added_along_rows
+    # Neither autocast nor a user's choice of a faster convolution may round what is convolved.
+    rounds = any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda"))
+    rounds = rounds or getattr(getattr(mkldnn, "conv", None), "fp32_precision", "ieee") not in ("ieee", "none")
+    return _added_along_rows if rounds else _convolved_along_rows
+
+
+def _added_along_rows(planes: Tensor, padding: int) -> Tensor:
     if padding:
         planes = F.pad(planes, (0, 0, padding, padding))
     rows = planes.shape[1] - WINDOW_SIZE + 1
@@ -46,3 +61,10 @@ def _along_rows(planes: Tensor, padding: int) -> Tensor:
     for offset, tap in enumerate(window_taps()):
         total.add_(planes[:, offset : offset + rows], alpha=tap)
     return total
+
+
+def _convolved_along_rows(planes: Tensor, padding: int) -> Tensor:
+    p, _, w = planes.shape
+    taps = torch.tensor(window_taps(), dtype=planes.dtype).expand(w, 1, 1, -1).reshape(w, 1, WINDOW_SIZE, 1)
+    pixels = planes.contiguous().unsqueeze(2).permute(0, 3, 1, 2)
+    return F.conv2d(pixels, taps, padding=(padding, 0), groups=w).permute(0, 2, 3, 1).reshape(p, -1, w)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-# Renderings may leave [0, data_range] a little before they are clamped; pictures in 0…255 leave it by far.
-_FAR_OUTSIDE = 16.0
+FAR_OUTSIDE = 16.0
+"""So many times the range is another range: renderings may leave theirs a little before they are clamped."""
 
 
 def check_image_pair(
@@ -47,8 +49,11 @@ def check_image_pair(
         )
 
 
-def check_mask(mask: Shaped[Tensor, "n 1 h w"], images: Shaped[Tensor, "n c h w"]) -> None:
-    """Raise unless the mask is a finite (N, 1, H, W) tensor that fits the images.
+def check_mask(mask: Shaped[Tensor, "n 1 h w"], images: Shaped[Tensor, "n c h w"], *, values: bool = True) -> None:
+    """Raise unless the mask is a (N, 1, H, W) tensor without NaN that fits the images.
+
+    Args:
+        values: whether to look for a NaN.
 
     Raises:
         TypeError: not a tensor, or complex.
@@ -66,8 +71,13 @@ def check_mask(mask: Shaped[Tensor, "n 1 h w"], images: Shaped[Tensor, "n c h w"
         )
     if mask.device != images.device:
         raise ValueError(f"mask is on {mask.device}, the images on {images.device}: move them to one device.")
-    if mask.is_floating_point() and bool(torch.isnan(mask).any()):
-        raise ValueError("mask holds NaN: it must be a number everywhere, foreground where it exceeds 0.5.")
+    if values and mask.is_floating_point() and bool(torch.isnan(mask).any()):
+        refuse_nan_mask()
+
+
+def refuse_nan_mask() -> NoReturn:
+    """Raise the ``ValueError`` of a mask that holds NaN."""
+    raise ValueError("mask holds NaN: it must be a number everywhere, foreground where it exceeds 0.5.")
 
 
 def check_values(image: Tensor, name: str, data_range: float) -> None:
@@ -83,7 +93,7 @@ def check_values(image: Tensor, name: str, data_range: float) -> None:
             f"{name} holds NaN or infinity: find where it arises, or construct the loss with "
             f"check_values=False to let it through to the loss."
         )
-    if max(abs(low), abs(high)) > _FAR_OUTSIDE * data_range:
+    if max(abs(low), abs(high)) > FAR_OUTSIDE * data_range:
         raise ValueError(
             f"{name} has values from {low:g} to {high:g}, far outside [0, {data_range:g}]: "
             f"scale it, or give its data_range."

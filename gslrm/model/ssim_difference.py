@@ -26,7 +26,7 @@ from gslrm.model.gaussian_window import WINDOW_SIZE, window_mean, window_mean_ad
 
 K1, K2 = 0.01, 0.03
 # Planes worked on at once hold about this many pixels: it bounds the memory and keeps the maps in cache.
-_CHUNK_PIXELS = 1 << 17
+CHUNK_PIXELS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -78,18 +78,21 @@ class _DifferenceForm(torch.autograd.Function):
             weight_planes = (window_weight / c).expand(n, c, rows, columns).reshape(n * c, rows, columns)
             uniform = 1.0
 
-        chunk = max(1, _CHUNK_PIXELS // (h * w))
+        chunk = max(1, CHUNK_PIXELS // (h * w))
         sums: list[Tensor] = []
         d_gradients: list[Tensor] = []
         s_gradients: list[Tensor] = []
         for start in range(0, n * c, chunk):
             part = slice(start, start + chunk)
             weight = uniform if weight_planes is None else weight_planes[part]
-            value, d_gradient, s_gradient = _planes(d_planes[part], s_planes[part], constants, weight, wants_gradient)
+            value, by_x, by_y = planes_loss(
+                d_planes[part], s_planes[part], constants, weight, wants_gradient, wants_gradient
+            )
             sums.append(value)
-            if d_gradient is not None and s_gradient is not None:
-                d_gradients.append(d_gradient)
-                s_gradients.append(s_gradient)
+            if by_x is not None and by_y is not None:
+                # By the images that d and s are of: x = (d + s + t)/2, y = (s − d + t)/2.
+                d_gradients.append(0.5 * (by_x - by_y))
+                s_gradients.append(0.5 * (by_x + by_y))
         if wants_gradient:
             ctx.save_for_backward(
                 torch.cat(d_gradients).reshape_as(difference), torch.cat(s_gradients).reshape_as(total)
@@ -104,33 +107,48 @@ class _DifferenceForm(torch.autograd.Function):
         return upstream * d_gradient, upstream * s_gradient, None, None, None
 
 
-def _planes(
+def planes_loss(
     d: Float[Tensor, "p h w"],
     s: Float[Tensor, "p h w"],
     constants: SsimConstants,
     weight: float | Float[Tensor, "p h-10 w-10"],
-    wants_gradient: bool,
+    wants_x: bool,
+    wants_y: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Weighted sum of 1 − SSIM over the planes' windows, and its gradients by d and s."""
-    m, n, d_square, s_square = window_mean(torch.cat([d, s, d * d, s * s])).chunk(4)
+    """Weighted sum of 1 − SSIM over the planes' windows, and its gradients by x and by y where they are wanted.
+
+    Args:
+        d, s: x − y and x + y − t.
+    """
+    p = d.shape[0]
+    images = d.new_empty((4 * p, *d.shape[1:]))
+    images[:p], images[p : 2 * p] = d, s
+    torch.mul(images[: 2 * p], images[: 2 * p], out=images[2 * p :])
+    m, n, v, u = window_mean(images).split(p)
     # A variance that rounding took below zero is zero; its gradient is let through all the same: stopping it
     # would change the gradient by far more than the rounding did.
-    v = (d_square - m * m).clamp_(min=0.0)
-    u = (s_square - n * n).clamp_(min=0.0)
-    mean_sum = n + constants.offset
-    luminance_denominator = (mean_sum * mean_sum + m * m).mul_(0.5).add_(constants.c1)
-    contrast_denominator = (u + v).mul_(0.5).add_(constants.c2)
-    a = m * m / luminance_denominator
-    b = v / contrast_denominator
-    value = ((a + b - a * b) * weight).sum()
-    if not wants_gradient:
+    v.addcmul_(m, m, value=-1.0).clamp_(min=0.0)
+    u.addcmul_(n, n, value=-1.0).clamp_(min=0.0)
+    mean_sum, m_square = n + constants.offset, m * m
+    luminance = torch.addcmul(m_square, mean_sum, mean_sum).mul_(0.5).add_(constants.c1).reciprocal_()
+    contrast = torch.add(u, v).mul_(0.5).add_(constants.c2).reciprocal_()
+    a = m_square.mul_(luminance)
+    b = v.mul_(contrast)
+    value = (torch.addcmul(a + b, a, b, value=-1.0) * weight).sum()
+    if not (wants_x or wants_y):
         return value, None, None
 
-    by_a = (1.0 - b) / luminance_denominator * weight
-    by_b = (1.0 - a) / contrast_denominator * weight
-    by_u = -0.5 * by_b * b
-    by_v = by_b * (1.0 - 0.5 * b)
-    by_m = m * ((2.0 - a) * by_a - 2.0 * by_v)
-    by_n = -by_a * a * mean_sum - 2.0 * n * by_u
-    spread_m, spread_n, spread_v, spread_u = window_mean_adjoint(torch.cat([by_m, by_n, by_v, by_u])).chunk(4)
-    return value, spread_m + 2.0 * d * spread_v, spread_n + 2.0 * s * spread_u
+    by_a = luminance.addcmul_(luminance, b, value=-1.0).mul_(weight)
+    by_b = contrast.addcmul_(contrast, a, value=-1.0).mul_(weight)
+    by_u = torch.mul(by_b, b).mul_(-0.5)
+    by_v = by_b.add_(by_u)
+    by_m = torch.mul(by_a, 2.0 - a).sub_(by_v, alpha=2.0).mul_(m)
+    by_n = by_a.mul_(a).mul_(mean_sum).neg_().addcmul_(n, by_u, value=-2.0)
+    means = ([by_n + by_m] if wants_x else []) + ([by_n - by_m] if wants_y else [])
+    # Laid out as they are in memory.
+    spread = torch.cat([part.transpose(1, 2) for part in (by_v, by_u, *means)]).transpose(1, 2)
+    by_v, by_u, *gradients = window_mean_adjoint(spread).split(p)
+    by_d, by_s = by_v.mul_(d).mul_(2.0), by_u.mul_(s).mul_(2.0)
+    by_x = gradients.pop(0).add_(by_s).add_(by_d) if wants_x else None
+    by_y = gradients.pop(0).add_(by_s).sub_(by_d) if wants_y else None
+    return value, by_x, by_y

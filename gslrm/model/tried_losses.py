@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gslrm.model.gaussian_window import window_mean
 from gslrm.model.masked_loss import MaskedLoss, NeutralBackgroundLoss
+from gslrm.model.ssim_difference import SsimConstants, ssim_loss_difference_form
 from gslrm.model.ssim_textbook import MS_SSIM_SMALLEST_SIDE, clamped_ssim_loss, ms_ssim_loss
 from gslrm.model.utils_losses import MaskedSsimLoss
 
@@ -56,21 +57,30 @@ class ClampedSsimLoss(NeutralBackgroundLoss):
         return clamped_ssim_loss(*images, data_range=self.data_range)
 
 
-class ForegroundSsimLoss(MaskedSsimLoss):
+class ForegroundSsimLoss(NeutralBackgroundLoss):
     """1 − SSIM averaged over windows by their share of foreground; in [0, 2].
 
     A window's weight is its Gaussian mean of the mask, normalised per image. The background then counts only where it
     shares a window with the foreground. Any mask that is not empty, one pixel included, has a positive weight; an empty
     one gives 0.
 
-    Its arguments are those of :class:`gslrm.model.utils_losses.MaskedSsimLoss`.
+    Its arguments are those of :class:`gslrm.model.masked_loss.NeutralBackgroundLoss`.
     """
 
-    def _window_weight(self, foreground: Tensor, difference: Tensor) -> Tensor:
-        """Each window's share of foreground, normalised to sum to 1/n over an image's windows, 0 where it is empty."""
+    def _loss(
+        self,
+        rendering: Float[Tensor, "n c h w"],
+        target: Float[Tensor, "n c h w"],
+        foreground: Bool[Tensor, "n 1 h w"],
+    ) -> Float[Tensor, ""]:
+        difference = (rendering - target).where(foreground, 0.0)
+        constants = SsimConstants.of(self.data_range, offset=2.0 * self.neutral_value)
+        total = (rendering + target - constants.offset).where(foreground, 0.0)
+        # Each window's share of foreground, normalised to sum to 1/n over an image's windows, 0 where it is empty.
         share = window_mean(foreground.squeeze(1).to(difference.dtype)).clamp(min=0.0).unsqueeze(1)
         sums = share.sum(dim=(1, 2, 3), keepdim=True)
-        return share / torch.where(sums > 0, sums, torch.ones_like(sums)) / foreground.shape[0]
+        weight = share / torch.where(sums > 0, sums, torch.ones_like(sums)) / foreground.shape[0]
+        return ssim_loss_difference_form(difference, total, constants, weight)
 
 
 class MaskedMsSsimLoss(NeutralBackgroundLoss):

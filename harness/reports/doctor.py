@@ -170,6 +170,8 @@ def _told(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     there = [f"{p.name} {p.version}" for p in environment.optional if p.version]
     absent = [p.name for p in environment.optional if not p.version]
     yield "optional", "; ".join([", ".join(there), *(["not installed: " + ", ".join(absent)] if absent else [])])
+    path = "by torch's operations, several times slower" if environment.numba_why_not else "in one compiled pass"
+    yield "fast", f"{environment.numba_why_not or 'numba can be imported'}: on the CPU the default loss runs {path}"
     yield from _machine(environment)
     yield "precisions", _precision_text(diagnosis.precisions)
     yield "emulation", _emulation_text(diagnosis)

@@ -132,7 +132,12 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Environment:
-    """All of it. ``build`` is torch's: the CUDA version that it was built for, or ``CPU``."""
+    """All of it.
+
+    Attributes:
+        build: torch's: the CUDA version that it was built for, or ``CPU``.
+        numba_why_not: why Numba, which the default loss is fast with, can't be imported, or empty.
+    """
 
     harness: str
     place: str
@@ -141,6 +146,7 @@ class Environment:
     build: Answer[str]
     needed: tuple[Package, ...]
     optional: tuple[Package, ...]
+    numba_why_not: str
     processor: Processor
     threads: Threads
     gpu: Gpu
@@ -162,6 +168,7 @@ def full_environment() -> Environment:
         build=_of(torch, _build),
         needed=needed,
         optional=tuple(Package(name, _version(name)) for name in OPTIONAL),
+        numba_why_not=_why_not_numba(),
         processor=Processor(
             name=ask(_processor_name),
             capability=_of(torch, _capability),
@@ -225,6 +232,13 @@ def _imported(module: str, distribution: str, for_checks: bool) -> Package:
     own = str(vars(found.value).get("__version__", ""))
     fits = own if own.startswith(version or "") else version
     return Package(distribution, fits or "of an unknown version", for_checks=for_checks)
+
+
+def _why_not_numba() -> str:
+    package = _imported("numba", "numba", for_checks=False)
+    if package.broken and package.version is None:
+        return "numba is not installed"
+    return package.broken and f"numba {package.version}, {package.broken}"
 
 
 def _build(torch: Any) -> str:
