@@ -31,7 +31,7 @@ ROOMS = [
     {"engine"},
     {"findings"},
     {"goldens"},
-    {"comparison", "conditions", "bench"},
+    {"comparison", "conditions", "bench", "selfcheck"},
     {"reports"},
     {"cuda_session"},
     {"cli", "plugin", "golden_tests", "__main__"},

@@ -26,6 +26,7 @@ _COMMANDS = (
     "conditions",
     "bench",
     "rehearse",
+    "selfcheck",
     "subjects",
     "doctor",
     "cuda",
