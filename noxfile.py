@@ -81,6 +81,13 @@ def check(session: nox.Session) -> None:
 
 
 @nox.session
+def selfcheck(session: nox.Session) -> None:
+    """python -m harness selfcheck: known faults and right implementations, from tests/catalogue"""
+    _install(session, "test")
+    session.run("python", "-m", "harness", "selfcheck", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """ruff check . && ruff format --check . && mypy"""
     _install(session, "test,lint")

@@ -32,7 +32,7 @@ ROOMS = [
     {"findings"},
     {"watching"},
     {"goldens"},
-    {"comparison", "conditions", "bench"},
+    {"comparison", "conditions", "bench", "selfcheck"},
     {"reports"},
     {"cuda_session"},
     {"cli", "plugin", "golden_tests", "__main__"},

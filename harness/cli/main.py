@@ -28,6 +28,7 @@ _COMMANDS = (
     "rehearse",
     "watch",
     "shrink",
+    "selfcheck",
     "subjects",
     "doctor",
     "cuda",

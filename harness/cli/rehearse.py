@@ -61,7 +61,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Rehearse, report, and give the exit code."""
-    budget = _seconds(options.budget)
+    budget = seconds_of(options.budget)
     words = options.script[1:] if options.script[:1] == ["--"] else options.script
     import torch
 
@@ -129,7 +129,12 @@ def _script(words: list[str], script: Any) -> Any:
     return script(path=words[0], arguments=tuple(words[1:]))
 
 
-def _seconds(text: str) -> float:
+def seconds_of(text: str) -> float:
+    """What ``--budget`` says: a number above 0, with ``s``, ``m`` or ``h`` behind it, or seconds.
+
+    Raises:
+        UsageError: it is something else.
+    """
     unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:].lower())
     try:
         number = float(text[:-1] if unit else text) * (unit or 1.0)

@@ -15,9 +15,10 @@ from harness.engine.draws import Draws
 from harness.engine.events import Listener
 from harness.engine.plan import Task
 from harness.engine.result import TaskResult
-from harness.engine.search import KNOWN, Search, climbing_score, hypothesis_settings, run_quietly
+from harness.engine.search import KNOWN, Search, ViolationFound, climbing_score, hypothesis_settings, run_quietly
 from harness.errors import PrecisionError
 from harness.kinds.kind import Bench, Judged, SearchPlan
+from harness.oracle.levels import Level
 from harness.precision import Precision
 from harness.properties.verdict import Verdict
 
@@ -33,6 +34,8 @@ class Asked:
         suspects: cases tried first, say because they violated the property under another precision.
         deadline: on the monotonic clock, after which no further example is started; ``None`` for none.
         draws: what other searches have drawn.
+        until: the search ends with the first violation as grave as this, and makes no case smaller; ``None``: it looks
+            for the worst and for a small one.
     """
 
     task: Task
@@ -44,6 +47,7 @@ class Asked:
     deadline: float | None = None
     known: Sequence[tuple[Case, Judged]] = ()
     draws: Draws = field(default_factory=Draws)
+    until: Level | None = None
 
 
 def search_case(bench: Bench[Any, Any], asked: Asked, emit: Listener) -> TaskResult:
@@ -67,6 +71,8 @@ class _CaseSearch:
     def __init__(self, bench: Bench[Any, Any], asked: Asked, emit: Listener) -> None:
         self._bench, self._asked = bench, asked
         self._plan: SearchPlan[Any] = bench.plan(asked.property, asked.examples)
+        if asked.until is not None:
+            self._plan = replace(self._plan, gravest=asked.until, after_fault=0, varied=None)
         self._search = Search(asked.task, emit, asked.deadline, self._plan.after_fault, self._plan.gravest)
         self._stream = _DRAWN
 
@@ -95,24 +101,31 @@ class _CaseSearch:
                 self._survey(case)
         settled = search.worst_level
         for case in plan.first:
-            if search.known(case) is None and search.may_survey():
+            if search.known(case) is None and not self._is_over and search.may_survey():
                 self._survey(case)
-        self._survey_drawn(plan.drawn, plan.examples)
-        if plan.climbs and search.begin_climb(max(1, plan.examples // 2)):
+        if not self._is_over:
+            self._survey_drawn(plan.drawn, plan.examples)
+        if plan.climbs and not self._is_over and search.begin_climb(max(1, plan.examples // 2)):
             self._draw(plan.drawn, max(1, plan.examples // 2), _CLIMB, (Phase.generate, Phase.target))
         if plan.varied is not None and search.has_gravest and search.begin_climb(_WALK):
             self._walk(plan.varied)
         # What a case tried first showed needs no other to be found and made smaller, unless something graver was found
         # since.
-        if search.has_failed and (unfinished or search.worst_level is not settled):
+        sought = self._asked.until is None
+        if sought and search.has_failed and (unfinished or search.worst_level is not settled):
             self._make_smaller()
 
     def _survey_drawn(self, strategy: SearchStrategy[Any], examples: int) -> None:
         for case in self._asked.draws.cases(strategy, examples, self._seed(_DRAWN)):
-            if not self._search.may_survey():
+            if self._is_over or not self._search.may_survey():
                 return
             if self._search.known(case) is None:
                 self._survey(case)
+
+    @property
+    def _is_over(self) -> bool:
+        """What the search was to go on until has been found."""
+        return self._asked.until is not None and self._search.has_gravest
 
     def _walk(self, varied: Callable[[Any, Random], Any]) -> None:
         """From the worst case to worse ones, each much like the worst so far."""
@@ -189,6 +202,9 @@ class _CaseSearch:
             verdict = self._survey(case)
         if verdict is None:
             return
+        if self._is_over:
+            # Nothing more is to be drawn.
+            raise ViolationFound
         if self._stream == _CLIMB:
             target(climbing_score(verdict))
         search.fail_if_shrinking(case)

@@ -30,6 +30,7 @@ from harness.engine.session import Session
 from harness.errors import HarnessError, PrecisionError, SubjectError, UsageError
 from harness.kinds.kind import Judged
 from harness.kinds.registry import AnyKind
+from harness.oracle.levels import Level
 from harness.precision import precisions_named
 
 OUT_OF_TIME = "out of time"
@@ -70,7 +71,12 @@ class TaskRunner:
         self._pristine = pristine
 
     def run(
-        self, task: Task, emit: Listener, suspects: Sequence[Case] = (), known: Sequence[KnownCase] = ()
+        self,
+        task: Task,
+        emit: Listener,
+        suspects: Sequence[Case] = (),
+        known: Sequence[KnownCase] = (),
+        until: Level | None = None,
     ) -> TaskResult:
         """Check one task.
 
@@ -79,13 +85,14 @@ class TaskRunner:
                 here too, no other needs to be found and made smaller.
             known: cases that failed before the run, tried before all others; of a regression case that fails, the
                 result says so.
+            until: the search ends with the first violation as grave as this; nothing is made smaller, or shown of it.
         """
         emit(TaskStarted(task))
         if self._deadline is not None and time.monotonic() > self._deadline:
             result = TaskResult(task, Status.NOT_RUN, message=OUT_OF_TIME)
         else:
-            result = self._checked(task, _Remembering(self._calls, emit), suspects, known)
-        if result.status is Status.VIOLATED:
+            result = self._checked(task, _Remembering(self._calls, emit), suspects, known, until)
+        if result.status is Status.VIOLATED and until is None:
             result = self._looked_into(result, emit)
         emit(TaskFinished(task, result))
         return result
@@ -126,13 +133,17 @@ class TaskRunner:
                 return self._calls[:index]
         return self._calls
 
-    def _checked(self, task: Task, emit: Listener, suspects: Sequence[Case], known: Sequence[KnownCase]) -> TaskResult:
+    def _checked(
+        self, task: Task, emit: Listener, suspects: Sequence[Case], known: Sequence[KnownCase], until: Level | None
+    ) -> TaskResult:
         try:
-            return self._search(task, emit, suspects, known)
+            return self._search(task, emit, suspects, known, until)
         except PrecisionError as error:
             return TaskResult(task, Status.NOT_RUN, message=str(error))
 
-    def _search(self, task: Task, emit: Listener, suspects: Sequence[Case], known: Sequence[KnownCase]) -> TaskResult:
+    def _search(
+        self, task: Task, emit: Listener, suspects: Sequence[Case], known: Sequence[KnownCase], until: Level | None
+    ) -> TaskResult:
         (precision,) = precisions_named([task.precision])
         kind = self.session.kind(task)
         property_ = kind.property_named(task.property)
@@ -146,7 +157,7 @@ class TaskRunner:
         tried = [(one, judged) for one in known if (judged := self._tried_again(task, one, emit)) is not None]
         cases = [(one.case, judged) for one, judged in tried]
         number, deadline, draws = settings.max_examples, self._deadline, self._draws
-        asked = Asked(task, precision, property_, number, settings.seed, suspects, deadline, cases, draws)
+        asked = Asked(task, precision, property_, number, settings.seed, suspects, deadline, cases, draws, until)
         with precision.installed():
             result = search_case(bench, asked, emit)
         broken = tuple(

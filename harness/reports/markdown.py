@@ -33,12 +33,12 @@ def summary(report: Mapping[str, Any]) -> str:
     told = ", ".join(words for _, _, words in counts(cells))
     lines += [f"{told}; {sum(cell['examples'] for cell in cells)} cases, seed {report['seed']}.", ""]
     if subject["held_to_words"]:
-        lines += [_text(subject["held_to_words"]), ""]
+        lines += [escaped(subject["held_to_words"]), ""]
     for kind in dict.fromkeys(cell["kind"] for cell in cells):
         lines += [*_table([cell for cell in cells if cell["kind"] == kind]), ""]
     for cell in foremost(cells):
         lines += _violation(cell)
-    lines += [f"- not run: {_text(what)}: {_text(why)}" for what, why in unrun(cells)]
+    lines += [f"- not run: {escaped(what)}: {escaped(why)}" for what, why in unrun(cells)]
     return "\n".join([*lines, ""])
 
 
@@ -60,14 +60,14 @@ def _cell(cell: Mapping[str, Any]) -> str:
 
 def _violation(cell: Mapping[str, Any]) -> list[str]:
     lines = [
-        f"- **{level_of(cell)}** `{cell['property']}` under `{cell['precision']}`: {_text(cell['message'])}",
-        f"  - claim: {_text(cell['claim'])}",
-        f"  - smallest case: {_text(cell['case_words'])}",
+        f"- **{level_of(cell)}** `{cell['property']}` under `{cell['precision']}`: {escaped(cell['message'])}",
+        f"  - claim: {escaped(cell['claim'])}",
+        f"  - smallest case: {escaped(cell['case_words'])}",
     ]
     return [*lines, f"  - {_code(cell['replay'])}"] if cell["replay"] else lines
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
     """On one line, with all that Markdown or HTML would read something into escaped."""
     plain = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]()#+!|~@$])", r"\\\1", plain)

@@ -44,6 +44,7 @@ from harness.goldens.golden_file import read_golden
 from harness.goldens.recording import update
 from harness.goldens.suite import read_suite
 from harness.reports.json_report import write_report
+from harness.selfcheck.reading import read_catalogue
 from harness.subject_spec import SubjectKind, SubjectSpec
 from tests.harness.goldens.suites import make_suite
 from tests.harness.reports.made_up_report import convicted_loss, convicted_step
@@ -83,6 +84,27 @@ def _write_whole_step_case(folder: Path) -> None:
     world = World(0.25, OptimizerKind.ADAMW_FUSED, ParameterKind.LATE, False, Saving.FILE)
     case = replace(_STEP_CASE, world=world)
     CaseFile.of(settings, Task(SubjectKind.STEP, "truthful", "float32"), case, "m").write(folder / "case.json")
+
+
+def _write_catalogue(folder: Path) -> None:
+    (folder / "catalogue.toml").write_text(
+        '[defaults]\ntruth = "auto"\nroot = "."\n[[fault]]\nname = "a"\nkind = "mask"\nabout = "wrong"\n'
+        'source = "planted"\nloss = "losses.py:loss"\nproperty = "range"\nprecision = "float32"\nlevel = "rounding"\n'
+        'examples = 7\narguments = { size = 11 }\n[[fault]]\nname = "b"\nkind = "script"\nabout = "wrong"\n'
+        'source = "planted"\n'
+        'script = "train.py"\nrule = "never-raises"\nfaults = ["nan-output"]\nedits = [{ old = "a", new = "b" }]\n'
+        'pretend-cuda = true\n[[right]]\nname = "c"\nabout = "right"\nstep = "steps.py:step"\n'
+        'precisions = ["float32"]\npromises = ["norm-limit=5"]\n'
+    )
+
+
+def _read_catalogue(folder: Path) -> int:
+    """What ``selfcheck`` does before it runs anything."""
+    try:
+        read_catalogue(folder / "catalogue.toml")
+    except UsageError as error:
+        return exit_code_of(error, argparse.Namespace())
+    return 0
 
 
 def _may_fail(folder: Path) -> bool:
@@ -335,5 +357,6 @@ def harness_readers() -> list[Reader]:
         Reader("golden", 12, _write_goldens, _spoil_golden, _golden_check, _goldens_are_read),
         Reader("suite", 8, _write_suite, spoiling("golden/suite.toml", toml_mutant), _golden_check, _goldens_are_read),
         Reader("settings", 6, _write_settings, spoiling("pyproject.toml", toml_mutant), _golden_check_here),
+        Reader("catalogue", 3, _write_catalogue, spoiling("catalogue.toml", toml_mutant), _read_catalogue),
         Reader("environment", 2, _write_settings, _spoil_environment, _golden_check_in_environment),
     ]

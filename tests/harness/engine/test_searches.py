@@ -17,10 +17,12 @@ from harness.engine.result import Status, TaskResult
 from harness.engine.run import TaskRunner
 from harness.errors import SubjectError
 from harness.kinds import losses
+from harness.oracle.levels import Level
 from harness.subject_spec import SubjectKind
 from harness.subjects.known_bad import KNOWN_BAD
 
 LOSS, STEP = "gslrm.model.utils_losses:MaskedSsimLoss", "gslrm.training.amp_step:AmpStep"
+_MUTANTS = Path(__file__).parents[1] / "properties" / "mutants.py"
 BEFORE_FIX, CLAMP, STEP_BEFORE, STEP_AFTER = (known.spec for known in KNOWN_BAD)
 
 
@@ -158,3 +160,35 @@ def test_few_large_pictures_are_run_in_search_of_worse_ones(monkeypatch: pytest.
     # The one that is tried first, and those of the walk: each weighs as much as four ordinary cases.
     large = [case for case in run if isinstance(case, LossCase) and case.height * case.width > 2**14]
     assert 10 <= len(large) <= 150 // 4 + 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "task"),
+    [
+        pytest.param(
+            Settings(step=STEP_AFTER), Task(SubjectKind.STEP, "never-raises", "cpu-autocast-float16"), id="first"
+        ),
+        pytest.param(
+            Settings(loss=f"{_MUTANTS}:break_finite", truth="masked-ssim"),
+            Task(SubjectKind.LOSS, "finite", "float32"),
+            id="drawn",
+        ),
+    ],
+)
+def test_a_search_until_a_level_ends_with_the_first_case_that_is_as_grave(settings: Settings, task: Task) -> None:
+    events: list[Event] = []
+    result = TaskRunner(settings).run(task, events.append, until=Level.FAULT)
+    cases = [event.case for event in events if isinstance(event, CaseStarted)]
+    assert (result.status, result.level, result.case) == (Status.VIOLATED, Level.FAULT, cases[-1])
+    assert 1 < result.examples == len(cases) < 100
+    assert [event.shrunk for event in events if isinstance(event, CaseFailed)] == [False]
+
+
+def test_a_search_until_a_level_goes_on_where_all_is_less_grave() -> None:
+    task = Task(SubjectKind.LOSS, "bad-input", "float32")
+    found = {}
+    for until in (Level.FAULT, Level.STRICTNESS):
+        runner = TaskRunner(Settings(loss=f"{_MUTANTS}:break_bad_input", truth="masked-ssim", max_examples=20))
+        found[until] = runner.run(task, lambda _: None, until=until)
+    assert {result.level for result in found.values()} == {Level.STRICTNESS}
+    assert found[Level.FAULT].examples >= 20 > found[Level.STRICTNESS].examples
