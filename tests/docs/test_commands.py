@@ -107,7 +107,8 @@ def test_the_readmes_examples_run(command: str, tmp_path: Path) -> None:
     (checkout / "train_gslrm.py").write_text(TRAINER)
     (tmp_path / "train.py").write_text((ROOT / "tests/harness/rehearsal/right_recipe.py").read_text())
     name = "never-raises" if "--step" in command else "range"
-    few = "" if "rehearse" in command or "watch" in command else f" --max-examples 2 --precision float32 --property {name}"
+    is_script = " -- " in command
+    few = "" if is_script else f" --max-examples 2 --precision float32 --property {name}"
     done = _run(command + few, tmp_path)
     assert done.returncode in (0, 1), done.stdout + done.stderr
     if "watch" in command:
