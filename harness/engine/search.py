@@ -186,10 +186,10 @@ class Search:
             self._emit(Progress(self.task, self.examples, self._shrinking))
         self._verdicts.setdefault(case, (judged.case, verdict, stream))
         self._verdicts.setdefault(judged.case, (judged.case, verdict, stream))
+        had_gravest = self.has_gravest
         if not verdict.holds and not self.has_failed:
             self.first_failing = judged.case
             self._emit(CaseFailed(self.task, judged.case, verdict.message, shrunk=False))
-        had_gravest = self.has_gravest
         if self._worst is None or verdict.gravity > self._worst[1].gravity:
             self._worst = (judged.case, verdict)
             if not verdict.holds and (self._smallest is None or not self._fails_gravely(self._smallest)):

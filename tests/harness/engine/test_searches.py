@@ -15,9 +15,12 @@ from harness.engine.events import CaseFailed, CaseStarted, Event
 from harness.engine.plan import Task
 from harness.engine.result import Status, TaskResult
 from harness.engine.run import TaskRunner
+from harness.engine.search import Search
 from harness.errors import SubjectError
 from harness.kinds import losses
+from harness.kinds.kind import Judged
 from harness.oracle.levels import Level
+from harness.properties.verdict import Verdict
 from harness.subject_spec import SubjectKind
 from harness.subjects.known_bad import KNOWN_BAD
 
@@ -192,3 +195,16 @@ def test_a_search_until_a_level_goes_on_where_all_is_less_grave() -> None:
         found[until] = runner.run(task, lambda _: None, until=until)
     assert {result.level for result in found.values()} == {Level.STRICTNESS}
     assert found[Level.FAULT].examples >= 20 > found[Level.STRICTNESS].examples
+
+
+@pytest.mark.parametrize("held_before", [0, 1, 5])
+def test_after_a_fault_only_so_many_more_are_run(held_before: int) -> None:
+    search = Search(Task(SubjectKind.LOSS, "range", "float32"), lambda event: None, None, after_fault=2)
+    cases = [LossCase(seed=seed) for seed in range(held_before + 3)]
+    for case in cases[:held_before]:
+        search.ran(case, Judged(Verdict(True, 0.0, 0.1), case), "")
+    search.ran(cases[held_before], Judged(Verdict(False, 3.0, 2.0, "words"), cases[held_before]), "")
+    assert search.may_survey()
+    for case in cases[held_before + 1 :]:
+        search.ran(case, Judged(Verdict(False, 3.0, 2.0, "words"), case), "")
+    assert not search.may_survey()
