@@ -15,7 +15,7 @@ from harness.engine.draws import Draws
 from harness.engine.events import Listener
 from harness.engine.plan import Task
 from harness.engine.result import TaskResult
-from harness.engine.search import KNOWN, Search, ViolationFound, climbing_score, hypothesis_settings, run_quietly
+from harness.engine.search import Search, ViolationFound, climbing_score, hypothesis_settings, run_quietly
 from harness.errors import PrecisionError
 from harness.kinds.kind import Bench, Judged, SearchPlan
 from harness.oracle.levels import Level
@@ -85,6 +85,7 @@ class _CaseSearch:
         try:
             self._look()
         except PrecisionError as error:
+            self._search.count_what_was_tried_before()
             if not self._search.has_failed:
                 raise
             return self._search.ended_early(str(error))
@@ -92,10 +93,8 @@ class _CaseSearch:
 
     def _look(self) -> None:
         search, plan = self._search, self._plan
-        for case, judged in self._asked.known:
-            search.ran(case, judged, KNOWN)
-        # An earlier run made it no smaller: it may have been cut short.
-        unfinished = search.has_failed and not self._is_small()
+        for _, judged in self._asked.known:
+            search.tried_before(judged)
         for case in self._asked.suspects:
             if not search.has_gravest and search.may_survey():
                 self._survey(case)
@@ -109,10 +108,15 @@ class _CaseSearch:
             self._draw(plan.drawn, max(1, plan.examples // 2), _CLIMB, (Phase.generate, Phase.target))
         if plan.varied is not None and search.has_gravest and search.begin_climb(_WALK):
             self._walk(plan.varied)
-        # What a case tried first showed needs no other to be found and made smaller, unless something graver was found
-        # since.
-        sought = self._asked.until is None
-        if sought and search.has_failed and (unfinished or search.worst_level is not settled):
+        known = search.count_what_was_tried_before()
+        if self._asked.until is not None or not search.has_failed:
+            return
+        # What a case tried first showed needs no other to be made smaller, unless something graver was found since; or
+        # unless an earlier run left it large, as one that was cut short does.
+        if search.worst_level is known:
+            if not self._is_small():
+                self._make_smaller()
+        elif search.worst_level is not settled:
             self._make_smaller()
 
     def _survey_drawn(self, strategy: SearchStrategy[Any], examples: int) -> None:

@@ -75,6 +75,7 @@ class Search:
         self.first_failing: Case | None = None
         self.slow = False
         self._verdicts: dict[Case, tuple[Case, Verdict, str]] = {}
+        self._before: list[tuple[Case, Verdict]] = []
         self._smallest: Case | None = None
         self._worst: tuple[Case, Verdict] | None = None
         self._left: int | None = None
@@ -168,6 +169,31 @@ class Search:
         """A case is about to run."""
         self._emit(CaseStarted(self.task, case))
 
+    def tried_before(self, judged: Judged) -> None:
+        """A case that failed before the run, and what came of it now.
+
+        It counts in the end, and leads the search nowhere: else another run would go on from where this one ended, and
+        find worse each time.
+        """
+        verdict = replace(judged.verdict, message=printable(judged.verdict.message))
+        if not verdict.holds and all(before.holds for _, before in self._before):
+            self._emit(CaseFailed(self.task, judged.case, verdict.message, shrunk=False))
+        self._before.append((judged.case, verdict))
+
+    def count_what_was_tried_before(self) -> Level | None:
+        """Have it count; the gravest level among it."""
+        violated = [(case, verdict) for case, verdict in self._before if not verdict.holds]
+        for case, verdict in self._before:
+            self._verdicts.setdefault(case, (case, verdict, KNOWN))
+            if self._worst is None or verdict.gravity > self._worst[1].gravity:
+                self._worst = (case, verdict)
+        if violated:
+            self.first_failing = violated[0][0]
+            graves = [case for case, _ in violated if self._fails_gravely(case)]
+            self._smallest = graves[0] if graves else self._smallest
+        self._before = []
+        return max((verdict for _, verdict in violated), key=lambda v: v.gravity).level if violated else None
+
     def ran(self, case: Case, judged: Judged, stream: str) -> Verdict:
         """Record a case's verdict, once for each case, with the subject's own words cut to what a screen takes.
 
@@ -178,7 +204,7 @@ class Search:
         verdict = replace(judged.verdict, message=printable(judged.verdict.message))
         if self._left is not None:
             self._left -= 1
-        if not self._shrinking and stream != KNOWN:
+        if not self._shrinking:
             self.examples += 1
         now = time.monotonic()
         if now >= self._next_progress:

@@ -14,7 +14,7 @@ from harness.engine.events import CaseStarted, Event
 from harness.engine.plan import Task
 from harness.engine.result import Call, KnownCase, Status, TaskResult
 from harness.engine.run import TaskRunner
-from harness.errors import UsageError
+from harness.errors import ExitCode, UsageError
 from harness.findings.case_file import CaseFile
 from harness.findings.known_cases import known_cases
 from harness.subject_spec import SubjectKind
@@ -151,3 +151,17 @@ def test_what_still_fails_is_not_kept(
     kept = json.loads(path.read_text())
     # It is told from where the command was run: a repository lies elsewhere for others.
     assert kept["subject"]["spec"] == "widths.py:loss"
+
+
+def test_what_is_known_leads_the_search_nowhere(tmp_path: Path) -> None:
+    """So a check that is run again finds what it found, however far a worse one lies."""
+    loss = "harness.subjects.known_bad.losses:LossBeforeFix"
+    arguments = ["check", "--loss", loss, "--property", "range", "--precision", "cuda-policy-float16"]
+    arguments += ["--max-examples", "10", "--cases-dir", str(tmp_path / "cases")]
+    found = []
+    for run in ("first", "second"):
+        report = tmp_path / f"{run}.json"
+        assert main([*arguments, "--json", str(report)]) == ExitCode.VIOLATED
+        (told,) = json.loads(report.read_text())["results"]
+        found.append((told["worst"], told["examples"]))
+    assert found[0] == found[1]

@@ -1,4 +1,4 @@
-"""Refactors of our own code, ten wrong and five right, as edits of a copy of its source."""
+"""Refactors of our own code, wrong ones and right ones, as edits of a copy of its source."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ ROOT = Path(__file__).resolve().parents[3]
 class Refactor:
     """Replaces ``old`` by ``new`` in ``file`` (below ``gslrm/``); an empty ``old`` appends.
 
-    ``goldens``: patterns of the goldens that are then checked.
+    ``goldens``: patterns of the goldens that are then checked. ``path``: which of the SSIM loss' two paths is taken
+    where nothing else is said; a refactor of one shows on that one alone.
     """
 
     file: str
     old: str
     new: str
     goldens: tuple[str, ...]
+    path: str = "auto"
 
     def apply(self, folder: Path) -> Path:
         """A copy of our package in ``folder``, so refactored."""
@@ -31,11 +33,17 @@ class Refactor:
             path.write_text(text.replace(self.old, self.new))
         else:
             path.write_text(text + self.new)
+        losses = folder / "gslrm" / LOSSES
+        text = losses.read_text()
+        assert text.count(_DEFAULT_PATH) == 2
+        losses.write_text(text.replace(_DEFAULT_PATH, f'path: str = "{self.path}"'))
         return folder
 
 
+_DEFAULT_PATH = 'path: str = "auto"'
 LOSSES, MASKED, TRIED = "model/utils_losses.py", "model/masked_loss.py", "model/tried_losses.py"
 DIFFERENCE, WINDOW = "model/ssim_difference.py", "model/gaussian_window.py"
+SSIM, PLAIN, NUMBA = "model/ssim_loss.py", "model/ssim_plain.py", "model/ssim_numba.py"
 STEP, RENDER = "training/amp_step.py", "rendering/render.py"
 TRAINER, TERMS = "training/trainer.py", "training/loss_terms.py"
 
@@ -54,18 +62,36 @@ WRONG: dict[str, Refactor] = {
     "C2 off by 10 %": Refactor(
         DIFFERENCE, "(K2 * data_range) ** 2, offset", "1.1 * (K2 * data_range) ** 2, offset", ("stable.flat",)
     ),
-    "mask >= 0.5": Refactor(MASKED, "return mask > 0.5", "return mask >= 0.5", ("stable.photo",)),
+    "mask >= 0.5": Refactor(SSIM, "foreground = mask > 0.5", "foreground = mask >= 0.5", ("stable.photo",), "torch"),
+    "mask >= 0.5, compiled": Refactor(
+        NUMBA, "np.uint8(value > background)", "np.uint8(value >= background)", ("stable.photo",), "numba"
+    ),
     "neutral 0.45": Refactor(
-        MASKED, "neutral_value: float = 0.5,", "neutral_value: float = 0.45,", ("stable.tiny-foreground",)
+        LOSSES, "neutral_value: float = 0.5,", "neutral_value: float = 0.45,", ("stable.tiny-foreground",)
     ),
     "mean over the wrong axis": Refactor(
-        DIFFERENCE, "1.0 / (n * c * rows * columns)", "1.0 / (n * c * rows * rows)", ("stable.opposite-batch",)
+        PLAIN,
+        "weight = 1.0 / (n * c * (h - REACH) * (w - REACH))",
+        "weight = 1.0 / (n * c * (h - REACH) * (h - REACH))",
+        ("stable.opposite-batch",),
+        "torch",
     ),
     "mean over the batch, not the channels": Refactor(
         TRIED, "(pixels * error.shape[1])", "(pixels * error.shape[0])", ("l1.photo",)
     ),
     "luminance gradient dropped": Refactor(
-        DIFFERENCE, "by_m = m * ((2.0 - a) * by_a - 2.0 * by_v)", "by_m = m * (-2.0 * by_v)", ("stable.flat",)
+        DIFFERENCE,
+        "by_m = torch.mul(by_a, 2.0 - a).sub_(by_v, alpha=2.0).mul_(m)",
+        "by_m = by_v.mul(-2.0).mul_(m)",
+        ("stable.flat",),
+        "torch",
+    ),
+    "luminance gradient dropped, compiled": Refactor(
+        NUMBA,
+        "by_m = m * ((one + one - a) * by_a - (by_v + by_v))",
+        "by_m = m * (-(by_v + by_v))",
+        ("stable.flat",),
+        "numba",
     ),
     "skip test on the clipped norm": Refactor(
         STEP, _TEST, _TEST.replace("0 < limit < norm", "0 < limit < min(norm, self.grad_clip_norm)"), ("amp_step.long",)
@@ -119,19 +145,23 @@ import torch
 '''
 _COMPILED = """
 
-_planes = torch.compile(_planes, dynamic=True)
+planes_loss = torch.compile(planes_loss, dynamic=True)
 """
 _ALL = ("stable.tiny", "stable.near", "stable.flat", "stable.photo", "stable.opposite", "stable.empty", "foreground.")
 
 RIGHT: dict[str, Refactor] = {
-    "fused filter": Refactor(WINDOW, "", _FUSED, _ALL),
-    "reordered sums": Refactor(WINDOW, "enumerate(window_taps()):", "reversed(list(enumerate(window_taps()))):", _ALL),
+    "fused filter": Refactor(WINDOW, "", _FUSED, _ALL, "torch"),
+    "reordered sums": Refactor(
+        WINDOW, "enumerate(window_taps()):", "reversed(list(enumerate(window_taps()))):", _ALL, "torch"
+    ),
     "channels last": Refactor(
         MASKED,
         "    return x.to(wide), y.to(wide)\n",
         "    return tuple(i.to(wide).contiguous(memory_format=torch.channels_last) for i in (x, y))\n",
         (*_ALL, "l1.", "l2."),
     ),
-    "chunked": Refactor(DIFFERENCE, "_CHUNK_PIXELS = 1 << 17", "_CHUNK_PIXELS = 1 << 8", (*_ALL, "stable.large")),
-    "compiled": Refactor(DIFFERENCE, "", _COMPILED, ("stable.flat",)),
+    "chunked": Refactor(
+        DIFFERENCE, "CHUNK_PIXELS = 1 << 16", "CHUNK_PIXELS = 1 << 8", (*_ALL, "stable.large"), "torch"
+    ),
+    "compiled": Refactor(DIFFERENCE, "", _COMPILED, ("stable.flat",), "torch"),
 }
