@@ -88,6 +88,25 @@ class Settings:
         return SubjectSpec(self.loss, self.subject_root, self.similarity, self.truth, self.arguments, *how)
 
 
+def settings_for(kind: SubjectKind, subject: SubjectSpec, **more: Any) -> Settings:
+    """Settings whose subject of this kind is this one, with ``more`` of their attributes."""
+    if kind is SubjectKind.STEP:
+        return Settings(
+            step=subject.spec, subject_root=subject.root, promises=subject.promises, without=subject.without, **more
+        )
+    return Settings(
+        loss=subject.spec,
+        subject_root=subject.root,
+        similarity=subject.similarity,
+        truth=subject.truth,
+        arguments=subject.arguments,
+        call=subject.call,
+        reduce=subject.reduce,
+        scale=subject.scale,
+        **more,
+    )
+
+
 def load_settings(
     flags: Mapping[str, Any],
     *,

@@ -60,7 +60,6 @@ class MaskedSsimLoss(NeutralBackgroundLoss):
         neutral_value: what both backgrounds are set to, in the images' units.
         data_range: L, the images' range.
         check_values: as for :class:`SsimLoss`; looks only at what the mask lets through.
-
         path: as for :class:`SsimLoss`.
 
     A batch's loss is the mean of its images' losses. What the mask hides, NaN included, has no influence on value or

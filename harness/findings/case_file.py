@@ -6,20 +6,20 @@ import contextlib
 import hashlib
 import json
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness import __version__
 from harness.cases.descriptors import Case
 from harness.cases.serialization import case_from_json, case_to_json
-from harness.config import Settings
+from harness.config import Settings, settings_for
 from harness.engine.plan import Task
 from harness.engine.result import Call
 from harness.errors import UsageError
 from harness.files import json_value, one_line, read_json, shown, write_atomically
 from harness.kinds.registry import kind_of_case
-from harness.subject_spec import DEFAULT_TRUTH, SubjectKind, SubjectSpec, name_from_json, subject_from_json
+from harness.subject_spec import DEFAULT_TRUTH, SubjectSpec, name_from_json, subject_from_json
 
 SCHEMA = "harness-case/1"
 # The same with ``earlier``, without which a reader of the first would run the case on a subject too fresh.
@@ -62,20 +62,7 @@ class CaseFile:
 
     def settings(self) -> Settings:
         """Settings under which the case's subject is loaded again."""
-        subject = self.subject
-        loaded = Settings(subject_root=subject.root, images=self.images, seed=self.seed)
-        if self.task.kind is SubjectKind.STEP:
-            return replace(loaded, step=subject.spec, promises=subject.promises, without=subject.without)
-        return replace(
-            loaded,
-            loss=subject.spec,
-            similarity=subject.similarity,
-            truth=subject.truth,
-            arguments=subject.arguments,
-            call=subject.call,
-            reduce=subject.reduce,
-            scale=subject.scale,
-        )
+        return settings_for(self.task.kind, self.subject, images=self.images, seed=self.seed)
 
     def file_name(self) -> str:
         """A name that is the same for the same finding, and another for any other."""

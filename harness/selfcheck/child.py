@@ -14,12 +14,11 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.cases.descriptors import LossCase
-from harness.config import Settings
+from harness.config import Settings, settings_for
 from harness.engine.events import CaseStarted, Event, unheard
 from harness.engine.plan import Task
 from harness.engine.result import Status, TaskResult
@@ -103,24 +102,12 @@ def _search(order: Mapping[str, Any], write: Write) -> None:
 
 
 def _settings(order: Mapping[str, Any], role: SubjectKind) -> Settings:
-    subject = subject_from_json(order["subject"], "the order")
-    settings = Settings(
-        subject_root=subject.root,
+    return settings_for(
+        role,
+        subject_from_json(order["subject"], "the order"),
         max_examples=order["examples"],
         seed=order["seed"],
         cases_dir=str(Path(order["record"]).parent),
-    )
-    if role is SubjectKind.STEP:
-        return replace(settings, step=subject.spec, promises=subject.promises, without=subject.without)
-    return replace(
-        settings,
-        loss=subject.spec,
-        similarity=subject.similarity,
-        truth=subject.truth,
-        arguments=subject.arguments,
-        call=subject.call,
-        reduce=subject.reduce,
-        scale=subject.scale,
     )
 
 
