@@ -40,9 +40,11 @@ def _trained_with_the_loss_before_the_fix(scene: Path, size: int, folder: Path, 
     bundle = read_bundle(path)
     assert bundle.loss is not None
     assert 0 < len(bundle.windows) <= 8
-    steps = [call for call in bundle.windows[-2]["calls"] if call["did"] == "optimizer.step"]
-    assert [call["value"] for call in steps] == [bundle.norms[-1]]
-    assert bundle.norms[-1] > 0
+    # Without a scaler and a clip a norm is taken only now and then, so not every step has one.
+    steps = [call for window in bundle.windows for call in window["calls"] if call["did"] == "optimizer.step"]
+    assert bundle.norms == [call["value"] for call in steps if call["value"] is not None]
+    assert bundle.norms
+    assert all(norm > 0 for norm in bundle.norms)
 
     assert main(["replay", str(path)]) == ExitCode.VIOLATED
     said = capsys.readouterr().out
