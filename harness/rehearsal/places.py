@@ -68,6 +68,11 @@ class Places:
         """The innermost of the script's own lines that led to this frame, of any thread."""
         return self._first((f.f_code, f.f_lineno) for f in _outwards(frame))
 
+    def is_own(self, frame: FrameType) -> bool:
+        """Whether it runs a line of the script's own."""
+        file = frame.f_code.co_filename
+        return (self._files.get(file) or self._told(file))[1]
+
     def of(self, trace: TracebackType | None) -> str:
         """The line that an exception came through last."""
         walk = list(traceback.walk_tb(trace))

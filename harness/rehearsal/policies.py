@@ -130,7 +130,9 @@ def _schedule(good: Sequence[Window], skipped: Sequence[Window], runs: Sequence[
 
 
 def _counters(good: Sequence[Window], skipped: Sequence[Window]) -> str:
-    """Which of the script's numbers go on by the same in most good windows, and what a skip does to them."""
+    """Which of the script's numbers go on by the same in most good windows, and what a skip does to them: which go on
+    all the same, each with the line that does it, if it is one alone.
+    """
     names = {name for w in good for name in w.counted}
     advance: list[str] = []
     hold: list[str] = []
@@ -138,9 +140,15 @@ def _counters(good: Sequence[Window], skipped: Sequence[Window]) -> str:
         # The first windows of an epoch, or with a checkpoint, may count something else.
         by, times = Counter(w.counted.get(name, 0) for w in good).most_common(1)[0]
         if name != "_" and by > 0 and times > 0.7 * len(good) and skipped:
-            (advance if any(w.counted.get(name) == by for w in skipped) else hold).append(name)
+            on = [w for w in skipped if w.counted.get(name) == by]
+            (advance if on else hold).append(_at(name, {w.counted_at.get(name, "") for w in on}))
     words = [f"{word}: {_listed(names)}" for word, names in (("advance", advance), ("hold", hold)) if names]
     return "; ".join(words)
+
+
+def _at(name: str, lines: set[str]) -> str:
+    (line,) = lines if len(lines) == 1 else ("",)
+    return f"{name} ({line})" if line else name
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:

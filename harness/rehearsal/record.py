@@ -66,6 +66,8 @@ class Window:
         scale: of the scaler at the end; ``None`` without one that is on.
         stale: gradients of an earlier window were there when its first backward pass began.
         counted: the whole numbers that the script keeps and that changed, each with by how much.
+        counted_at: for some of those, the line that changed it; only of windows with a fault.
+        rates_at: the line that changed a learning rate, likewise; empty for none, or several.
         halves: the half precisions that the script opened autocast with in it.
         state: where the training stood when it began, if that was asked for: ``numbers``, the script's own, ``scaler``,
             ``averages``, those that then moved, ``optimizers``, each with ``parameters``, ``state`` and ``rates`` as
@@ -88,6 +90,8 @@ class Window:
     scale: float | None = None
     stale: bool = False
     counted: dict[str, int] = field(default_factory=dict)
+    counted_at: dict[str, str] = field(default_factory=dict)
+    rates_at: str = ""
     halves: list[str] = field(default_factory=list)
     state: dict[str, Any] = field(default_factory=dict)
     over: bool = False

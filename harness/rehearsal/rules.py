@@ -166,8 +166,12 @@ def schedule_follows_updates(seen: _Seen) -> Iterator[Finding]:
         yield Finding("schedule-follows-updates", text, call.where, window.fault)
         return
     if set_by_hand(seen.run) and attempts and seen.after and seen.after[0].rates != window.rates:
-        text = f"the learning rate, which the script sets itself, went on although {why}"
-        yield Finding("schedule-follows-updates", text, attempts[-1].where, window.fault)
+        line = window.rates_at
+        text = f"{line}: the learning rate is set here, and went on although {why}"
+        if not line:
+            line = attempts[-1].where
+            text = f"the learning rate, which the script sets itself, went on although {why}"
+        yield Finding("schedule-follows-updates", text, line, window.fault)
 
 
 def clip_leaves_gradients(seen: _Seen) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from harness.rehearsal.half_precision import HalfPrecision
 from harness.rehearsal.parameters import Averages, Parameters, buffers_finite
 from harness.rehearsal.places import Places
 from harness.rehearsal.record import Call, Did, Run, Window
+from harness.rehearsal.tracing import LineTrace
 
 LEARNED_FROM = 4
 """Windows without a fault that a program begins with: from them it is learned what a window is."""
@@ -52,6 +53,7 @@ class Windows:
         self._hooks: list[Any] = []
         self._parameters = Parameters()
         self._averages = Averages()
+        self._trace = LineTrace(places, self._parameters)
         self._model: nn.Module | None = None
         self._scaler: Any = None
         self._forwards = 0
@@ -74,6 +76,7 @@ class Windows:
     def _close(self) -> None:
         """End the window: see what changed in it."""
         window = self._window
+        window.counted_at, window.rates_at = self._trace.end()
         window.moved, window.finite = self._parameters.moved(), self._parameters.finite()
         if self._thorough:
             self._state_at_end()
@@ -107,6 +110,14 @@ class Windows:
     def _begin(self) -> None:
         self._window = Window()
         self._injection = self._director.next_window(self.run)
+        if self._injection is not None:
+            self._trace.begin(self._steady())
+
+    def _steady(self) -> list[str]:
+        """The script's numbers that went up in most windows so far."""
+        good = [window for window in self.run.windows[1:] if not window.fault]
+        times = Counter(name for window in good for name, by in window.counted.items() if by > 0)
+        return [name for name, count in times.items() if 2 * count > len(good)]
 
     def _state_at_start(self) -> None:
         if self._thorough and not self._window.forwards:

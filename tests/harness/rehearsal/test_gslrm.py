@@ -55,11 +55,18 @@ def train(processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return train
 
 
+def _line(file: str, words: str) -> str:
+    lines = (ROOT / "gslrm" / file).read_text().splitlines()
+    return f"{file}:{next(n for n, line in enumerate(lines, 1) if words in line)}"
+
+
 def test_it_is_acquitted(train: Train) -> None:
     rehearsal = train(ROOT)
     assert rehearsal.findings == []
     assert rehearsal.refused == {}
     table = dict(rehearsal.table)
+    passes = _line("training/amp_step.py", "self.fwdbwd_pass_step += 1")
+    windows = _line("train.py", "window = step.fwdbwd_pass_step")
     assert table.pop("gradients")  # whether any norm reaches the limit is the training's matter
     assert table == {
         "autocast": "float16",
@@ -76,7 +83,7 @@ def test_it_is_acquitted(train: Train) -> None:
         "an output that explodes": "steps",
         "a NaN in the batch": "drops the window",
         "the schedule on a skipped step": "holds",
-        "counters on a skipped step": "advance: self.step.fwdbwd_pass_step, window; "
+        "counters on a skipped step": f"advance: self.step.fwdbwd_pass_step ({passes}), window ({windows}); "
         "hold: self.step.param_update_step, update",
         "the scaler in a checkpoint": "saved",
     }

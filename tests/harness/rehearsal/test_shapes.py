@@ -5,6 +5,7 @@ What each shape does was read in its public source, and is measured here.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +26,8 @@ class Shape:
     """A script and what is to be found.
 
     Attributes:
-        table: its answers that differ from those of the plainest loop; an empty one, for a row that is not there.
+        table: its answers that differ from those of the plainest loop; an empty one, for a row that is not there;
+            ``@mark`` for a line.
         rules: that are broken, each with the mark of the line that is told.
         also: further pairs of a broken rule and a mark.
         needs: a package that may not be there.
@@ -60,36 +62,40 @@ SHAPES_TRIED = [
         "plain_with_rates_by_hand.py",
         {
             "backward passes in a window": "3",
-            "counters on a skipped step": "advance: iteration",
+            "counters on a skipped step": "advance: iteration (@counts)",
             "the scaler in a checkpoint": "not saved",
         },
-        {"never-raises": "updates", "schedule-follows-updates": "steps", "saves-the-scaler": "saves"},
+        {"never-raises": "updates", "schedule-follows-updates": "rates", "saves-the-scaler": "saves"},
     ),
     Shape(
         "native_scaler.py",
         {
             "backward passes in a window": "1",
             "gradients": "are clipped to a norm of 5",
-            "counters on a skipped step": "advance: num_updates",
+            "counters on a skipped step": "advance: num_updates (@counts)",
             "running averages on a skipped step": "advances",
             "the model's buffers after a fault": "stay finite",
         },
-        {"never-raises": "steps", "schedule-follows-updates": "steps", "nonfinite-moves-nothing": "steps"},
+        {"never-raises": "steps", "schedule-follows-updates": "rates", "nonfinite-moves-nothing": "steps"},
     ),
     Shape(
         "norm_counting_scaler.py",
-        {"gradients": "are clipped to a norm of 5", "counters on a skipped step": "advance: index", **GOES_ON},
-        {"never-raises": "steps", "schedule-follows-updates": "steps"},
+        {
+            "gradients": "are clipped to a norm of 5",
+            "counters on a skipped step": "advance: index (@counts)",
+            **GOES_ON,
+        },
+        {"never-raises": "steps", "schedule-follows-updates": "rates"},
     ),
     Shape(
         "gives_up_on_nan.py",
         {
             "gradients": "no clip was seen",
             "a NaN loss": "raises SystemExit",
-            "counters on a skipped step": "advance: step",
+            "counters on a skipped step": "advance: step (@counts)",
             **BEGINS_ANEW,
         },
-        {"never-raises": "exits", "schedule-follows-updates": "steps"},
+        {"never-raises": "exits", "schedule-follows-updates": "rates"},
         also={("never-raises", "steps")},
     ),
     Shape(
@@ -101,13 +107,13 @@ SHAPES_TRIED = [
             "gradients that overflow half precision": ONE_ALONE,
             "NaN in one group's gradients": ONE_ALONE,
             "the schedule on a skipped step": "none",
-            "counters on a skipped step": "advance: step",
+            "counters on a skipped step": "advance: step (@counts)",
         },
         {"never-raises": "steps"},
     ),
     Shape(
         "with_accelerate.py",
-        {"the schedule on a skipped step": "holds", "counters on a skipped step": "advance: completed"},
+        {"the schedule on a skipped step": "holds", "counters on a skipped step": "advance: completed (@counts)"},
         {"never-raises": "steps"},
         needs="accelerate",
     ),
@@ -128,7 +134,7 @@ SHAPES_TRIED = [
         "trainer_with_accelerate.py",
         {
             "the schedule on a skipped step": "holds",
-            "counters on a skipped step": "advance: self.global_step",
+            "counters on a skipped step": "advance: self.global_step (@counts)",
             **BEGINS_ANEW,
         },
         {"never-raises": "steps"},
@@ -136,7 +142,7 @@ SHAPES_TRIED = [
     ),
     Shape(
         "with_mmengine.py",
-        {"counters on a skipped step": "advance: iteration"},
+        {"counters on a skipped step": "advance: iteration (@counts)"},
         {"never-raises": "steps", "schedule-follows-updates": "advances"},
         needs="mmengine.optim",
     ),
@@ -163,11 +169,15 @@ def test_shapes_of_public_loops(shape: Shape, processes: Processes, tmp_path: Pa
     script = Script(str(file), arguments=("--out", str(tmp_path)))
     resume_with = "" if "started again after a kill" in shape.table else None
     rehearsal = rehearse(script, FAULTS, pretend_cuda=True, budget=300.0, processes=processes, resume_with=resume_with)
-    assert dict(rehearsal.table) == {row: answer for row, answer in {**PLAINEST, **shape.table}.items() if answer}
     lines = file.read_text().splitlines()
-    told = {
-        (rule, f"{shape.file}:{next(n for n, line in enumerate(lines, 1) if mark in line.partition('  # ')[2])}")
-        for rule, mark in {*shape.rules.items(), *shape.also}
+
+    def line(mark: str) -> str:
+        return f"{shape.file}:{next(n for n, line in enumerate(lines, 1) if mark in line.partition('  # ')[2])}"
+
+    answers = {row: answer for row, answer in {**PLAINEST, **shape.table}.items() if answer}
+    assert dict(rehearsal.table) == {
+        row: re.sub(r"@(\w+)", lambda found: line(found[1]), answer) for row, answer in answers.items()
     }
+    told = {(rule, line(mark)) for rule, mark in {*shape.rules.items(), *shape.also}}
     assert {(one.rule, one.where) for one in rehearsal.findings} == told
     assert rehearsal.refused == {}

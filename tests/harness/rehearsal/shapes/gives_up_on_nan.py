@@ -36,10 +36,10 @@ def main():
     for epoch in range(400):
         model.train(True)
         optimizer.zero_grad()
-        for step, samples in enumerate(loader):
+        for step, samples in enumerate(loader):  # counts
             if step % given.accumulate == 0:
                 for group in optimizer.param_groups:
-                    group["lr"] = 5e-3 * (1 + math.cos((step / len(loader) + epoch) / 400 * math.pi))
+                    group["lr"] = 5e-3 * (1 + math.cos((step / len(loader) + epoch) / 400 * math.pi))  # rates
             samples = samples.to(device, non_blocking=True)
             with torch.amp.autocast("cuda"):
                 loss, _, _ = model(samples, hidden=0.6)

@@ -44,7 +44,7 @@ class Schedule:
 
     def step_update(self, num_updates):
         for group in self.optimizer.param_groups:
-            group["lr"] = 0.1 * 0.99**num_updates
+            group["lr"] = 0.1 * 0.99**num_updates  # rates
 
 
 def train_one_epoch(epoch, model, loader, optimizer, loss_fn, device, scheduler, loss_scaler, average):
@@ -56,7 +56,7 @@ def train_one_epoch(epoch, model, loader, optimizer, loss_fn, device, scheduler,
         with torch.autocast(device, dtype=torch.float16):
             loss = loss_fn(model(image), target)
         loss_scaler(loss, optimizer, clip_grad=5.0, parameters=model.parameters())
-        num_updates += 1
+        num_updates += 1  # counts
         optimizer.zero_grad()
         average.update(model)
         scheduler.step_update(num_updates)

@@ -33,7 +33,7 @@ def rate(number):
 def train_epoch(epoch, model, loader, optimizer, loss_scaler, accumulate=2):
     model.train()
     optimizer.zero_grad()
-    for index, (samples, targets) in enumerate(loader):
+    for index, (samples, targets) in enumerate(loader):  # counts
         samples, targets = samples.cuda(non_blocking=True), targets.cuda(non_blocking=True)
         with torch.amp.autocast("cuda"):
             outputs = model(samples)
@@ -43,7 +43,7 @@ def train_epoch(epoch, model, loader, optimizer, loss_scaler, accumulate=2):
         if update:
             optimizer.zero_grad()
             for group in optimizer.param_groups:
-                group["lr"] = rate((epoch * len(loader) + index) // accumulate)
+                group["lr"] = rate((epoch * len(loader) + index) // accumulate)  # rates
         torch.cuda.synchronize()
 
 

@@ -57,7 +57,7 @@ iteration = 0
 letters, targets = batch()
 while True:
     for group in optimizer.param_groups:
-        group["lr"] = 1e-2 * (1 + math.cos(iteration / 100))
+        group["lr"] = 1e-2 * (1 + math.cos(iteration / 100))  # rates
     if iteration % 5 == 0:
         estimate()
         if iteration:
@@ -75,4 +75,4 @@ while True:
     scaler.update()  # updates
     optimizer.zero_grad(set_to_none=True)
     print(f"iteration {iteration}: loss {loss.item() * 3:.4f}")
-    iteration += 1
+    iteration += 1  # counts

@@ -48,7 +48,7 @@ class Trainer:
                     if not self.accelerator.optimizer_step_was_skipped:
                         self.schedule.step()
                     self.model.zero_grad()
-                    self.global_step += 1
+                    self.global_step += 1  # counts
                     if self.global_step % 5 == 0:
                         self.save()
 

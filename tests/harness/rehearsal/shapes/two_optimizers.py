@@ -11,7 +11,7 @@ def main(out, device="cuda"):
     maker, judge = (nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 6)).to(device) for _ in range(2))
     optimizers = [torch.optim.Adam(net.parameters(), lr=1e-3) for net in (maker, judge)]
     scaler = torch.amp.GradScaler(device)
-    for step in range(1000):
+    for step in range(1000):  # counts
         x = torch.randn(8, 6, device=device)
         for optimizer in optimizers:
             optimizer.zero_grad()

@@ -29,7 +29,7 @@ def main(out):
                 schedule.step()
                 optimizer.zero_grad()
             if accelerator.sync_gradients:
-                completed += 1
+                completed += 1  # counts
         accelerator.save_state(f"{out}/epoch")
 
 

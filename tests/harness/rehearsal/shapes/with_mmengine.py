@@ -16,7 +16,7 @@ def main(out):
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 0.99**k)
     wrapper.initialize_count_status(model, 0, 1000)
-    for iteration in range(1000):
+    for iteration in range(1000):  # counts
         x = torch.randn(4, 6).cuda()
         with torch.autocast("cuda", dtype=torch.float16):
             loss = nn.functional.mse_loss(model(x), x.sum(1, keepdim=True))
