@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 _NEAR = 0.5  # of the parameters' norm: how far an average may be from them when it is looked for
 
 _SMALL = 100_000  # numbers of a tensor
+_MARKED = 8  # tensors
 
 
 class Parameters:
@@ -124,6 +125,14 @@ class Averages:
         now, before = self._copies(), self._before
         self._before = now
         return len(now) != len(before) or any(_differ(a, b) for a, b in zip(before, now, strict=True))
+
+    def mark(self) -> Callable[[], Any]:
+        """Gives, cheaply, something that is another after they have changed."""
+        tensors = self._tensors()
+        counted = [t for t in tensors if not t.is_inference()]
+        # A change through `.data` isn't counted.
+        few = [t.detach() for t in sorted(tensors, key=Tensor.numel)[:_MARKED]]
+        return lambda: ([t._version for t in counted], [float(t.sum()).hex() for t in few])
 
     def finite(self) -> bool:
         """Whether all their numbers are."""

@@ -68,6 +68,7 @@ class Window:
         counted: the whole numbers that the script keeps and that changed, each with by how much.
         counted_at: for some of those, the line that changed it; only of windows with a fault.
         rates_at: the line that changed a learning rate, likewise; empty for none, or several.
+        averages_at: the first line that changed a running average, likewise.
         halves: the half precisions that the script opened autocast with in it.
         state: where the training stood when it began, if that was asked for: ``numbers``, the script's own, ``scaler``,
             ``averages``, those that then moved, ``optimizers``, each with ``parameters``, ``state`` and ``rates`` as
@@ -92,6 +93,7 @@ class Window:
     counted: dict[str, int] = field(default_factory=dict)
     counted_at: dict[str, str] = field(default_factory=dict)
     rates_at: str = ""
+    averages_at: str = ""
     halves: list[str] = field(default_factory=list)
     state: dict[str, Any] = field(default_factory=dict)
     over: bool = False

@@ -98,12 +98,11 @@ def nonfinite_moves_nothing(seen: _Seen) -> Iterator[Finding]:
             window.fault,
         )
     elif seen.skipped and window.averages:
-        yield Finding(
-            "nonfinite-moves-nothing",
-            f"the running averages were updated although the step at {bad[-1].where} was skipped",
-            bad[-1].where,
-            window.fault,
-        )
+        line, step = window.averages_at, bad[-1].where
+        text = f"{line}: the running averages are updated here although the step at {step} was skipped"
+        if not line:
+            text = f"the running averages were updated although the step at {step} was skipped"
+        yield Finding("nonfinite-moves-nothing", text, line or step, window.fault)
 
 
 def stays_finite(seen: _Seen) -> Iterator[Finding]:

@@ -1,18 +1,33 @@
-"""Which of a script's lines changes a counter, or a learning rate: seen line by line, in windows with a fault alone."""
+"""Which of a script's lines changes a counter, a learning rate or a running average, in windows with a fault alone."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from harness.rehearsal.parameters import Parameters
+from harness.rehearsal.parameters import Averages, Parameters
 from harness.rehearsal.places import Places
 
 _MOST_LINES = 20_000  # of a window: then its lines are told no more
 _MOST_COUNTERS = 50
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Of one window.
+
+    Attributes:
+        counters: for each counter, the line that changed it; not there where several did, or none.
+        rates: the line that changed a learning rate; empty for several, or none.
+        averages: the first line that changed a running average; empty for none.
+    """
+
+    counters: Mapping[str, str] = field(default_factory=dict)
+    rates: str = ""
+    averages: str = ""
 
 
 @dataclass
@@ -52,13 +67,17 @@ class LineTrace:
     Args:
         places: tells the script's own lines.
         parameters: whose optimizers' rates are looked at.
+        averages: that are looked at.
     """
 
-    def __init__(self, places: Places, parameters: Parameters) -> None:
-        self._places, self._parameters = places, parameters
+    def __init__(self, places: Places, parameters: Parameters, averages: Averages) -> None:
+        self._places, self._parameters, self._averages = places, parameters, averages
         self._counters: dict[str, _Counter] = {}
         self._rates: list[list[float]] = []
         self._rate_lines: set[str] = set()
+        self._mark: Callable[[], Any] = int
+        self._marked: Any = None
+        self._average_line = ""
         self._at: FrameType | None = None
         self._line = ""
         self._left = 0
@@ -66,8 +85,8 @@ class LineTrace:
         self._traced: list[FrameType] = []
 
     def begin(self, names: Sequence[str]) -> None:
-        """Look at these counters from here on, as :meth:`Places.numbers` names them, and at all rates."""
-        self._counters, self._rate_lines = {}, set()
+        """Look at these counters from here on, as :meth:`Places.numbers` names them, at all rates and averages."""
+        self._counters, self._rate_lines, self._average_line = {}, set(), ""
         if sys.gettrace() is not None:
             return
         frames = [frame for frame in _outwards(sys._getframe(1)) if self._places.is_own(frame)]
@@ -76,6 +95,8 @@ class LineTrace:
             if found is not None:
                 self._counters[name] = found
         self._rates = self._parameters.rates()
+        self._mark = self._averages.mark()
+        self._marked = self._mark()
         self._left = _MOST_LINES
         self._move(sys._getframe(1))
         self._on = True
@@ -84,15 +105,10 @@ class LineTrace:
         self._traced = frames
         sys.settrace(self._enter)
 
-    def end(self) -> tuple[dict[str, str], str]:
-        """Stop.
-
-        Returns:
-            For each counter the line that changed it, and the line that changed a rate: empty, or absent, where none
-            did, or several, or the window had too many lines.
-        """
+    def end(self) -> Lines:
+        """Stop, and say which lines it was; none if the window had too many."""
         if not self._on:
-            return {}, ""
+            return Lines()
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and not self._places.is_own(frame):
             frame = frame.f_back
@@ -100,8 +116,8 @@ class LineTrace:
             self._look(frame)
         self._stop()
         counted = {name: only for name, counter in self._counters.items() if (only := _only(counter.lines))}
-        self._counters = {}  # whose frames keep their variables
-        return counted, _only(self._rate_lines)
+        self._counters, self._mark = {}, int  # which keep tensors
+        return Lines(counted, _only(self._rate_lines), self._average_line)
 
     def _stop(self) -> None:
         sys.settrace(None)
@@ -142,6 +158,8 @@ class LineTrace:
         if rates != self._rates:
             self._rates = rates
             self._rate_lines.add(self._line)
+        if not self._average_line and self._mark() != self._marked:
+            self._average_line = self._line
 
     def _told(self, counter: _Counter) -> str:
         """Of a meter, say, the line of the loop that calls it, and not its own."""

@@ -53,7 +53,7 @@ class Windows:
         self._hooks: list[Any] = []
         self._parameters = Parameters()
         self._averages = Averages()
-        self._trace = LineTrace(places, self._parameters)
+        self._trace = LineTrace(places, self._parameters, self._averages)
         self._model: nn.Module | None = None
         self._scaler: Any = None
         self._forwards = 0
@@ -76,7 +76,8 @@ class Windows:
     def _close(self) -> None:
         """End the window: see what changed in it."""
         window = self._window
-        window.counted_at, window.rates_at = self._trace.end()
+        lines = self._trace.end()
+        window.counted_at, window.rates_at, window.averages_at = dict(lines.counters), lines.rates, lines.averages
         window.moved, window.finite = self._parameters.moved(), self._parameters.finite()
         if self._thorough:
             self._state_at_end()

@@ -46,6 +46,7 @@ CLIP = "    norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n"
 STEP = "    scaler.step(optimizer)\n    scaler.update()\n"
 GUARD = "    if not gradients:\n        continue\n"
 ADVANCE = "    if torch.isfinite(norm):\n        schedule.step()\n        for"
+EACH = " slow, fast in zip(average.parameters(), model.parameters(), strict=True):\n"
 PLANTED = [
     Planted(
         "schedule on a skip",
@@ -55,8 +56,18 @@ PLANTED = [
     ),
     Planted(
         "average on a skip",
-        ADVANCE,
-        "    if torch.isfinite(norm):\n        schedule.step()\n    if True:\n        for",
+        ADVANCE + EACH + "            slow.lerp_(fast.detach(), 0.1)\n",
+        "    if torch.isfinite(norm):\n        schedule.step()\n    if True:\n        for"
+        + EACH
+        + "            slow.lerp_(fast.detach(), 0.1)@\n",
+        "nonfinite-moves-nothing",
+    ),
+    Planted(
+        "average on a skip, behind autograd's back",
+        ADVANCE + EACH + "            slow.lerp_(fast.detach(), 0.1)\n",
+        "    if torch.isfinite(norm):\n        schedule.step()\n    if True:\n        for"
+        + EACH
+        + "            slow.data.mul_(0.9).add_(fast.data, alpha=0.1)@\n",
         "nonfinite-moves-nothing",
     ),
     Planted(
@@ -146,7 +157,7 @@ def test_a_planted_fault_is_found(planted: Planted, rehearsed: Rehearse) -> None
     (first,) = [one for one in found if one.rule == planted.rule][:1]
     if line is not None:
         assert first.where == f"train.py:{line}"
-        assert first.sentence.startswith(f"train.py:{line}: ") or planted.name == "average on a skip"
+        assert first.sentence.startswith(f"train.py:{line}: ")
     assert {one.rule for one in found} == {planted.rule} | _ALSO.get(planted.name, set())
 
 
@@ -359,6 +370,11 @@ meter, updates = Meter(), 0
 COUNTED = {
     "in place": ("updates = 0\n", "    updates += 1@\n", "updates"),
     "by a function": (COUNTER, "    count()\n", "updates"),
+    "by what a function gives": (
+        "def more(n):\n    return n + 1\n\nupdates = 0\n",
+        "    updates = more(updates)@\n",
+        "updates",
+    ),
     "by a meter": (COUNTER, "    meter.update(loss.item())@\n", "meter.count"),
     "by two lines": ("updates = 0\n", "    updates += 2\n    updates -= 1\n", "updates"),
     "on a line of each branch": (

@@ -76,7 +76,7 @@ SHAPES_TRIED = [
             "running averages on a skipped step": "advances",
             "the model's buffers after a fault": "stay finite",
         },
-        {"never-raises": "steps", "schedule-follows-updates": "rates", "nonfinite-moves-nothing": "steps"},
+        {"never-raises": "steps", "schedule-follows-updates": "rates", "nonfinite-moves-nothing": "follows"},
     ),
     Shape(
         "norm_counting_scaler.py",

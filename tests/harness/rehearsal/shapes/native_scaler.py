@@ -33,7 +33,7 @@ class Average(nn.Module):
     def update(self, model):
         for slow, fast in zip(self.module.state_dict().values(), model.state_dict().values(), strict=True):
             if slow.is_floating_point():
-                slow.lerp_(fast, 0.01)
+                slow.lerp_(fast, 0.01)  # follows
 
 
 class Schedule:
