@@ -29,7 +29,8 @@ def add_parser(subparsers: Any) -> None:
         "--dtype",
         metavar="TYPE",
         default="",
-        help="float16 or bfloat16: the half precision that autocast has, whatever the script says (the script's)",
+        help="float16 or bfloat16: the half precision that autocast has, whatever the script says; what it casts "
+        "itself, by .half() or .bfloat16(), stays as it is (the script's)",
     )
     parser.add_argument(
         "--ranks", type=int, default=1, metavar="N", help="train in N processes, with each fault in one of them (1)"

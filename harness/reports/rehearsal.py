@@ -12,6 +12,7 @@ from rich.table import Table
 from harness.files import json_value, write_atomically
 from harness.rehearsal.record import Did, Run, Window
 from harness.rehearsal.rehearsal import Rehearsal
+from harness.rehearsal.resumption import Resumption
 from harness.rehearsal.rules import Finding
 from harness.reports.console import ReportConsole
 
@@ -74,10 +75,24 @@ def rehearsal_report(rehearsal: Rehearsal) -> dict[str, Any]:
             "not put in": rehearsal.refused,
             "not run": [one.fault.value for one in rehearsal.left],
             "runs": [_run(run) for run in rehearsal.runs],
+            "resumption": _resumption(rehearsal.resumption),
             "seconds": rehearsal.seconds,
         }
     )
     return found
+
+
+def _resumption(resumption: Resumption | None) -> dict[str, Any] | None:
+    """The run that was killed, and the one from its checkpoint; ``None`` where that wasn't tried."""
+    if resumption is None:
+        return None
+    resumed = resumption.resumed
+    return {
+        "checkpoint": resumption.saved[0] or None,
+        "not tried": resumption.why_not if resumed is None else None,
+        "killed": _run(resumption.killed),
+        "resumed": None if resumed is None else _run(resumed),
+    }
 
 
 def _run(run: Run) -> dict[str, Any]:

@@ -462,3 +462,16 @@ def test_another_half_precision(processes: Processes, tmp_path: Path) -> None:
     assert table["autocast"] == "float16, where the script asks for bfloat16"
     assert (table["a gradient scaler"], table["NaN in one group's gradients"]) == ("on", "the scaler skips the step")
     assert found.findings == []
+
+
+def test_another_half_precision_leaves_what_the_script_casts_itself(processes: Processes, tmp_path: Path) -> None:
+    """As the guide and ``--help`` say."""
+    cast = "            assert (x @ x.t()).dtype == torch.bfloat16\n"
+    cast += "            assert (x.half().dtype, x.to(torch.float16).dtype) == (torch.float16, torch.float16)\n"
+    cast += "            assert nn.Linear(1, 1).half().weight.dtype == torch.float16\n"
+    path = tmp_path / "train.py"
+    path.write_text(RIGHT.replace("            prediction = ", cast + "            prediction = "))
+    script = Script(str(path))
+    found = rehearse(script, (Fault.HUGE_NORM,), pretend_cuda=True, budget=300.0, processes=processes, half="bfloat16")
+    assert found.findings == []
+    assert dict(found.table)["autocast"] == "bfloat16, where the script asks for float16"

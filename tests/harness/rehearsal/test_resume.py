@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,8 +179,19 @@ def test_the_command_tries_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     script = tmp_path / "train.py"
     script.write_text(RIGHT.replace('    scaler.load_state_dict(found["scaler"])\n', ""))
     arguments = ["--faults", "nan-grad", "--no-pretend-cuda", "--resume-with", FROM_FILE]
-    code = main(["rehearse", *arguments, "--", str(script), "--out", str(tmp_path)])
+    report, page = tmp_path / "report.json", tmp_path / "page.html"
+    files = ["--json", str(report), "--html", str(page)]
+    code = main(["rehearse", *arguments, *files, "--", str(script), "--out", str(tmp_path), "--accumulate", "1"])
     assert code == ExitCode.VIOLATED
+    found = json.loads(report.read_text())["resumption"]
+    assert (found["checkpoint"], found["not tried"]) == (str(tmp_path / "checkpoint.pt"), None)
+    killed, resumed = found["killed"]["timeline"], found["resumed"]["timeline"]
+    # Killed two windows after a checkpoint, a skipped step before it; the new process has its own scale.
+    saved = max(i for i, w in enumerate(killed) if any(call.startswith("torch.save") for call in w["calls"]))
+    assert (len(killed) - saved, killed[4]["fault"]) == (3, "nan-gradient")
+    assert (killed[-1]["scale"], resumed[0]["scale"]) == (512.0, 1024.0)
+    assert "<summary>Killed after a checkpoint: " in page.read_text()
+    assert "<summary>Started again: " in page.read_text()
     assert "FAULT resume-goes-on: train.py:" in capsys.readouterr().out
     code = main(["rehearse", *arguments, "--ranks", "2", "--", str(script)])
     assert code == ExitCode.USAGE
