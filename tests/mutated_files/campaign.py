@@ -1,8 +1,8 @@
 """Ten thousand mutated files over all readers: ``python -m tests.mutated_files.campaign [N] [--only READER]``.
 
 Each mutant is read by the command that reads such files, in this process. It must answer with exit code 0 and nothing
-on stderr, or 2 or 3 and one line there; 1 only for a comparison with goldens that are well formed. Nothing may be
-raised, hang, run what a file holds, or take a gigabyte.
+on stderr, or 2 or 3 and one line there; 1 only for a verdict on files that are well formed. Nothing may be raised,
+hang, run what a file holds, or take a gigabyte.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.mutated_files.bundle_readers import bundle_readers
 from tests.mutated_files.gslrm_readers import gslrm_readers
 from tests.mutated_files.harness_readers import harness_readers
 from tests.mutated_files.reader import Reader
@@ -69,7 +70,8 @@ def campaign(mutants: int, seed: int = 0, only: Sequence[str] = (), show: bool =
     report, start = Report(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutated-") as name:
         folder = Path(name)
-        chosen = [reader for reader in (*harness_readers(), *gslrm_readers(folder)) if not only or reader.name in only]
+        readers = (*harness_readers(), *bundle_readers(), *gslrm_readers(folder))
+        chosen = [reader for reader in readers if not only or reader.name in only]
         total = sum(reader.share for reader in chosen)
         for reader in chosen:
             began, shown = time.monotonic(), len(report.wrong)

@@ -249,6 +249,8 @@ def _loss(found: Any) -> RecordedLoss | None:
         raise ValueError("its conditions are none")
     if conditions.autocast not in (None, "float16", "bfloat16") or not 1 <= _whole(conditions.threads) <= 4096:
         raise ValueError("its conditions are none")
+    if not (type(conditions.emulated) is type(conditions.gradients) is bool and isinstance(conditions.torch, str)):
+        raise ValueError("its conditions are none")
     if not (isinstance(found["named"], dict) and all(type(name) is str for name in found["named"])):
         raise ValueError("the arguments' names are none")
     root = found["root"]

@@ -130,6 +130,8 @@ def _edited_loss(path: Path, **fields: Any) -> None:
         (lambda p: _edited(p, rank="one"), ExitCode.USAGE, "is no whole number"),
         (lambda p: _edited(p, windows=3), ExitCode.USAGE, "is no list"),
         (lambda p: _edited_loss(p, conditions={}), ExitCode.USAGE, "bundle.json is damaged"),
+        (lambda p: _edited_loss(p, conditions={**vars(CPU), "gradients": "on"}), ExitCode.USAGE, "conditions are none"),
+        (lambda p: _edited_loss(p, conditions={**vars(CPU), "torch": 2}), ExitCode.USAGE, "conditions are none"),
         (lambda p: _edited_loss(p, value=None), ExitCode.USAGE, "bundle.json is damaged"),
         (lambda p: _edited_loss(p, inputs=[{"pickle": "x"}]), ExitCode.USAGE, "is no value of a bundle"),
         (lambda p: _edited_loss(p, inputs=[{"tensor": "99", "gradient": True}]), ExitCode.USAGE, "is no value"),
