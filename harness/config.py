@@ -180,6 +180,12 @@ def step_summary() -> Path | None:
     return Path(name).absolute() if name else None
 
 
+def processes_here() -> int:
+    """How many processes ``torchrun`` started on this machine to train together; 1 where it started none."""
+    said = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, int(said)) if said.isdecimal() and len(said) < 4 else 1
+
+
 def put_into_environment(values: Mapping[str, str]) -> None:
     """Set variables of this process, for what it runs and starts."""
     os.environ.update(values)

@@ -258,4 +258,12 @@ def _rehearsed(script: Script, seconds: float, processes: Processes) -> Rehearsa
         own.mkdir()
         arguments = tuple(argument.replace(FOLDER, str(own)) for argument in script.arguments)
         rehearsed = RehearsedScript(str(path), arguments=arguments)
-        return rehearse(rehearsed, script.faults, pretend_cuda=script.pretend_cuda, budget=seconds, processes=processes)
+        return rehearse(
+            rehearsed,
+            script.faults,
+            pretend_cuda=script.pretend_cuda,
+            budget=seconds,
+            processes=processes,
+            ranks=script.ranks,
+            resume_with=script.resume_with,
+        )

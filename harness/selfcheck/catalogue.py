@@ -29,6 +29,8 @@ class Script:
         edits: texts that are replaced in a copy of it, each with what comes in its place.
         faults: that are put into it; all by default.
         pretend_cuda: whether CUDA is pretended.
+        ranks: how many processes train together.
+        resume_with: arguments with which it takes up its checkpoint after a kill; ``None`` to try none.
     """
 
     path: Path
@@ -36,6 +38,8 @@ class Script:
     edits: tuple[tuple[str, str], ...] = ()
     faults: tuple[ScriptFault, ...] = tuple(ScriptFault)
     pretend_cuda: bool = False
+    ranks: int = 1
+    resume_with: str | None = None
 
     def text(self) -> str:
         """Of the script, edited.

@@ -17,7 +17,7 @@ from harness.kinds.registry import property_names
 from harness.oracle.levels import Level
 from harness.precision import precisions_named
 from harness.rehearsal.faults import faults_named
-from harness.rehearsal.rules import RULES
+from harness.rehearsal.rulebook import rule_names
 from harness.selfcheck.catalogue import KINDS, Catalogue, Fault, Right, Script, Subject
 from harness.subject_spec import SubjectKind, subject_from_json
 
@@ -27,13 +27,12 @@ _LONGEST = 300
 _FAULT_EXAMPLES, _RIGHT_EXAMPLES = 100, 20
 _PRECISION = {SubjectKind.LOSS: "float32", SubjectKind.STEP: "cpu-autocast-float16"}
 _SUBJECT = ("loss", "step", "script")
-# Those of one run; what several ranks do, and what a resumed run does, is not tried.
-_RULES = [rule.__name__.replace("_", "-") for rule in RULES]
+_MOST_RANKS = 4
 _OF_A_SUBJECT = {"root", "examples"}
 _OF = {
     "loss": {"loss", "truth", "similarity", "arguments", "call", "reduce", "scale", *_OF_A_SUBJECT},
     "step": {"step", "promises", "without", *_OF_A_SUBJECT},
-    "script": {"script", "arguments", "edits", "faults", "pretend-cuda"},
+    "script": {"script", "arguments", "edits", "faults", "pretend-cuda", "ranks", "resume-with"},
 }
 
 
@@ -86,7 +85,7 @@ def _fault(row: dict[str, Any], defaults: Mapping[str, Any], folder: Path, where
     kind = _one_of("kind", _text(row, "kind", where), KINDS, where)
     subject = _subject(which, row, defaults, folder, _FAULT_EXAMPLES, where)
     if isinstance(subject, Script):
-        rule = _one_of("rule", _text(row, "rule", where), _RULES, where)
+        rule = _one_of("rule", _text(row, "rule", where), rule_names(), where)
         return Fault(name, kind, about, source, subject, rule, "", Level.FAULT)
     expected = _one_of("property", _text(row, "property", where), property_names(subject.role), where)
     (precision,) = _precisions([row.get("precision", _PRECISION[subject.role])], where)
@@ -142,6 +141,13 @@ def _script(row: Mapping[str, Any], folder: Path, where: str) -> Script:
     pretends, edits = row.get("pretend-cuda", False), row.get("edits", [])
     if not isinstance(pretends, bool):
         raise UsageError(f"{where}: pretend-cuda must be true or false, not {shown(pretends)}.")
+    ranks, resume_with = row.get("ranks", 1), row.get("resume-with")
+    if isinstance(ranks, bool) or not isinstance(ranks, int) or not 1 <= ranks <= _MOST_RANKS:
+        raise UsageError(f"{where}: ranks must be a whole number from 1 to {_MOST_RANKS}, not {shown(ranks)}.")
+    if resume_with is not None and not isinstance(resume_with, str):
+        raise UsageError(f"{where}: resume-with must be text, not {shown(resume_with)}.")
+    if resume_with is not None and ranks > 1:
+        raise UsageError(f"{where}: resume-with is for one rank alone.")
     if not isinstance(edits, list):
         raise UsageError(f"{where}: edits must be a list of tables of old and new, not {shown(edits)}.")
     for edit in edits:
@@ -153,7 +159,7 @@ def _script(row: Mapping[str, Any], folder: Path, where: str) -> Script:
         chosen = faults_named(faults)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
-    return Script(folder / name, arguments, pairs, chosen, pretends)
+    return Script(folder / name, arguments, pairs, chosen, pretends, ranks, resume_with)
 
 
 def _precisions(names: list[Any], where: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from harness.config import processes_here
 from harness.errors import UsageError
 from harness.rehearsal.places import Places, Script
 from harness.watching.options import WatchOptions
@@ -84,7 +85,7 @@ def run_watched(script: Script, options: WatchOptions, pretend_cuda: bool) -> No
         if pretend_cuda:
             from harness.pretence import pretend_cuda as pretended
 
-            stack.enter_context(pretended())
+            stack.enter_context(pretended(processes_here()))  # a GPU for each
         stack.enter_context(watched(script, options))
         if script.module:
             runpy.run_module(script.module, run_name="__main__", alter_sys=True)

@@ -15,31 +15,7 @@ from harness.rehearsal.places import Script
 from harness.rehearsal.processes import Processes
 from harness.rehearsal.rehearsal import Rehearsal, rehearse
 
-RECIPE = Path(__file__).with_name("right_recipe.py").read_text()
-SAVED = next(line for line in RECIPE.splitlines(keepends=True) if "        saved = " in line)
-ALL_SAVED = (
-    '        kept = {"model": model, "optimizer": optimizer, "scaler": scaler, '
-    '"schedule": schedule, "average": average}\n'
-    '        saved = {"step": step, **{name: one.state_dict() for name, one in kept.items()}}\n'
-)
-LOADS = """\
-first = 0
-if given.resume:
-    found = torch.load(given.resume, weights_only=True)
-    model.load_state_dict(found["model"])
-    optimizer.load_state_dict(found["optimizer"])
-    scaler.load_state_dict(found["scaler"])
-    schedule.load_state_dict(found["schedule"])
-    average.load_state_dict(found["average"])
-    first = found["step"] + 1
-
-"""
-LOOP = "for step in range(given.steps):\n"
-RIGHT = (
-    RECIPE.replace('default="")\n', 'default="")\nparser.add_argument("--resume", default="")\n')
-    .replace(SAVED, ALL_SAVED)
-    .replace(LOOP, LOADS + "for step in range(first, given.steps):\n")
-)
+RIGHT = Path(__file__).with_name("resuming_recipe.py").read_text()
 FROM_FILE = "--resume {checkpoint}"
 
 Resume = Callable[..., Rehearsal]

@@ -112,6 +112,10 @@ def test_what_an_entry_leaves_out_is_as_documented(tmp_path: Path) -> None:
         (_SCRIPT + 'edits = [{ old = "" , new = "x" }]\n', "an edit must be a table of two texts"),
         (_SCRIPT + 'edits = [{ old = "x" }]\n', "an edit must be a table of two texts"),
         (_SCRIPT + "pretend-cuda = 1\n", "pretend-cuda must be true or false"),
+        (_SCRIPT + "ranks = 5\n", "ranks must be a whole number from 1 to 4"),
+        (_SCRIPT + "ranks = true\n", "ranks must be a whole number from 1 to 4"),
+        (_SCRIPT + "resume-with = 1\n", "resume-with must be text"),
+        (_SCRIPT + 'ranks = 2\nresume-with = ""\n', "resume-with is for one rank alone"),
         (
             '[[right]]\nname = "a"\nabout = "r"\nloss = "l.py:l"\nprecisions = []\n',
             "precisions must be a list of names",

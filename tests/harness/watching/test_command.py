@@ -12,10 +12,12 @@ import pytest
 
 from gslrm.data.synthetic import synthetic_scene
 from harness.cli.main import main
+from harness.config import environment_with_path
 from harness.errors import ExitCode
 from harness.findings.bundles.bundle import read_bundle
 
 BEFORE_FIX = Path(__file__).with_name("before_fix.py")
+ROOT = Path(__file__).resolve().parents[3]
 HEAD = Path(__file__).resolve().parents[4] / "shared" / "data" / "facelift_head"
 LINE = next(n for n, line in enumerate(BEFORE_FIX.read_text().splitlines(), 1) if "similarity = loss_of" in line)
 
@@ -85,6 +87,26 @@ def test_the_process_is_the_scripts_own(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.endswith("RuntimeError: its own error\n")
     assert "harness watch" not in done.stderr
+
+
+def test_ranks_that_torchrun_starts(tmp_path: Path) -> None:
+    """Each is watched, has a GPU of its own, and leaves bundles with its rank; here a schedule goes on on a skip."""
+    text = (Path(__file__).parents[1] / "rehearsal" / "ranks_recipe.py").read_text()
+    text = text.replace("range(1000)", "range(8)").replace("        if torch.isfinite(norm):\n    ", "")
+    bad = "        if step == 4 and rank == 1:\n            x = x * float('nan')\n"
+    text = text.replace("        with torch.autocast", bad + "        with torch.autocast")
+    (tmp_path / "train.py").write_text(text)
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "harness", "watch"]
+    done = subprocess.run(
+        [sys.executable, *command, "--pretend-cuda", "--", "train.py", "."],
+        cwd=tmp_path, env=environment_with_path(ROOT), capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    line = next(n for n, line in enumerate(text.splitlines(), 1) if "schedule.step()" in line)
+    bundles = [read_bundle(path) for path in (tmp_path / ".harness" / "bundles").iterdir()]
+    assert sorted((bundle.rule, bundle.where, bundle.rank) for bundle in bundles) == [
+        ("schedule-follows-updates", f"train.py:{line}", rank) for rank in (0, 1)
+    ]
 
 
 @pytest.mark.parametrize(
