@@ -6,7 +6,6 @@ micro-step's loss.
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -35,27 +34,20 @@ class Accelerate(Step):
 
 
 class Lightning(Step):
-    """Lightning: its precision plugin steps, and its Trainer advances a schedule by the step after every such step.
-
-    The Trainer's loop needs a model and data of its own; what it asks of the plugin is made here by hand.
-    """
+    """Lightning Fabric: its precision plugin scales and steps; the loop around it advances the schedule by the step."""
 
     updates = 0
 
     def begin(self, optimizer: Any, scaler: Any) -> None:
-        from pytorch_lightning.plugins.precision import MixedPrecision
+        from lightning_fabric.plugins.precision.amp import MixedPrecision
 
         self._plugin = MixedPrecision("16-mixed", "cuda", scaler=scaler)
         self._optimizer = optimizer
 
     def step(self, loss: Tensor, scheduler: Any, last: bool) -> None:
-        module = SimpleNamespace(automatic_optimization=True)
-        self._plugin.pre_backward(loss, module).backward()  # type: ignore[arg-type]
+        self._plugin.backward(loss, None)
         if last:
-            # Of a manual loop: the Trainer of an automatic one is asked for callbacks before the step.
-            module.automatic_optimization = False
-            with mock.patch.object(self._plugin, "_after_closure"):
-                self._plugin.optimizer_step(self._optimizer, model=module, closure=lambda: loss)  # type: ignore[arg-type]
+            self._plugin.optimizer_step(self._optimizer)
             self._optimizer.zero_grad()
             scheduler.step()
             self.updates += 1

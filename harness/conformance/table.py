@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness.engine.plan import Task
 from harness.engine.result import Status
@@ -154,6 +155,7 @@ class Table:
         examples, seed: for each property under a precision.
         command: that makes it again.
         day: on which it was made, in ISO's form.
+        environment: where, as reports have it.
     """
 
     found: Sequence[Found]
@@ -162,6 +164,7 @@ class Table:
     seconds: float
     command: str = ""
     day: str = ""
+    environment: Mapping[str, Any] = field(default_factory=dict)
 
     def having(self, standing: Standing) -> list[tuple[Found, Cell]]:
         """The violations that stand so."""

@@ -1,0 +1,1 @@
+def write_conformance_page(path, table): pass
