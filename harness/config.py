@@ -226,7 +226,16 @@ _BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "
 _MINIMUM = {"max_examples": 1, "seed": 0, "max_time": 0, "workers": 0, "case_timeout": 0.1}
 _MAXIMUM = {"max_examples": 10**9, "seed": 2**63 - 1, "workers": 1024}
 _FLAGS = {"arguments": "--argument", "precisions": "--precision", "properties": "--property", "promises": "--promise"}
-_PATHS = ("subject_root", "images", "cases_dir", "regressions_dir", "baseline", "golden_dir", "selfcheck", "conformance")
+_PATHS = (
+    "subject_root",
+    "images",
+    "cases_dir",
+    "regressions_dir",
+    "baseline",
+    "golden_dir",
+    "selfcheck",
+    "conformance",
+)
 
 
 class _UnfitError(Exception):

@@ -1,6 +1,6 @@
 """The subjects of the table and what is expected of them, read from their files or refused.
 
-``docs/reference/conformance-run.md`` has the keys. A subject's ``file.py:name`` is told from the file's folder.
+``docs/how-to/conformance.md`` has the keys. A subject's ``file.py:name`` is told from the file's folder.
 """
 
 from __future__ import annotations

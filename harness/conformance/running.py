@@ -12,12 +12,11 @@ from typing import Any
 from harness.cases.serialization import case_from_json
 from harness.config import settings_for
 from harness.conformance.presence import absence, import_failure, versions
-from harness.conformance.table import Cell, Expected, Found, Listed, Standing, State, Table, expected_of
+from harness.conformance.table import Cell, Expected, Found, Listed, State, Table, alarms, expected_of
 from harness.engine.guardian import Guardian
 from harness.engine.plan import Task, plan
 from harness.engine.result import Status
 from harness.errors import UsageError, unknown_name
-from harness.files import one_line
 from harness.findings.case_file import CaseFile
 from harness.kinds.registry import describe, property_names
 from harness.oracle.levels import Level
@@ -96,27 +95,6 @@ def run_table(
             one.close()
         guardian.close()
     return Table(found, asked.examples, asked.seed, time.monotonic() - started)
-
-
-def alarms(found: Found) -> list[str]:
-    """What is not as expected of a subject, a sentence each."""
-    told = []
-    for cell in found.cells:
-        where = f"{found.listed.name}: {cell.name} under {cell.precision}"
-        if cell.standing is Standing.UNEXPECTED:
-            told.append(f"UNEXPECTED {where}: {one_line(cell.message, 300)}")
-        elif cell.standing is Standing.GRAVER and cell.expected is not None:
-            level = cell.expected.level.value
-            told.append(f"GRAVER {where}: expected at level {level}, but {one_line(cell.message, 300)}")
-        if cell.is_gone and cell.expected is not None:
-            now = "held" if cell.level is None else f"{cell.level.value} alone"
-            told.append(
-                f"GONE {where}: expected at level {cell.expected.level.value}, now {now}: take it out of the file of "
-                f"expected violations ({cell.expected.reason})"
-            )
-    if found.state is State.DOES_NOT_FIT:
-        told.append(f"DOES NOT FIT {found.listed.name}: {one_line(found.why, 300)}")
-    return told
 
 
 def _refuse_unknown(asked: Asked) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from harness.engine.plan import Task
 from harness.engine.result import Status
 from harness.errors import ExitCode, UsageError
-from harness.files import shown
+from harness.files import one_line, shown
 from harness.oracle.levels import Level
 from harness.subject_spec import SubjectKind, SubjectSpec
 
@@ -209,3 +209,24 @@ def expected_of(listed: Listed, task: Task, expected: Sequence[Expected]) -> Exp
     """What is expected of the subject's task; ``None`` for nothing."""
     key = (listed.name, task.property, task.precision)
     return next((one for one in expected if (one.subject, one.property, one.precision) == key), None)
+
+
+def alarms(found: Found) -> list[str]:
+    """What is not as expected of a subject, a sentence each."""
+    told = []
+    for cell in found.cells:
+        where = f"{found.listed.name}: {cell.name} under {cell.precision}"
+        if cell.standing is Standing.UNEXPECTED:
+            told.append(f"UNEXPECTED {where}: {one_line(cell.message, 300)}")
+        elif cell.standing is Standing.GRAVER and cell.expected is not None:
+            level = cell.expected.level.value
+            told.append(f"GRAVER {where}: expected at level {level}, but {one_line(cell.message, 300)}")
+        if cell.is_gone and cell.expected is not None:
+            now = "held" if cell.level is None else f"{cell.level.value} alone"
+            told.append(
+                f"GONE {where}: expected at level {cell.expected.level.value}, now {now}: take it out of the file of "
+                f"expected violations ({cell.expected.reason})"
+            )
+    if found.state is State.DOES_NOT_FIT:
+        told.append(f"DOES NOT FIT {found.listed.name}: {one_line(found.why, 300)}")
+    return told

@@ -116,9 +116,7 @@ def read_conformance(
         raise UsageError(f"{where} is no {SCHEMA}, or was changed by hand ({told}): make it again.") from None
 
 
-def _found(
-    data: Mapping[str, Any], by_name: Mapping[str, Listed], expected: Sequence[Expected], strict: bool
-) -> Found:
+def _found(data: Mapping[str, Any], by_name: Mapping[str, Listed], expected: Sequence[Expected], strict: bool) -> Found:
     listed = by_name[data["name"]]
     return Found(
         listed,
