@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -72,20 +73,20 @@ def run_table(
     _refuse_unknown(asked)
     guardian = Guardian()
     forks: list[Forks] = []
+    of_thread = threading.local()
+
+    def begin() -> None:
+        of_thread.forks = Forks(guardian)
+        forks.append(of_thread.forks)
 
     def run(one: Listed) -> Found:
-        own = Forks(guardian)
-        forks.append(own)
-        try:
-            found = _found(one, expected, asked, own)
-        finally:
-            own.close()
+        found = _found(one, expected, asked, of_thread.forks)
         for sentence in alarms(found):
             say(sentence)
         done(one.name)
         return found
 
-    pool = ThreadPoolExecutor(max(1, min(asked.workers, len(listed))))
+    pool = ThreadPoolExecutor(max(1, min(asked.workers, len(listed))), initializer=begin)
     try:
         found = list(pool.map(run, listed))
     finally:

@@ -9,6 +9,7 @@ from rich.table import Table as Screen
 
 from harness.conformance.table import Cell, Found, Standing, State, Table, alarms
 from harness.engine.result import Status
+from harness.errors import ExitCode
 from harness.files import one_line, write_atomically
 from harness.findings.case_file import replay_command
 from harness.oracle.levels import Level
@@ -18,6 +19,11 @@ from harness.reports.markdown import escaped
 _SHORT = {Status.HELD: "held", Status.NOT_APPLICABLE: "n/a", Status.NOT_RUN: "not run"}
 HEADINGS = ("subject", "versions", *(level.value for level in Level), "held", "n/a", "not run")
 _LONGEST_MESSAGE = 200
+_VERDICTS = {
+    ExitCode.HELD: "AS EXPECTED",
+    ExitCode.VIOLATED: "NOT AS EXPECTED",
+    ExitCode.SUBJECT: "A SUBJECT DOES NOT FIT",
+}
 
 
 def show_conformance(table: Table, console: ReportConsole) -> None:
@@ -55,21 +61,17 @@ def sentences(table: Table) -> Iterator[str]:
     """What isn't as expected, what was not run and why, and all of it in a line."""
     for found in table.found:
         yield from alarms(found)
-    yield from (f"{found.state.value}: {absent(found)}" for found in table.found if found.state is not State.RUN)
+    not_run = [found for found in table.found if found.state not in (State.RUN, State.DOES_NOT_FIT)]
+    yield from (f"{found.state.value}: {found.listed.name}: {one_line(found.why, 300)}" for found in not_run)
     for found in table.found:
         reasons = dict.fromkeys(one_line(cell.message, 200) for cell in found.cells if cell.status is Status.NOT_RUN)
         yield from (f"not run: {found.listed.name}: {why}" for why in reasons)
     yield summary(table)
 
 
-def absent(found: Found) -> str:
-    """A subject that was not run, and why."""
-    return f"{found.listed.name}: {one_line(found.why, 300)}"
-
-
 def summary(table: Table) -> str:
     """All of it in one line."""
-    verdict = {0: "AS EXPECTED", 1: "NOT AS EXPECTED"}.get(int(table.exit_code), "INCOMPLETE")
+    verdict = _VERDICTS.get(table.exit_code, "INCOMPLETE")
     ran = [found for found in table.found if found.state is State.RUN]
     cells = [cell for found in ran for cell in found.cells]
     faults = sum(level_of(cell) is Level.FAULT for cell in cells)
