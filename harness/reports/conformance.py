@@ -40,7 +40,8 @@ def row(found: Found) -> tuple[str, ...]:
     """A subject's: its versions, and how many cells have each level or status; empty for none."""
     versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
     if found.state is not State.RUN:
-        return (found.listed.name, versions or found.state.value, *[""] * (len(HEADINGS) - 2))
+        told = f"{versions}: {found.state.value}" if versions else found.state.value
+        return (found.listed.name, told, *[""] * (len(HEADINGS) - 2))
     levels = [sum(level_of(cell) is level for cell in found.cells) for level in Level]
     statuses = [sum(cell.status is status for cell in found.cells) for status in _SHORT]
     return (found.listed.name, versions, *(str(count or "") for count in (*levels, *statuses)))
