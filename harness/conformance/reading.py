@@ -66,7 +66,9 @@ def _listed(row: Mapping[str, Any], folder: Path, where: str) -> Listed:
     cuda = row.get("cuda", False)
     if not isinstance(cuda, bool):
         raise UsageError(f"{where}: cuda must be true or false, not {shown(cuda)}.")
-    data = {"truth": AUTO_TRUTH, **{key: row[key] for key in _OF[role.value] if key in row}, "spec": row[role.value]}
+    data = {key: row[key] for key in _OF[role.value] if key in row} | {"spec": row[role.value]}
+    if role is SubjectKind.LOSS:
+        data.setdefault("truth", AUTO_TRUTH)
     spec = subject_from_json(data, where)
     location, colon, name_in_it = spec.spec.rpartition(":")
     if location.endswith(".py"):

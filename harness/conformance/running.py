@@ -42,7 +42,7 @@ class Asked:
     """
 
     cases: Path
-    examples: int = 20
+    examples: int = 10
     seed: int = 0
     workers: int = 1
     timeout: float = 3600.0

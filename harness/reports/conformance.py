@@ -19,6 +19,13 @@ from harness.reports.markdown import escaped
 _SHORT = {Status.HELD: "held", Status.NOT_APPLICABLE: "n/a", Status.NOT_RUN: "not run"}
 HEADINGS = ("subject", "versions", *(level.value for level in Level), "held", "n/a", "not run")
 _LONGEST_MESSAGE = 200
+_LEGEND = (
+    "A fault could change a training; a definition is another loss than the one found, and right as that; "
+    "rounding is what float32 does to anyone who writes SSIM by the textbook; strictness is bad input accepted, "
+    "or refused without a word. Held means that nothing was found in so many examples; more of them find more. A "
+    "property that says nothing of a subject is n/a. A search ends with the first fault, and its case is not made "
+    "smaller. What stands as expected has the number of its reason, at the end."
+)
 _VERDICTS = {
     ExitCode.HELD: "AS EXPECTED",
     ExitCode.VIOLATED: "NOT AS EXPECTED",
@@ -98,6 +105,7 @@ def markdown(table: Table) -> str:
     reasons = reasons_of(table)
     text = ["# Public packages", "", f"{escaped(summary(table))}.", ""]
     text += [f"Made by `{table.command}` on {table.day}: {escaped(told_of(table))}.", ""]
+    text += [escaped(_LEGEND), ""]
     text += [f"- {escaped(line)}" for line in list(sentences(table))[:-1]]
     text += ["", f"| {' | '.join(HEADINGS)} |", "|---" * len(HEADINGS) + "|"]
     text += [f"| {' | '.join(escaped(cell) for cell in row(found))} |" for found in table.found]

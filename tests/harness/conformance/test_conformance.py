@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 
 from harness.cli.main import main
+from harness.conformance import running
+from harness.conformance.reading import read_subjects
+from harness.conformance.table import only
 from harness.errors import ExitCode
+from harness.selfcheck.forks import Record
 
 _PEER = """
 import os
@@ -178,6 +182,57 @@ def test_a_graver_violation_than_is_expected_fails(
 
 def test_what_is_expected_where_nothing_was_run_is_not_gone(ran: tuple[int, dict[str, Any]], folder: Path) -> None:
     assert _again(folder, _EXPECTED + _expecting("absent", "range") + _expecting("right", "accuracy")) == ExitCode.HELD
+
+
+def _as_rounding(folder: Path, table: dict[str, Any]) -> list[str]:
+    """The table with ``negative``'s fault made a lesser violation; the command that reads it."""
+    for cell in _subjects(table)["negative"]["cells"]:
+        cell["level"] = cell["level"] and "rounding"
+    (folder / "lesser.json").write_text(json.dumps(table))
+    return ["conformance", "subjects.toml", "--from", "lesser.json", "--expected", "other.toml", "--only", "negative"]
+
+
+def test_a_lesser_violation_needs_to_be_expected_where_all_are(
+    ran: tuple[int, dict[str, Any]], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = _as_rounding(folder, json.loads((folder / "table.json").read_text()))
+    (folder / "other.toml").write_text("")
+    assert main(command) == ExitCode.HELD
+    assert main([*command, "--strict"]) == ExitCode.VIOLATED
+    assert "UNEXPECTED negative: range" in capsys.readouterr().out
+
+
+def test_a_fault_that_became_less_is_gone(
+    ran: tuple[int, dict[str, Any]], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = _as_rounding(folder, json.loads((folder / "table.json").read_text()))
+    (folder / "other.toml").write_text(_REASON + _expecting("negative", "range"))
+    assert main(command) == ExitCode.VIOLATED
+    assert "GONE negative: range under float32: expected at level fault, now rounding alone" in capsys.readouterr().out
+
+
+class _Slow:
+    """In the place of processes: one property is held, and the second takes too long."""
+
+    def run(self, order: dict[str, Any], seconds: float) -> Record:
+        (first, second), held = order["tasks"], {"level": None, "examples": 1, "seconds": 0.1, "message": ""}
+        row = {"property": first[0], "precision": first[1], "status": "held", "descriptor": None, **held}
+        loaded = {"held_to": "mse", "sentence": "", "table": {}}
+        return Record([row], second, 3, ended="still running after 1 s", overdue=True, loaded=loaded)
+
+    def close(self) -> None: ...
+
+
+def test_what_takes_too_long_is_not_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "Forks", lambda guardian: _Slow())
+    listed = only(read_subjects(folder / "subjects.toml"), "right")
+    asked = running.Asked(folder / "cases", properties=("range", "finite"), precisions=("float32",))
+    table = running.run_table(listed, (), asked)
+    assert [(cell.status.value, cell.message) for cell in table.found[0].cells] == [
+        ("held", ""),
+        ("not run", "still running after 1 s"),
+    ]
+    assert table.exit_code is ExitCode.INCOMPLETE
 
 
 def test_nothing_judged_is_incomplete(ran: tuple[int, dict[str, Any]], folder: Path) -> None:
