@@ -88,6 +88,17 @@ def selfcheck(session: nox.Session) -> None:
 
 
 @nox.session
+def conformance(session: nox.Session) -> None:
+    """python -m harness conformance: public packages, from conformance/subjects.toml"""
+    _install(session, "conformance")
+    # piq asks for torchvision, whose build must be torch's own: without one, the table says that it can't be imported.
+    # mmengine asks for OpenCV, which its optimizers don't use. fused-ssim is built from its sources, on a GPU.
+    alone = ("piq", "mmengine", "addict", "termcolor", "yapf", "platformdirs")
+    session.install("-c", "constraints.txt", "--no-deps", *alone)
+    session.run("python", "-m", "harness", "conformance", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """ruff check . && ruff format --check . && mypy"""
     _install(session, "test,lint")

@@ -46,6 +46,7 @@ class Settings:
         baseline: the file that holds accepted violations.
         golden_dir: the goldens' folder: ``suite.toml`` and what is recorded.
         selfcheck: the catalogue of ``harness selfcheck``; ``None`` for none.
+        conformance: the subjects of ``harness conformance``; ``None`` for none.
         workers: processes that share the work; 0 for one per processor.
         case_timeout: seconds that a subject may take for one case, or to be loaded, before its process is ended.
     """
@@ -73,6 +74,7 @@ class Settings:
     baseline: str = ".harness/baseline.json"
     golden_dir: str = "golden"
     selfcheck: str | None = None
+    conformance: str | None = None
     workers: int = 0
     case_timeout: float = 60.0
 
@@ -230,7 +232,16 @@ _BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "
 _MINIMUM = {"max_examples": 1, "seed": 0, "max_time": 0, "workers": 0, "case_timeout": 0.1}
 _MAXIMUM = {"max_examples": 10**9, "seed": 2**63 - 1, "workers": 1024}
 _FLAGS = {"arguments": "--argument", "precisions": "--precision", "properties": "--property", "promises": "--promise"}
-_PATHS = ("subject_root", "images", "cases_dir", "regressions_dir", "baseline", "golden_dir", "selfcheck")
+_PATHS = (
+    "subject_root",
+    "images",
+    "cases_dir",
+    "regressions_dir",
+    "baseline",
+    "golden_dir",
+    "selfcheck",
+    "conformance",
+)
 
 
 class _UnfitError(Exception):

@@ -14,7 +14,7 @@ from harness.kinds.registry import KINDS
 ROOT = Path(__file__).resolve().parents[1]
 # Each room may import from those before it (and from itself).
 ROOMS = [
-    {"errors", "files", "numerals", "packed_arrays", "process_state"},
+    {"errors", "files", "numerals", "packed_arrays", "process_state", "toml_tables"},
     {"subject_spec"},
     {"protocols", "config"},
     {"cases"},
@@ -33,6 +33,7 @@ ROOMS = [
     {"watching"},
     {"goldens"},
     {"comparison", "conditions", "bench", "selfcheck"},
+    {"conformance"},
     {"reports"},
     {"cuda_session"},
     {"cli", "plugin", "golden_tests", "__main__"},

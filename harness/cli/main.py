@@ -29,6 +29,7 @@ _COMMANDS = (
     "watch",
     "shrink",
     "selfcheck",
+    "conformance",
     "subjects",
     "doctor",
     "cuda",

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.cases.descriptors import LossCase
+from harness.cases.serialization import case_from_json, case_to_json
 from harness.config import Settings, settings_for
-from harness.engine.events import CaseStarted, Event, unheard
+from harness.engine.events import CaseStarted, Event, SubjectLoaded, unheard
+from harness.engine.judge import judge_calls
 from harness.engine.plan import Task
-from harness.engine.result import Status, TaskResult
+from harness.engine.result import Call, Status, TaskResult
 from harness.engine.run import TaskRunner
 from harness.engine.search import keep_hypothesis_in
 from harness.errors import HarnessError, SubjectError, describe_exception
@@ -30,6 +32,8 @@ from harness.kinds.registry import describe
 from harness.oracle.levels import Level
 from harness.subject_spec import SubjectKind, subject_from_json
 
+# How the process of a replay ends, unless the subject ends it.
+_HOLDS, _VIOLATED, _BROKEN = 80, 81, 82
 Write = Callable[[Mapping[str, Any]], None]
 
 
@@ -87,6 +91,9 @@ def _search(order: Mapping[str, Any], write: Write) -> None:
         runner = TaskRunner(settings)
     except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
         raise SubjectError(f"loading {order['subject']['spec']} raised {describe_exception(error)}.") from error
+    write({"loaded": [_loaded(one) for one in runner.session.loaded()]})
+    for call in order.get("replays", ()):
+        _replayed(runner, role, call, write)
     until = Level(order["until"])
     found = None
     for name, precision in order["tasks"]:
@@ -122,7 +129,7 @@ def _searched(runner: TaskRunner, task: Task, until: Level, write: Write) -> Tas
     def emit(event: Event) -> None:
         # A subject may end the process in a case.
         if isinstance(event, CaseStarted):
-            write({"case_at": time.monotonic() - began})
+            write({"case_at": time.monotonic() - began, "descriptor": case_to_json(event.case)})
 
     write({"began": [task.property, task.precision]})
     result = runner.run(task, emit, until=until)
@@ -137,9 +144,29 @@ def _searched(runner: TaskRunner, task: Task, until: Level, write: Write) -> Tas
             "seconds": result.seconds,
             "message": result.message,
             "case": _words(task, result.case) if violated else None,
+            "descriptor": case_to_json(result.case) if violated and result.case is not None else None,
         }
     )
     return result
+
+
+def _loaded(one: SubjectLoaded) -> Mapping[str, Any]:
+    return {"held_to": one.held_to, "sentence": one.sentence, "table": dict(one.table)}
+
+
+def _replayed(runner: TaskRunner, role: SubjectKind, call: Mapping[str, Any], write: Write) -> None:
+    """Whether a case violates its property by itself: in a process of its own, which it may end."""
+    task = Task(role, call["property"], call["precision"])
+    case = case_from_json(call["case"], "the order")
+    process = os.fork()
+    if not process:
+        code = _BROKEN
+        try:
+            code = _HOLDS if judge_calls(runner.session, (Call(task, case),)).holds else _VIOLATED
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    write({"replayed": [task.property, task.precision], "violated": None if code == _BROKEN else code != _HOLDS})
 
 
 def _words(task: Task, case: Any) -> Mapping[str, Any] | None:

@@ -33,6 +33,10 @@ class Record:
         overdue: it was ended, since it took too long.
         refused: why it could not be done, and the exit code for that; ``None`` where it could.
         smallest: the smallest case, where that was asked for.
+        at: the case in hand then, as JSON; ``None`` for none.
+        loaded: what the subject was found to be; ``None`` where it wasn't loaded.
+        replayed: of each case that was to be replayed, by property and precision, whether it violates the
+            property; ``None`` where that can't be told.
     """
 
     results: list[dict[str, Any]] = field(default_factory=list)
@@ -43,6 +47,9 @@ class Record:
     overdue: bool = False
     refused: tuple[str, int] | None = None
     smallest: dict[str, Any] | None = None
+    at: dict[str, Any] | None = None
+    loaded: dict[str, Any] | None = None
+    replayed: dict[tuple[str, str], bool | None] = field(default_factory=dict)
 
 
 class Forks:
@@ -140,14 +147,19 @@ def _read(path: Path) -> Record:
         except ValueError:
             break
         if "began" in found:
-            record.unfinished, record.cases = tuple(found["began"]), 0
+            record.unfinished, record.cases, record.at = tuple(found["began"]), 0, None
         elif "case_at" in found:
             record.cases, record.seconds = record.cases + 1, found["case_at"]
+            record.at = found["descriptor"]
         elif "property" in found:
             record.results.append(found)
             record.unfinished = None
         elif "smallest" in found:
             record.smallest = found["smallest"]
+        elif "loaded" in found:
+            record.loaded = found["loaded"][0]
+        elif "replayed" in found:
+            record.replayed[tuple(found["replayed"])] = found["violated"]
         elif "refused" in found:
             record.refused = found["refused"], found["exit_code"]
         elif "broken" in found:

@@ -6,13 +6,12 @@ It is a TOML file of tables ``[[fault]]`` and ``[[right]]``, and of ``[defaults]
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UsageError, unknown_name
-from harness.files import is_name, one_line, read_toml, refuse_hostile, shown
+from harness.errors import UsageError
+from harness.files import one_line, shown
 from harness.kinds.registry import property_names
 from harness.oracle.levels import Level
 from harness.precision import precisions_named
@@ -20,10 +19,9 @@ from harness.rehearsal.faults import faults_named
 from harness.rehearsal.rulebook import rule_names
 from harness.selfcheck.catalogue import KINDS, Catalogue, Fault, Right, Script, Subject
 from harness.subject_spec import SubjectKind, subject_from_json
+from harness.toml_tables import one_of, only_keys, read_document, rows, text, texts
 
-MOST_ENTRIES = 10_000
 MOST_EXAMPLES = 100_000
-_LONGEST = 300
 _FAULT_EXAMPLES, _RIGHT_EXAMPLES = 100, 20
 _PRECISION = {SubjectKind.LOSS: "float32", SubjectKind.STEP: "cpu-autocast-float16"}
 _SUBJECT = ("loss", "step", "script")
@@ -43,21 +41,15 @@ def read_catalogue(path: Path) -> Catalogue:
         UsageError: the file is missing or malformed, naming the place.
     """
     where = one_line(str(path))
-    if not os.path.lexists(path):
-        raise UsageError(f"there is no catalogue {where}.")
-    document = read_toml(path)
-    try:
-        refuse_hostile(document)
-    except ValueError as error:
-        raise UsageError(f"{where}: {error}.") from None
-    _known(document, {"defaults", "fault", "right"}, where)
+    document = read_document(path, "catalogue")
+    only_keys(document, {"defaults", "fault", "right"}, where)
     defaults = document.get("defaults", {})
     if not isinstance(defaults, dict):
         raise UsageError(f"{where}: defaults must be a table, not {shown(defaults)}.")
-    _known(defaults, {"truth", "root"}, f"{where}: defaults")
+    only_keys(defaults, {"truth", "root"}, f"{where}: defaults")
     folder = path.absolute().parent
-    faults = [_fault({**row}, defaults, folder, at) for row, at in _rows(document, "fault", where)]
-    rights = [_right({**row}, defaults, folder, at) for row, at in _rows(document, "right", where)]
+    faults = [_fault({**row}, defaults, folder, at) for row, at in rows(document, "fault", where)]
+    rights = [_right({**row}, defaults, folder, at) for row, at in rows(document, "right", where)]
     names = [fault.name for fault in faults] + [right.name for right in rights]
     if not names:
         raise UsageError(f"{where} has no entries: it needs a [[fault]] or a [[right]].")
@@ -67,36 +59,26 @@ def read_catalogue(path: Path) -> Catalogue:
     return Catalogue(tuple(faults), tuple(rights))
 
 
-def _rows(document: Mapping[str, Any], key: str, where: str) -> list[tuple[dict[str, Any], str]]:
-    rows = document.get(key, [])
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UsageError(f"{where}: {key} must be a list of tables, each under [[{key}]].")
-    if len(rows) > MOST_ENTRIES:
-        raise UsageError(f"{where} has {len(rows)} entries of {key}, but at most {MOST_ENTRIES} are taken.")
-    told = (f"{where}: {key} {shown(row.get('name', f'number {number}'))}" for number, row in enumerate(rows, 1))
-    return list(zip(rows, told, strict=True))
-
-
 def _fault(row: dict[str, Any], defaults: Mapping[str, Any], folder: Path, where: str) -> Fault:
     which = _which(row, where)
     expects = {"rule"} if which == "script" else {"property", "precision", "level"}
-    _known(row, {"name", "kind", "about", "source", *_OF[which], *expects}, where)
-    name, about, source = (_text(row, key, where) for key in ("name", "about", "source"))
-    kind = _one_of("kind", _text(row, "kind", where), KINDS, where)
+    only_keys(row, {"name", "kind", "about", "source", *_OF[which], *expects}, where)
+    name, about, source = (text(row, key, where) for key in ("name", "about", "source"))
+    kind = one_of("kind", text(row, "kind", where), KINDS, where)
     subject = _subject(which, row, defaults, folder, _FAULT_EXAMPLES, where)
     if isinstance(subject, Script):
-        rule = _one_of("rule", _text(row, "rule", where), rule_names(), where)
+        rule = one_of("rule", text(row, "rule", where), rule_names(), where)
         return Fault(name, kind, about, source, subject, rule, "", Level.FAULT)
-    expected = _one_of("property", _text(row, "property", where), property_names(subject.role), where)
+    expected = one_of("property", text(row, "property", where), property_names(subject.role), where)
     (precision,) = _precisions([row.get("precision", _PRECISION[subject.role])], where)
-    level = _one_of("level", row.get("level", "fault"), [level.value for level in Level], where)
+    level = one_of("level", row.get("level", "fault"), [level.value for level in Level], where)
     return Fault(name, kind, about, source, subject, expected, precision, Level(level))
 
 
 def _right(row: dict[str, Any], defaults: Mapping[str, Any], folder: Path, where: str) -> Right:
     which = _which(row, where)
-    _known(row, {"name", "about", *_OF[which], *(() if which == "script" else ("precisions",))}, where)
-    name, about = (_text(row, key, where) for key in ("name", "about"))
+    only_keys(row, {"name", "about", *_OF[which], *(() if which == "script" else ("precisions",))}, where)
+    name, about = (text(row, key, where) for key in ("name", "about"))
     subject = _subject(which, row, defaults, folder, _RIGHT_EXAMPLES, where)
     if isinstance(subject, Script):
         return Right(name, about, subject, ())
@@ -136,8 +118,8 @@ def _subject(
 
 
 def _script(row: Mapping[str, Any], folder: Path, where: str) -> Script:
-    name = _text(row, "script", where)
-    arguments, faults = (_texts(row, key, where) for key in ("arguments", "faults"))
+    name = text(row, "script", where)
+    arguments, faults = (texts(row, key, where) for key in ("arguments", "faults"))
     pretends, edits = row.get("pretend-cuda", False), row.get("edits", [])
     if not isinstance(pretends, bool):
         raise UsageError(f"{where}: pretend-cuda must be true or false, not {shown(pretends)}.")
@@ -170,32 +152,3 @@ def _precisions(names: list[Any], where: str) -> tuple[str, ...]:
         return tuple(precision.name for precision in precisions_named(names))
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
-
-
-def _text(row: Mapping[str, Any], key: str, where: str) -> str:
-    """The text under a key that must be there, fit to stand in a table."""
-    value = row.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise UsageError(f"{where}: {key} must be text, not {shown(value)}.")
-    if not is_name(value) or len(value) > _LONGEST:
-        raise UsageError(f"{where}: {key} must be one line of at most {_LONGEST} characters, not {shown(value)}.")
-    return value
-
-
-def _texts(row: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
-    values = row.get(key, [])
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise UsageError(f"{where}: {key} must be a list of texts, not {shown(values)}.")
-    return tuple(values)
-
-
-def _one_of(what: str, name: Any, known: Collection[str], where: str) -> str:
-    if not isinstance(name, str) or name not in known:
-        raise UsageError(f"{where}: {unknown_name(what, one_line(str(name), 80), known)}")
-    return name
-
-
-def _known(table: Mapping[str, Any], keys: set[str], where: str) -> None:
-    for key in table:
-        if key not in keys:
-            raise UsageError(f"{where} has the unknown key {shown(key)}; known are {', '.join(sorted(keys))}.")
