@@ -3,26 +3,30 @@
 The noise numbers are those of the textbook form of SSIM (means of squares less squared means) in float32, which
 does to anyone what it does. On 1,200 drawn pairs of 11 to 40 pixels a side, pytorch-msssim's value was off by at
 most 2.0e-4, its gradient by at most 4.1e-3/√N as an L2 norm and 3.0e-2/N at one element, N being the gradient's
-elements; dense windows do worse: 1.1e-3 where all is flat, 1.5e-2/√N and 0.19/N; and where each window's value is
-clamped at 0, rounding takes half the windows of nearly equal images below it, and their gradient with them:
-3.4e-2/√N and 0.35/N. What is called rounding, whatever precision it happens in, is a little more than that; of pictures
-that are bright and flat up to five times as much (:func:`harness.oracle.flatness.flatness`).
+elements. Dense windows did worse: 1.1e-3 where all is flat, 1.5e-2/√N and 0.19/N. Where each window's value is clamped
+at 0, rounding takes half the windows of nearly equal images below it, and their gradient with them: 3.4e-2/√N.
+
+So up to 5e-4 in the value is called rounding, and five times that where pictures are bright and flat
+(:func:`harness.oracle.flatness.flatness`); 2e-2/√N in the gradient, and 5e-2/√N where the loss itself is within its
+rounding; whatever precision it happens in.
 """
 
 from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SSIM_VALUE_NOISE = 5e-4
 """Of the value of 1 − SSIM."""
-SSIM_GRADIENT_NOISE = 5e-2
+SSIM_GRADIENT_NOISE = 2e-2
 """Of its gradient, as an L2 norm times the square root of its elements."""
-SSIM_ELEMENT_NOISE = 0.5
+SSIM_ELEMENT_NOISE = 0.15
 """Of one element of its gradient, times the number of elements."""
 _OF_FLAT_PICTURES = 5.0
-"""Times which these three are what rounding may do where all is white and flat."""
+"""Times which the first is what rounding may do where all is white and flat."""
+_WHERE_ALIKE = 2.5
+"""Times which the second is where the loss itself is within its rounding."""
 PLAIN_NOISE = 1e-6
 """The same three for a loss that subtracts nothing of nearly equal size, such as a mean of squares."""
 
@@ -55,6 +59,10 @@ class Noise:
     gradient: float
     element: float
 
+    def at(self, value: float) -> Noise:
+        """Of the gradient, where the true loss is ``value``: where that is within the rounding, clamps may do more."""
+        return replace(self, gradient=_WHERE_ALIKE * self.gradient) if abs(value) <= self.value else self
+
     def of_value(self, error: float) -> Level:
         """The level of an error of the value; NaN is a fault."""
         return Level.ROUNDING if error <= self.value else Level.FAULT
@@ -75,8 +83,8 @@ def noise(subtracts: bool, scale: float = 1.0, flatness: float = 0.0) -> Noise:
         flatness: of the pictures, from 0 to 1.
     """
     if subtracts:
-        scale *= max(1.0, _OF_FLAT_PICTURES * flatness)
-        return Noise(SSIM_VALUE_NOISE * scale, SSIM_GRADIENT_NOISE * scale, SSIM_ELEMENT_NOISE * scale)
+        value = SSIM_VALUE_NOISE * max(1.0, _OF_FLAT_PICTURES * flatness)
+        return Noise(value * scale, SSIM_GRADIENT_NOISE * scale, SSIM_ELEMENT_NOISE * scale)
     return Noise(PLAIN_NOISE * scale, PLAIN_NOISE * scale, PLAIN_NOISE * scale)
 
 

@@ -171,6 +171,7 @@ def _gradient_against(trial: LossTrial, measured: Evaluation, right: Truth, allo
     if not measured.has_graph:
         return holds_if(False, _NO_GRAPH)
     error = float((gradient - truth).norm())
+    noise = trial.noise.at(right.value)
     bound = allowed.gradient_relative * length + allowed.gradient_floor * truth.numel() ** 0.5 + uncertainty
     cosine = float((gradient * truth).sum() / (gradient.norm() * length)) if float(gradient.norm()) > 0 else 0.0
     off, most = told_apart(error / length, bound / length)
@@ -179,8 +180,8 @@ def _gradient_against(trial: LossTrial, measured: Evaluation, right: Truth, allo
         error,
         length,
         f"{what} is off by {off} times its true length {length:.3g} (cosine {cosine:.4f}) where {most} is allowed",
-        trial.noise.gradient / truth.numel() ** 0.5,
-        trial.noise.of_gradient(error, truth.numel()),
+        noise.gradient / truth.numel() ** 0.5,
+        noise.of_gradient(error, truth.numel()),
     )
 
 
@@ -204,7 +205,7 @@ def gradient_alive(trial: LossTrial) -> Verdict:
         f"the inputs differ where they count, but the gradient's length is {measured:.3g}; it should be {length:.3g}"
     )
     badness = min(needed / measured, 1e6) if measured > 0 else 1e6
-    level = trial.noise.of_gradient(length - measured, trial.truth.gradient.numel())
+    level = trial.noise.at(trial.truth.value).of_gradient(length - measured, trial.truth.gradient.numel())
     return Verdict(holds, share, badness, "" if holds else message, level)
 
 

@@ -48,6 +48,8 @@ def test_pictures_smaller_than_a_window_and_nan() -> None:
 def test_it_widens_what_is_rounding_only_where_much_is_flat() -> None:
     assert noise(True, 1.0, 0.2) == noise(True)
     assert noise(True, 1.0, 1.0).value == pytest.approx(5 * noise(True).value)
+    assert noise(True, 1.0, 1.0).gradient == noise(True).gradient
+    assert noise(True).at(1e-4).gradient > noise(True).at(1e-2).gradient == noise(True).gradient
     assert noise(False, 1.0, 1.0) == noise(False)
 
 
