@@ -44,6 +44,7 @@ class LossDefinition:
         lower: the smallest; −inf where its range isn't known.
         scale: of its noise, where 1 − SSIM has 1.
         subtracts: it is of the SSIM family, whose textbook form subtracts numbers of nearly equal size.
+        window: a side of its windows, pixels, where it is of that family.
         counting: which pixels count.
         on_points: it takes points and rays, not images.
         one_minus: the similarity that it is one minus, as "SSIM"; empty for none.
@@ -65,6 +66,7 @@ class LossDefinition:
     lower: float = 0.0
     scale: float = 1.0
     subtracts: bool = False
+    window: int = 11
     counting: Counting = Counting.ALL
     on_points: bool = False
     one_minus: str = ""

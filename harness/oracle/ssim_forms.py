@@ -94,6 +94,20 @@ class SsimForm:
             mode = "constant" if self.padding is Padding.ZERO else "reflect"
             x, y = (F.pad(image, (border,) * 4, mode=mode) for image in (x, y))
         n, c, height, width = x.shape
+        # A window in which the images are alike has an SSIM of 1, and no gradient.
+        similarity = x.new_ones(n, c, height - self.size + 1, width - self.size + 1)
+        differ = (x != y).flatten(0, 1).any(0)
+        rows, columns = (differ.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
+        if rows:
+            top, left = max(rows[0] - self.size + 1, 0), max(columns[0] - self.size + 1, 0)
+            bottom, right = min(rows[-1] + self.size, height), min(columns[-1] + self.size, width)
+            x, y = (image[:, :, top:bottom, left:right] for image in (x, y))
+            similarity[:, :, top : bottom - self.size + 1, left : right - self.size + 1] = self._unfolded(x, y)
+        return similarity
+
+    def _unfolded(self, x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
+        """Likewise, wholly inside the images."""
+        n, c, height, width = x.shape
         window = self._window()
         a, b = (F.unfold(image.reshape(n * c, 1, height, width), self.size) for image in (x, y))
         mean_a, mean_b = ((window * part).sum(1, keepdim=True) for part in (a, b))

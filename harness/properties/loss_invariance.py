@@ -62,7 +62,7 @@ def _hidden_pixels(trial: LossTrial) -> Verdict:
     leaked = float(other.gradient[hidden].abs().max()) if bool(hidden.any()) else 0.0
     if leaked != 0.0:
         verdict = holds_if(False, f"a gradient of up to {leaked:.3g} reaches pixels that the mask leaves out", leaked)
-        return verdict.at(trial.definition.noise.of_element(leaked, other.gradient.numel()))
+        return verdict.at(trial.noise.of_element(leaked, other.gradient.numel()))
     return same_evaluation(trial, measured, other, f"{what} where the mask leaves out, put there, change")
 
 
@@ -101,8 +101,8 @@ def full_mask(trial: LossTrial) -> Verdict:
         error,
         truth,
         f"{mask} the loss is {measured}, but that of all pixels is {right}",
-        trial.definition.noise.value,
-        trial.definition.noise.of_value(error),
+        trial.noise.value,
+        trial.noise.of_value(error),
     )
 
 

@@ -78,7 +78,7 @@ def _other_random_states() -> dict[str, Any]:
 def repeatable(trial: LossTrial) -> Verdict:
     """The same call gives the same bits."""
     first, second = trial.evaluate(trial.inputs), trial.evaluate(trial.inputs)
-    noise = trial.definition.noise
+    noise = trial.noise
     if first.value != second.value and not (math.isnan(first.value) and math.isnan(second.value)):
         verdict = holds_if(False, f"the same call gave {first.value!r}, then {second.value!r}")
         return verdict.at(noise.of_value(abs(first.value - second.value)))

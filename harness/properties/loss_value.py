@@ -39,7 +39,7 @@ def range_(trial: LossTrial) -> Verdict:
     edge = lower if value < lower else upper if value > upper else lower
     similar, _ = told_apart(1.0 - value, 1.0 - edge, 6)
     aside = f" (an {similarity} of {similar})" if similarity else ""
-    level = definition.noise.of_value(max(lower - value, value - upper))
+    level = trial.noise.of_value(max(lower - value, value - upper))
     if upper == math.inf:
         return at_least_zero(value, f"the loss is {value:.6g}{aside}; it must be finite and not negative").at(level)
     shown, _ = told_apart(value, edge, 6)
@@ -171,6 +171,7 @@ def _gradient_against(trial: LossTrial, measured: Evaluation, right: Truth, allo
     if not measured.has_graph:
         return holds_if(False, _NO_GRAPH)
     error = float((gradient - truth).norm())
+    noise = trial.noise.at(right.value)
     bound = allowed.gradient_relative * length + allowed.gradient_floor * truth.numel() ** 0.5 + uncertainty
     cosine = float((gradient * truth).sum() / (gradient.norm() * length)) if float(gradient.norm()) > 0 else 0.0
     off, most = told_apart(error / length, bound / length)
@@ -179,8 +180,8 @@ def _gradient_against(trial: LossTrial, measured: Evaluation, right: Truth, allo
         error,
         length,
         f"{what} is off by {off} times its true length {length:.3g} (cosine {cosine:.4f}) where {most} is allowed",
-        trial.definition.noise.gradient / truth.numel() ** 0.5,
-        trial.definition.noise.of_gradient(error, truth.numel()),
+        noise.gradient / truth.numel() ** 0.5,
+        noise.of_gradient(error, truth.numel()),
     )
 
 
@@ -204,13 +205,13 @@ def gradient_alive(trial: LossTrial) -> Verdict:
         f"the inputs differ where they count, but the gradient's length is {measured:.3g}; it should be {length:.3g}"
     )
     badness = min(needed / measured, 1e6) if measured > 0 else 1e6
-    level = trial.definition.noise.of_gradient(length - measured, trial.truth.gradient.numel())
+    level = trial.noise.at(trial.truth.value).of_gradient(length - measured, trial.truth.gradient.numel())
     return Verdict(holds, share, badness, "" if holds else message, level)
 
 
 def _value_against(trial: LossTrial, value: float, truth: Truth) -> Verdict:
     allowed, size = budget(trial.precision), abs(truth.value)
-    level = trial.definition.noise.of_value(abs(value - truth.value))
+    level = trial.noise.of_value(abs(value - truth.value))
     if size == 0.0:
         return at_most(abs(value), ZERO, f"the loss is {value:.6g} where the float64 value is zero").at(level)
     bound = allowed.value_relative * size + allowed.value_floor + truth.value_uncertainty
@@ -224,6 +225,6 @@ def _value_against(trial: LossTrial, value: float, truth: Truth) -> Verdict:
         error,
         size,
         f"the loss is {measured} but the float64 value is {right}: off by {off} with {most} allowed",
-        trial.definition.noise.value,
+        trial.noise.value,
         level,
     )

@@ -49,8 +49,8 @@ def same_value(trial: LossTrial, first: float, second: float, message: str) -> V
         abs(first - second),
         larger,
         f"{message}: {one} against {other}",
-        trial.definition.noise.value,
-        trial.definition.noise.of_value(abs(first - second)),
+        trial.noise.value,
+        trial.noise.of_value(abs(first - second)),
     )
 
 
@@ -72,8 +72,8 @@ def same_gradient(trial: LossTrial, first: Evaluation, second: Evaluation, what:
         difference,
         length,
         f"{what} the gradient by {off}, its length being {length:.3g} and {allowed} allowed",
-        trial.definition.noise.gradient / first.gradient.numel() ** 0.5,
-        trial.definition.noise.of_gradient(difference, first.gradient.numel()),
+        trial.noise.gradient / first.gradient.numel() ** 0.5,
+        trial.noise.of_gradient(difference, first.gradient.numel()),
     )
 
 

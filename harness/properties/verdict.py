@@ -67,16 +67,16 @@ def relative_to(
     """Holds where ``error <= bound``, both absolute; the quantity is the error as a share of ``scale``.
 
     Args:
-        noise: what rounding may do. A fault is measured against it where it is larger than ``scale``: a share of next
-            to nothing would say more of the scale than of the fault.
+        noise: what rounding may do. A violation is measured against it where it is larger than ``scale``: a share of
+            next to nothing would say more of the scale than of the error.
         level: of the violation.
     """
     verdict = at_most(error / bound, 1.0, message)
-    fault = not verdict.holds and level is Level.FAULT
-    against = max(scale, noise) if fault else scale
+    violated = not verdict.holds and level is not Level.DEFINITION
+    against = max(scale, noise) if violated else scale
     share = error / against if against > 0 else error
     # Of a NaN it is infinite, as a NaN ranks nowhere.
-    badness = share * 1e3 if fault and noise > 0 and not math.isnan(share) else verdict.badness
+    badness = share * 1e3 if violated and noise > 0 and not math.isnan(share) else verdict.badness
     return Verdict(verdict.holds, share, badness, verdict.message, level)
 
 

@@ -20,7 +20,8 @@ from harness.cases.loss_inputs import LossInputs, MaskedPair
 from harness.errors import HarnessError, HarnessFailure, UsageError, describe_exception
 from harness.oracle.budget import ErrorBudget, budget
 from harness.oracle.definitions import Counting
-from harness.oracle.levels import Level, gravest
+from harness.oracle.flatness import flatness
+from harness.oracle.levels import Level, Noise, gravest, noise
 from harness.oracle.truth import Truth
 from harness.precision import Precision, refusing_unknown_ops
 from harness.process_state import kept_state
@@ -106,11 +107,22 @@ class LossTrial:
         """The definition was named, and not found out."""
         return self.subject.name.truth != AUTO_TRUTH
 
+    @functools.cached_property
+    def noise(self) -> Noise:
+        """What rounding may do to the loss of these pictures."""
+        definition, pair = self.definition, self.built
+        if not definition.subtracts or not isinstance(pair, MaskedPair) or not pair.rendering.numel():
+            return definition.noise
+        shown = pair.composited() if definition.counting is Counting.COMPOSITED else pair
+        flat = flatness(shown.rendering.double(), shown.target.double(), definition.window)
+        return noise(definition.subtracts, definition.scale, flat)
+
     def level_of_zero(self, measured: Evaluation) -> Level:
         """How grave it is that a value and a gradient that should be zero are not."""
-        noise, gradient = self.definition.noise, measured.gradient
+        gradient = measured.gradient
         steepest = float(gradient.abs().max()) if gradient.numel() else 0.0
-        return gravest(noise.of_value(abs(measured.value)), noise.of_element(steepest, max(1, gradient.numel())))
+        of_steepest = self.noise.of_element(steepest, max(1, gradient.numel()))
+        return gravest(self.noise.of_value(abs(measured.value)), of_steepest)
 
     @functools.cached_property
     def evaluation(self) -> Evaluation:

@@ -39,3 +39,13 @@ def test_nan_never_holds_and_nothing_is_worse(made: Callable[[float], Verdict]) 
     verdict = made(math.nan)
     assert not verdict.holds
     assert verdict.badness == math.inf
+
+
+@pytest.mark.parametrize("level", [Level.FAULT, Level.ROUNDING])
+def test_next_to_a_true_value_of_almost_nothing_an_error_is_told_by_the_rounding(level: Level) -> None:
+    found = relative_to(1e-18, 1e-7, 1e-15, "words", 5e-4, level)
+    assert found.quantity == pytest.approx(2e-4)
+    # So a larger error ranks above one that is next to a smaller truth.
+    assert relative_to(1e-15, 1e-6, 1e-12, "words", 5e-4, level).badness > found.badness
+    # Of another definition the share is told: its error is no matter of rounding.
+    assert relative_to(1e-18, 1e-7, 1e-15, "words", 5e-4, Level.DEFINITION).quantity == pytest.approx(1e8)

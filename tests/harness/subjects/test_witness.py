@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.cases.loss_inputs import MaskedPair
 from harness.errors import SubjectError, UsageError
@@ -143,3 +144,29 @@ def test_the_truth_of_a_form_has_the_slope_that_it_says() -> None:
 def test_the_noise_of_a_sum_is_that_of_its_share_of_ssim() -> None:
     whole = _held("harness.subjects.known_bad.losses:LossBeforeFix").definition.noise.value
     assert _held("splatting").definition.noise.value == pytest.approx(0.2 * whole)
+
+
+@pytest.mark.parametrize(
+    "form", [SsimForm(), SsimForm(Padding.REFLECT, 3, gaussian=False), SsimForm(Padding.ZERO, 7)], ids=lambda f: f.words
+)
+def test_windows_in_which_images_are_alike_are_left_out(form: SsimForm) -> None:
+    x = torch.rand(2, 3, 24, 31, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    y = x.clone()
+    y[1, :, 8:12, 20:23] += 0.1
+    masks = torch.ones(2, 1, 24, 31)
+
+    def similarity(pixels: torch.Tensor, others: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        pixels = pixels.clone().requires_grad_()
+        found = form.parts((pixels, others, masks))[0]
+        return found.detach(), torch.autograd.grad(found.sum(), pixels)[0]
+
+    found, gradient = similarity(x, y)
+    # A difference in the corners has every window looked at.
+    z = y.clone()
+    z[..., 0, 0] += 1e-13
+    z[..., -1, -1] += 1e-13
+    whole, of_whole = similarity(x, z)
+    torch.testing.assert_close(found, whole, rtol=0, atol=1e-10)
+    torch.testing.assert_close(gradient, of_whole, rtol=0, atol=1e-10)
+    assert found[0] == 1.0
+    assert not gradient[1, :, :, :5].any()

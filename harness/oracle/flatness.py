@@ -1,0 +1,29 @@
+"""How much of a pair of pictures is bright and flat, where SSIM's textbook form rounds worst."""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from harness.oracle.masked_ssim import C2
+
+
+def flatness(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"], window: int) -> float:
+    """How bright and flat two pictures are, from 0 (black, or full of detail) to 1 (white all over).
+
+    The textbook form makes a variance of E[x²] − E[x]², each off by some units in the last place of E[x]², and divides
+    by σx² + σy² + C2. So its error goes with E[x]² over that, whose mean over windows, times C2, this is.
+
+    Args:
+        x, y: float64.
+        window: its side in pixels, where the pictures have them.
+    """
+    sides = [min(window, side) for side in x.shape[2:]]
+    means = [F.avg_pool2d(image, sides, 1) for image in (x, y)]
+    squares = [F.avg_pool2d(image.square(), sides, 1) for image in (x, y)]
+    variances = sum(((s - m.square()).clamp(min=0.0) for s, m in zip(squares, means, strict=True)), means[0] * 0.0)
+    found = float((means[0].square().maximum(means[1].square()) * C2 / (variances + C2)).mean())
+    return found if math.isfinite(found) else 0.0

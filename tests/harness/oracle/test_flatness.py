@@ -1,0 +1,89 @@
+"""How bright and flat pictures are, and what that lets rounding do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, PerturbationKind, Picture, PictureKind
+from harness.config import settings_for
+from harness.engine.session import Session
+from harness.oracle.flatness import flatness
+from harness.oracle.levels import Level, noise
+from harness.precision import precisions_named
+from harness.properties.loss_property import LossProperty
+from harness.properties.loss_value import accuracy, gradient_accuracy
+from harness.subject_spec import AUTO_TRUTH, SubjectKind, SubjectSpec
+from harness.trials.loss_trial import LossTrial
+
+_TEXTBOOKS = Path(__file__).parents[1] / "subjects" / "float32_textbooks.py"
+
+
+def _grey(level: float) -> Tensor:
+    return torch.full((1, 3, 20, 30), level, dtype=torch.float64)
+
+
+def test_flat_pictures_are_as_flat_as_they_are_bright() -> None:
+    assert flatness(_grey(1.0), _grey(1.0), 11) == pytest.approx(1.0)
+    assert flatness(_grey(0.5), _grey(0.25), 11) == pytest.approx(0.25)
+    assert flatness(_grey(0.0), _grey(0.0), 11) == 0.0
+
+
+def test_detail_takes_it_away_and_windows_see_only_so_far() -> None:
+    noisy = torch.rand(1, 3, 20, 30, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert flatness(noisy, noisy, 11) < 0.01
+    # A ramp is flat to who sees three pixels of it.
+    ramp = torch.linspace(0.5, 1.0, 30, dtype=torch.float64).expand(1, 3, 20, 30)
+    assert flatness(ramp, ramp, 3) > 0.4 > 3 * flatness(ramp, ramp, 11)
+
+
+def test_pictures_smaller_than_a_window_and_nan() -> None:
+    assert flatness(_grey(1.0)[..., :4, :5], _grey(1.0)[..., :4, :5], 11) == pytest.approx(1.0)
+    assert flatness(_grey(float("nan")), _grey(1.0), 11) == 0.0
+
+
+def test_it_widens_what_is_rounding_only_where_much_is_flat() -> None:
+    assert noise(True, 1.0, 0.2) == noise(True)
+    assert noise(True, 1.0, 1.0).value == pytest.approx(5 * noise(True).value)
+    assert noise(True, 1.0, 1.0).gradient == noise(True).gradient
+    assert noise(True).at(1e-4).gradient > noise(True).at(1e-2).gradient == noise(True).gradient
+    assert noise(False, 1.0, 1.0) == noise(False)
+
+
+@pytest.mark.parametrize(
+    ("name", "property_", "case"),
+    [
+        # Off by 8e-4 on one processor: much is flat.
+        (
+            "uniform",
+            accuracy,
+            LossCase(
+                11,
+                11,
+                picture=Picture(PictureKind.FLAT, 186),
+                mask=Mask(MaskKind.DISC, 40),
+                perturbation=Perturbation(PerturbationKind.ANTICORRELATED, 1.78e-5),
+            ),
+        ),
+        # Windows that rounding takes below 0 are clamped, and lose their gradient: half of it.
+        (
+            "pooled",
+            gradient_accuracy,
+            LossCase(
+                11,
+                11,
+                picture=Picture(PictureKind.SMOOTH),
+                mask=Mask(MaskKind.LINE, 47),
+                perturbation=Perturbation(PerturbationKind.OFFSET, 2.37e-4),
+            ),
+        ),
+    ],
+)
+def test_what_float32_does_to_the_textbook_is_no_fault(name: str, property_: LossProperty, case: LossCase) -> None:
+    spec = SubjectSpec(f"{_TEXTBOOKS}:{name}", truth=AUTO_TRUTH)
+    subject = Session(settings_for(SubjectKind.LOSS, spec)).subject(SubjectKind.LOSS)
+    verdict = property_.check(LossTrial(subject, precisions_named(["float32"])[0], case))
+    assert verdict.holds or verdict.level is Level.ROUNDING, verdict
