@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from harness.files import one_line
 from harness.subjects.known_bad import KNOWN_BAD
 
 _FAULT = "FAULT "
+_LAST_LINES = 20
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Command:
     Attributes:
         name: as tables tell it.
         arguments: of ``harness``; ``{seed}`` stands for the seed.
-        until: the time is that of the first line that begins so; empty: that of the end.
+        until: the time is that of the first line on the screen that begins so; empty: that of the end.
         exit_codes: how it may end.
     """
 
@@ -83,27 +85,29 @@ def timed_commands(
 
 def _took(command: Command, seed: int) -> float:
     arguments = [text.format(seed=seed) for text in command.arguments]
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as errors:
+    with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, "-u", "-m", "harness", *arguments, "--cases-dir", str(Path(folder) / "cases")],
             stdout=subprocess.PIPE,
-            stderr=errors,
+            # What goes on is told on stderr, and a screen shows both.
+            stderr=subprocess.STDOUT,
             text=True,
         )
         assert process.stdout is not None
         said: float | None = None
+        last: deque[str] = deque(maxlen=_LAST_LINES)
         with process.stdout as lines:
             for line in lines:
                 if command.until and said is None and line.startswith(command.until):
                     said = time.monotonic() - began
+                last.append(line)
         code = process.wait()
         ended = time.monotonic() - began
         if code not in command.exit_codes:
-            errors.seek(0)
             raise HarnessError(
                 f"harness {' '.join(arguments)} ended with exit code {code}, so it can't be timed: "
-                f"{one_line(errors.read().strip()) or 'see what it prints'}."
+                f"{one_line(''.join(last).strip()) or 'see what it prints'}."
             )
     if not command.until:
         return ended

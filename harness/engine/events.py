@@ -11,6 +11,7 @@ from harness.cases.descriptors import Case
 from harness.config import Settings
 from harness.engine.plan import Task
 from harness.engine.result import Call, TaskResult
+from harness.oracle.levels import Level
 from harness.subject_spec import SubjectKind
 
 _NUMBER = re.compile(r"\d+")
@@ -69,6 +70,17 @@ class CaseFailed:
     shrunk: bool
     earlier: tuple[Call, ...] = ()
     evidence: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class ViolationMet:
+    """A case violates the property, graver than any of the task before; the search for a worse and for a smaller one
+    goes on, and the case is still to be confirmed.
+    """
+
+    task: Task
+    level: Level
+    message: str
 
 
 @dataclass(frozen=True)
@@ -170,7 +182,7 @@ class RunFinished:
     results: tuple[TaskResult, ...]
 
 
-OfTask = TaskStarted | CaseStarted | Progress | CaseFailed | WorstKept | Confirming | TaskFinished
+OfTask = TaskStarted | CaseStarted | Progress | CaseFailed | ViolationMet | WorstKept | Confirming | TaskFinished
 OfSubject = SubjectLoaded | SubjectPrinted | SubjectWarned
 Event = RunStarted | OfSubject | OfTask | ProcessLost | RunFinished
 Listener = Callable[[Event], None]

@@ -11,7 +11,10 @@ from harness.engine.messages import Check
 from harness.engine.plan import Task
 from harness.engine.result import KnownCase
 from harness.kinds.registry import kind_for
+from harness.precision import PRECISIONS
 from harness.subject_spec import SubjectKind
+
+_UNDER_AUTOCAST = {precision.name for precision in PRECISIONS if precision.autocast_dtype is not None}
 
 
 @dataclass
@@ -40,7 +43,11 @@ class Group:
 
 
 def groups_of(tasks: Sequence[Task], kinds: Sequence[str]) -> list[tuple[Task, ...]]:
-    """What one process runs in a row; the longest first. ``kinds`` are those of the subjects."""
+    """What one process runs in a row, of it what is run under autocast first; the longest first.
+
+    Args:
+        kinds: those of the subjects.
+    """
 
     def shared(task: Task) -> bool:
         return kind_for(task.kind, task.property, kinds).shares_runs
@@ -51,4 +58,11 @@ def groups_of(tasks: Sequence[Task], kinds: Sequence[str]) -> list[tuple[Task, .
     groups: dict[tuple[str, str], list[Task]] = {}
     for task in sorted(tasks, key=lambda task: not shared(task)):
         groups.setdefault(key(task), []).append(task)
-    return [tuple(group) for group in groups.values()]
+    return [tuple(sorted(group, key=_comes_late)) for group in groups.values()]
+
+
+def _comes_late(task: Task) -> bool:
+    """Under autocast most losses fail that do: so a fault is on the screen early, and its cases, which are the most
+    telling, are tried first without.
+    """
+    return task.precision not in _UNDER_AUTOCAST

@@ -16,7 +16,7 @@ from hypothesis.errors import Flaky
 
 from harness.cases.descriptors import Case
 from harness.engine.code_constants import no_code_constants
-from harness.engine.events import CaseFailed, CaseStarted, Listener, Progress
+from harness.engine.events import CaseFailed, CaseStarted, Listener, Progress, ViolationMet
 from harness.engine.plan import Task
 from harness.engine.result import Status, TaskResult
 from harness.errors import printable
@@ -212,10 +212,12 @@ class Search:
             self._emit(Progress(self.task, self.examples, self._shrinking))
         self._verdicts.setdefault(case, (judged.case, verdict, stream))
         self._verdicts.setdefault(judged.case, (judged.case, verdict, stream))
-        had_gravest = self.has_gravest
+        had_gravest, worst_before = self.has_gravest, self.worst_level
         if not verdict.holds and not self.has_failed:
             self.first_failing = judged.case
             self._emit(CaseFailed(self.task, judged.case, verdict.message, shrunk=False))
+        if not verdict.holds and (worst_before is None or verdict.level.rank < worst_before.rank):
+            self._emit(ViolationMet(self.task, verdict.level, verdict.message))
         if self._worst is None or verdict.gravity > self._worst[1].gravity:
             self._worst = (judged.case, verdict)
             if not verdict.holds and (self._smallest is None or not self._fails_gravely(self._smallest)):

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from harness.comparison import events as comparison_events
 from harness.engine import events
+from harness.engine.confirmation import AFTER_OTHERS, NOT_REPEATABLE
 from harness.engine.plan import Task
 from harness.engine.result import Status
 from harness.files import one_line
@@ -23,6 +24,7 @@ from harness.subject_spec import SubjectKind
 # What is over sooner needs no line to say that it is alive.
 _FIRST_LINE_SECONDS = 2.0
 _LINE_SECONDS = 5.0
+_HANGS_ON_MORE = (NOT_REPEATABLE, AFTER_OTHERS)
 
 
 class ProgressBar:
@@ -99,6 +101,7 @@ class RunProgress:
     def __init__(self, bar: ProgressBar, run: RunModel, verbose: bool = False) -> None:
         self._bar, self._run, self._verbose = bar, run, verbose
         self._told: dict[tuple[SubjectKind, str], int] = {}
+        self._first: dict[tuple[SubjectKind, str], Task] = {}
 
     def __call__(self, event: events.Event) -> None:
         if isinstance(event, events.RunStarted):
@@ -108,6 +111,8 @@ class RunProgress:
         elif isinstance(event, events.Progress):
             verb = "shrinking" if event.shrinking else f"{event.examples} cases"
             self._bar.at(f"{event.task.property}, {event.task.precision}: {verb}")
+        elif isinstance(event, events.ViolationMet):
+            self._met(event)
         elif isinstance(event, events.TaskFinished):
             self._violated(event.task)
             self._bar.did(event.task.property)
@@ -115,16 +120,31 @@ class RunProgress:
             sys.stderr.write(event.text)
             sys.stderr.flush()
 
+    def _met(self, event: events.ViolationMet) -> None:
+        """Say of a fault that it was found, before a worse and a smaller case are. Of a violation that a baseline may
+        accept, and of what is less grave, the result tells.
+        """
+        if event.level is Level.FAULT and not self._run.accepts(event.task):
+            self._say(event.task, event.level, event.message)
+
     def _violated(self, task: Task) -> None:
-        """Say that a property is violated; under a further precision only if it is graver there."""
-        cell, key = self._run.cell_of(task), (task.kind, task.property)
+        """Say that a property is violated; under a further precision only if it is graver there.
+
+        What was told when it was met is told again where it turns out to hang on more than its case.
+        """
+        cell = self._run.cell_of(task)
         if cell.result.status is not Status.VIOLATED or cell.standing is Standing.ACCEPTED:
             return
-        level = cell.result.level or Level.FAULT
+        if self._first.get((task.kind, task.property)) == task and cell.result.message.startswith(_HANGS_ON_MORE):
+            self._told.pop((task.kind, task.property))
+        self._say(task, cell.result.level or Level.FAULT, cell.result.message)
+
+    def _say(self, task: Task, level: Level, message: str) -> None:
+        key = (task.kind, task.property)
         if level.rank < self._told.get(key, level.rank + 1):
-            self._told[key] = level.rank
+            self._told[key], self._first[key] = level.rank, task
             name = level.value.upper() if level is Level.FAULT else level.value
-            self._bar.say(f"{name} {task.property} under {task.precision}: {one_line(cell.result.message)}")
+            self._bar.say(f"{name} {task.property} under {task.precision}: {one_line(message)}")
 
 
 class GoldenProgress:

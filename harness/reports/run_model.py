@@ -178,6 +178,10 @@ class RunModel:
         standing = self._baseline.standing(result, self.settings, self._today)
         return replace(cell, standing=standing, accepted=self._baseline.entry(result.task, self.settings))
 
+    def accepts(self, task: Task) -> bool:
+        """Whether the baseline accepts a violation of the task, be it one that isn't as grave as what was met."""
+        return self._baseline.entry(task, self.settings) is not None
+
     def cell_of(self, task: Task) -> Cell:
         """The task's, which has finished."""
         return self._cell(self._results[task])

@@ -11,7 +11,8 @@ import pytest
 from harness.cases.descriptors import Case, LossCase, StepCase
 from harness.config import Settings
 from harness.engine import case_search
-from harness.engine.events import CaseFailed, CaseStarted, Event
+from harness.engine.events import CaseFailed, CaseStarted, Event, ViolationMet
+from harness.engine.groups import groups_of
 from harness.engine.plan import Task
 from harness.engine.result import Status, TaskResult
 from harness.engine.run import TaskRunner
@@ -195,6 +196,26 @@ def test_a_search_until_a_level_goes_on_where_all_is_less_grave() -> None:
         found[until] = runner.run(task, lambda _: None, until=until)
     assert {result.level for result in found.values()} == {Level.STRICTNESS}
     assert found[Level.FAULT].examples >= 20 > found[Level.STRICTNESS].examples
+
+
+def test_what_is_met_is_told_where_it_is_graver_than_before() -> None:
+    told: list[Event] = []
+    search = Search(Task(SubjectKind.LOSS, "range", "float32"), told.append, None, after_fault=10)
+    levels = (Level.ROUNDING, Level.ROUNDING, Level.FAULT, Level.DEFINITION, Level.FAULT)
+    for seed, level in enumerate(levels):
+        case = LossCase(seed=seed)
+        search.ran(case, Judged(Verdict(False, 3.0, 2.0, f"words {seed}", level), case), "")
+    met = [(event.level, event.message) for event in told if isinstance(event, ViolationMet)]
+    assert met == [(Level.ROUNDING, "words 0"), (Level.FAULT, "words 2")]
+
+
+def test_what_is_run_under_autocast_comes_first_of_each_property() -> None:
+    precisions = ("float32", "cpu-autocast-float16", "bfloat16-inputs", "cuda-policy-bfloat16")
+    tasks = [Task(SubjectKind.LOSS, name, precision) for name in ("range", "finite") for precision in precisions]
+    groups = groups_of(tasks, ["loss"])
+    assert [{task.property for task in group} for group in groups] == [{"range"}, {"finite"}]
+    order = ["cpu-autocast-float16", "cuda-policy-bfloat16", "float32", "bfloat16-inputs"]
+    assert [[task.precision for task in group] for group in groups] == [order, order]
 
 
 @pytest.mark.parametrize("held_before", [0, 1, 5])

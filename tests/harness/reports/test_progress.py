@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from harness.config import Settings
-from harness.engine.events import RunStarted, SubjectPrinted, TaskFinished
+from harness.engine.confirmation import NOT_REPEATABLE
+from harness.engine.events import Event, RunStarted, SubjectPrinted, TaskFinished, ViolationMet
 from harness.engine.plan import Task
 from harness.engine.result import Status, TaskResult
 from harness.findings.baseline import Standing
@@ -77,3 +78,46 @@ def test_on_a_terminal_it_stands_above_the_bar(capsys: pytest.CaptureFixture[str
     _told(ReportConsole(file=screen, force_terminal=True, width=80))
     assert "FAULT range under c: the loss" in screen.getvalue()
     assert capsys.readouterr().err == ""
+
+
+def _met_and_found(level: Level, message: str, accepted: bool = False) -> None:
+    """A violation of the first task is met, as the loss being [-1], and this comes of the task."""
+
+    class _Expecting(RunModel):
+        def accepts(self, task: Task) -> bool:
+            return accepted
+
+    run, task = _Expecting(), _TASKS[0]
+    result = TaskResult(task, Status.VIOLATED, message=message, level=level)
+    told: tuple[Event, ...] = (
+        RunStarted((task,), Settings(loss="m:L")),
+        ViolationMet(task, level, _SAID),
+        TaskFinished(task, result),
+    )
+    with ProgressBar(ReportConsole(file=io.StringIO())) as bar:
+        progress = RunProgress(bar, run)
+        for event in told:
+            run(event)
+            progress(event)
+
+
+@pytest.mark.parametrize(
+    ("level", "message", "accepted", "lines"),
+    [
+        pytest.param(Level.FAULT, "it is -9", False, ["FAULT range under a: the loss�is [-1]"], id="fault"),
+        pytest.param(Level.ROUNDING, "it is -9", False, ["rounding range under a: it is -9"], id="less grave"),
+        pytest.param(Level.FAULT, "it is -9", True, ["FAULT range under a: it is -9"], id="worse than accepted"),
+        pytest.param(
+            Level.FAULT,
+            f"{NOT_REPEATABLE}: it held",
+            False,
+            ["FAULT range under a: the loss�is [-1]", f"FAULT range under a: {NOT_REPEATABLE}: it held"],
+            id="not repeatable",
+        ),
+    ],
+)
+def test_a_fault_is_told_when_it_is_met(
+    level: Level, message: str, accepted: bool, lines: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _met_and_found(level, message, accepted)
+    assert capsys.readouterr().err.splitlines() == lines
