@@ -14,6 +14,8 @@ from torch.backends import cudnn
 
 # In Python's own floats, which take the processor's mode as torch's do; multiplied at run time.
 _SMALLEST, _ONE = 5e-324, float(1)
+# Looked for once: the state is read several times a case.
+_HOOK_NAMES = tuple(name for name in vars(torch.nn.modules.module) if name.startswith("_global_"))
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def _put_back(state: ProcessState) -> None:
 def _global_hooks() -> list[dict[int, Any]]:
     """Those that torch calls for every module."""
     found = vars(torch.nn.modules.module)
-    return [hooks for name, hooks in found.items() if name.startswith("_global_") and isinstance(hooks, dict)]
+    return [hooks for name in _HOOK_NAMES if isinstance(hooks := found[name], dict)]
 
 
 def _saved_tensors_hooks() -> Any:

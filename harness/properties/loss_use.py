@@ -70,8 +70,14 @@ def _in_inference_mode(trial: LossTrial) -> float:
 
 
 def _other_random_states() -> dict[str, Any]:
-    numbers = np.random.get_state(legacy=False)
-    return {"Python": random.getstate(), "NumPy": repr(numbers)}
+    return {"Python": random.getstate(), "NumPy": _comparable(np.random.get_state(legacy=False))}
+
+
+def _comparable(state: Any) -> Any:
+    """The same without arrays, which have no plain ``==``."""
+    if isinstance(state, dict):
+        return {name: _comparable(part) for name, part in state.items()}
+    return state.tobytes() if isinstance(state, np.ndarray) else state
 
 
 @loss_property(effort=0.25)
