@@ -158,7 +158,8 @@ def run(options: argparse.Namespace) -> int:
     if (github := step_summary()) is not None:
         reports.append((github, append_markdown))
     run_model = RunModel(read_baseline(Path(settings.baseline)))
-    check(settings, run_model, reports, verbose=options.verbose, exit_first=options.exitfirst)
+    forks = options.own_process
+    check(settings, run_model, reports, verbose=options.verbose, exit_first=options.exitfirst, forks=forks)
     return run_model.outcome.exit_code
 
 
@@ -204,6 +205,7 @@ def check(
     *,
     verbose: bool = False,
     exit_first: bool = False,
+    forks: bool = False,
 ) -> None:
     """Check, write the reports, and print.
 
@@ -211,6 +213,7 @@ def check(
         run_model: hears the run.
         verbose: show what the subject prints.
         exit_first: run nothing more after the first violation that counts.
+        forks: workers may be forked from this process, which has run nothing but the harness.
 
     Raises:
         HarnessError: there is nothing to check, or it can't be.
@@ -235,7 +238,7 @@ def check(
         ImageFolder(settings.images)
     tasks = plan(subject_kinds(settings), settings.properties, settings.precisions)
     spared = None if settings.precisions else left_out()
-    known, bar = known_cases(settings, tasks), ProgressBar(console)
+    known, bar = known_cases(settings, tasks), ProgressBar(console, late=True)
     progress = RunProgress(bar, run_model, verbose)
 
     def listen(event: Event) -> None:
@@ -248,7 +251,8 @@ def check(
     started, recorder = RunStarted(tasks, settings, environment(), spared), CaseRecorder(settings)
     try:
         with bar:
-            run_pooled(started, listen, recorder, known, ends_run)
+            # Nothing of it is on the terminal.
+            run_pooled(started, listen, recorder, known, ends_run, shows=bool(reports), forks=forks)
     except (Interrupted, KeyboardInterrupt):
         run_model.ended = "interrupted"
         raise

@@ -53,12 +53,17 @@ def command_line() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
+    """Run the command line and return its exit code.
+
+    Args:
+        arguments: without, this process' own, which then is the command's own.
+    """
     for stream in (sys.stdout, sys.stderr):
         # What a terminal's or a pipe's encoding lacks comes out as a question mark, not as a traceback.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     options = command_line().parse_args(arguments)
+    options.own_process = arguments is None
     try:
         with interruptible():
             code = int(options.run(options))

@@ -36,6 +36,11 @@ class Guardian:
         """The group has been killed; its number may come to be another's."""
         self._tell(f"-{group}\n")
 
+    def let_go(self) -> None:
+        """In a fork of the parent: it isn't the parent."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
     def close(self) -> None:
         """End it; whatever it still watches dies."""
         assert self._process.stdin is not None

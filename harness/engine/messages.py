@@ -22,12 +22,14 @@ class Start:
         deadline: on the monotonic clock, which all processes of a machine share.
         listener: told of every event, in the worker.
         confirms: search results are confirmed on a subject that nothing was done to.
+        shows: what a report can show of a violation is gathered.
     """
 
     settings: Settings
     deadline: float | None
     listener: Callable[[Event], None]
     confirms: bool = True
+    shows: bool = True
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,8 @@ def run_pooled(
     worker_listener: Callable[[Event], None],
     known: Mapping[Task, Sequence[KnownCase]] | None = None,
     ends_run: Callable[[TaskResult], bool] = lambda result: False,
+    shows: bool = True,
+    forks: bool = False,
 ) -> tuple[TaskResult, ...]:
     """Run all tasks and give their results in the plan's order, which workers they fell to making no difference.
 
@@ -59,6 +61,8 @@ def run_pooled(
         known: by task, cases that failed before the run, which are tried first.
         ends_run: asked of each result once ``emit`` has heard it; the first of which it is true is the last, and what
             is left is not run.
+        shows: what a report can show of each violation is gathered and told; without, that time is saved.
+        forks: workers are forked from this process where that can be done, which must have run nothing but the harness.
 
     Raises:
         HarnessError: what a worker raised: the subject can't be loaded, say.
@@ -66,9 +70,11 @@ def run_pooled(
     """
     settings, tasks = started.settings, started.tasks
     deadline = None if settings.max_time is None else time.monotonic() + settings.max_time
-    start = Start(settings, deadline, worker_listener)
-    emit(started)
-    with running_workers(start, min(settings.workers or os.cpu_count() or 1, len(tasks)), emit) as workers:
+    start = Start(settings, deadline, worker_listener, shows=shows)
+    count = min(settings.workers or os.cpu_count() or 1, len(tasks))
+    with running_workers(start, count, emit, forks) as workers:
+        # After the forks: a listener may start a thread, to move a bar.
+        emit(started)
         results = _Run(start, tuple(dict.fromkeys(tasks)), emit, workers, known or {}, ends_run).results()
     ordered = tuple(results[task] for task in tasks)
     emit(RunFinished(ordered))

@@ -54,14 +54,15 @@ class TaskRunner:
 
     Args:
         deadline: on the monotonic clock; no further example is started after it.
+        shows: what a report can show of a violation is gathered; its case is run a few dozen times more for that.
 
     Raises:
         HarnessError: as :class:`harness.engine.session.Session`.
     """
 
-    def __init__(self, settings: Settings, deadline: float | None = None) -> None:
+    def __init__(self, settings: Settings, deadline: float | None = None, shows: bool = True) -> None:
         self.session = Session(settings)
-        self._settings, self._deadline = settings, deadline
+        self._settings, self._deadline, self._shows = settings, deadline, shows
         self._pristine: Pristine | None = None
         self._calls: list[Call] = []
         self._draws = Draws()
@@ -119,6 +120,8 @@ class TaskRunner:
 
     def _evidence(self, kind: AnyKind, calls: Sequence[Call], brief: bool = False) -> Mapping[str, Any] | None:
         """Where the subject may end the process that asks, a fork of it is asked; a kind that can't be, remembers."""
+        if not self._shows:
+            return None
         if kind.confirms:
             return None if self._pristine is None else self._pristine.evidence(calls, _EVIDENCE_SECONDS, brief)
         try:

@@ -90,7 +90,7 @@ def _loaded(connection: Connection, start: Start, warned: SubjectWarnings) -> Ta
     specs = " and ".join(spec for spec in (start.settings.loss, start.settings.step) if spec is not None)
     _send(connection, Loading(specs, time.monotonic()))
     try:
-        return TaskRunner(start.settings, start.deadline)
+        return TaskRunner(start.settings, start.deadline, start.shows)
     except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
         raise SubjectError(f"loading {specs} raised {describe_exception(error)}.") from error
 

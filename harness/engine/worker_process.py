@@ -8,10 +8,13 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from typing import NoReturn
 
 from harness.cases.descriptors import Case
 from harness.engine.events import Confirming, TaskFinished
+from harness.engine.forked import ForkedProcess, fork
 from harness.engine.guardian import Guardian, kill_group
 from harness.engine.messages import Answer, Began, Heard, Loading, Message, Order, Ready, Start
 from harness.engine.plan import Task
@@ -33,9 +36,12 @@ class WorkerProcess:
         at: the case that it runs, or ``None``.
         output: what its subject prints.
         begun: how many cases it has begun of its order.
+
+    Args:
+        forked_beside: the others, where it is to be a fork of this process; ``None``: a new interpreter.
     """
 
-    def __init__(self, start: Start, guardian: Guardian) -> None:
+    def __init__(self, start: Start, guardian: Guardian, forked_beside: Sequence[WorkerProcess] | None = None) -> None:
         self.loaded = False
         self.loading: str | None = None
         self.at: Began | None = None
@@ -46,10 +52,18 @@ class WorkerProcess:
         self._pending: deque[Message] = deque()
         self.output = SubjectOutput()
         self.connection, theirs = multiprocessing.Pipe()
+        self._process = self._spawned(theirs) if forked_beside is None else self._forked(theirs, forked_beside)
+        guardian.watch(self._process.pid)
+        theirs.close()
+        self.output.handed_over()
+        with contextlib.suppress(OSError):
+            self.connection.send(start)
+
+    def _spawned(self, theirs: Connection) -> subprocess.Popen[bytes]:
         code = (
             f"import sys; sys.path[:] = {sys.path!r}; from harness.engine.worker import main; main({theirs.fileno()})"
         )
-        self._process = subprocess.Popen(
+        return subprocess.Popen(
             # Unbuffered: what was printed before a crash isn't lost with it.
             [sys.executable, "-u", "-c", code],
             stdin=subprocess.DEVNULL,
@@ -58,11 +72,21 @@ class WorkerProcess:
             pass_fds=(theirs.fileno(),),
             start_new_session=True,
         )
-        guardian.watch(self._process.pid)
-        theirs.close()
-        self.output.handed_over()
-        with contextlib.suppress(OSError):
-            self.connection.send(start)
+
+    def _forked(self, theirs: Connection, beside: Sequence[WorkerProcess]) -> ForkedProcess:
+        def let_go() -> None:
+            # While a worker has one of these open, its other end never learns that this process is gone.
+            self._guardian.let_go()
+            for worker in (self, *beside):
+                worker.connection.close()
+                worker.output.close()
+
+        def run() -> NoReturn:
+            main(theirs.fileno())
+
+        from harness.engine.worker import main
+
+        return fork(run, self.output.writing, let_go)
 
     @property
     def process(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from multiprocessing.connection import wait
 
 from harness.engine.events import Listener, SubjectPrinted
+from harness.engine.forked import can_fork
 from harness.engine.guardian import Guardian, kill_group
 from harness.engine.messages import Heard, Start
 from harness.engine.worker_process import WorkerProcess
@@ -18,13 +19,13 @@ _TICK_SECONDS = 0.1
 class Workers:
     """Those that run. All are killed at the end, with whatever their subjects started."""
 
-    def __init__(self, start: Start, guardian: Guardian, emit: Listener) -> None:
-        self._start, self._guardian, self._emit = start, guardian, emit
+    def __init__(self, start: Start, guardian: Guardian, emit: Listener, forks: bool = False) -> None:
+        self._start, self._guardian, self._emit, self._forks = start, guardian, emit, forks
         self.running: list[WorkerProcess] = []
 
     def add(self) -> WorkerProcess:
         """Start one more."""
-        worker = WorkerProcess(self._start, self._guardian)
+        worker = WorkerProcess(self._start, self._guardian, self.running if self._forks and can_fork() else None)
         self.running.append(worker)
         return worker
 
@@ -49,14 +50,15 @@ class Workers:
 
 
 @contextlib.contextmanager
-def running_workers(start: Start, count: int, emit: Listener) -> Iterator[Workers]:
+def running_workers(start: Start, count: int, emit: Listener, forks: bool = False) -> Iterator[Workers]:
     """So many, which may leave by themselves once the block is done, and are killed where it raises.
 
     Args:
         emit: told what their subjects print, and in the end what they still have to say.
+        forks: they are forked from this process where that can be done. It must have run nothing but the harness.
     """
     guardian = Guardian()
-    workers = Workers(start, guardian, emit)
+    workers = Workers(start, guardian, emit, forks)
     try:
         for _ in range(count):
             workers.add()

@@ -32,10 +32,11 @@ class ProgressBar:
 
     Args:
         console: where the bar is shown, if it is a terminal.
+        late: it is shown when the command begins its steps, and not before; it takes a thread.
     """
 
-    def __init__(self, console: ReportConsole) -> None:
-        self.console = console
+    def __init__(self, console: ReportConsole, late: bool = False) -> None:
+        self.console, self._late = console, late
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -50,7 +51,8 @@ class ProgressBar:
         self._next_line = time.monotonic() + _FIRST_LINE_SECONDS
 
     def __enter__(self) -> ProgressBar:
-        self._progress.start()
+        if not self._late:
+            self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -59,6 +61,7 @@ class ProgressBar:
     def begin(self, total: int) -> None:
         """So many steps are to be done."""
         self._total = total
+        self._progress.start()
         self._progress.update(self._bar, total=total, completed=0)
 
     def at(self, what: str) -> None:

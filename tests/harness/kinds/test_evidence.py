@@ -37,9 +37,9 @@ BEFORE_FIX = "harness.subjects.known_bad.losses:LossBeforeFix"
 AFTER_REPORT = "harness.subjects.known_bad.steps:StepAfterReport"
 
 
-def _evidence(settings: Settings, task: Task) -> object:
+def _evidence(settings: Settings, task: Task, shows: bool = True) -> object:
     heard: list[Event] = []
-    run_pooled(RunStarted((task,), settings), heard.append, CaseRecorder(settings))
+    run_pooled(RunStarted((task,), settings), heard.append, CaseRecorder(settings), shows=shows)
     first, last = (event for event in heard if isinstance(event, CaseFailed))
     assert (first.shrunk, last.shrunk, first.evidence) == (False, True, None)
     json.dumps(json_value(last.evidence), allow_nan=False)
@@ -61,6 +61,11 @@ def test_a_losss_evidence_has_both_values_and_arrays_to_draw(tmp_path: Path) -> 
     assert arrays["1 - SSIM"].shape == (height - 10, width - 10)
     apart = arrays["rendering"].astype("f8") - arrays["target"]
     assert abs(arrays["difference"]).max() == pytest.approx(abs(apart).max(), rel=1e-6)
+
+
+def test_where_no_report_shows_it_none_is_gathered(tmp_path: Path) -> None:
+    settings = Settings(step=AFTER_REPORT, max_examples=20, workers=1, cases_dir=str(tmp_path))
+    assert _evidence(settings, Task(SubjectKind.STEP, "never-raises", "cpu-autocast-float16"), shows=False) is None
 
 
 def test_a_steps_evidence_is_its_timeline(tmp_path: Path) -> None:
