@@ -65,12 +65,18 @@ class Pristine:
         _end(self._process)
 
 
-def fork_pristine(judge: Judge, show_evidence: ShowEvidence, closing: Sequence[Connection] = ()) -> Pristine | None:
+def fork_pristine(
+    judge: Judge,
+    show_evidence: ShowEvidence,
+    closing: Sequence[Connection] = (),
+    prepare: Callable[[], None] = lambda: None,
+) -> Pristine | None:
     """Fork it, from a process with one thread; ``None`` where the system can't.
 
     Args:
         judge, show_evidence: run in a child, on the state that it has now.
         closing: connections of this process that the fork must not keep open.
+        prepare: done in the fork, once, and not waited for: what each child would have to do else.
     """
     if not hasattr(os, "fork"):
         return None
@@ -80,6 +86,7 @@ def fork_pristine(judge: Judge, show_evidence: ShowEvidence, closing: Sequence[C
         try:
             for connection in (*closing, ours):
                 connection.close()
+            prepare()
             _serve(theirs, judge, show_evidence)
         finally:
             os._exit(0)

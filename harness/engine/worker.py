@@ -52,7 +52,7 @@ def _serve(connection: Connection, start: Start) -> None:
     warned = SubjectWarnings()
     runner = _loaded(connection, start, warned)
     if start.confirms:
-        _fork_pristine(runner, connection)
+        _fork_pristine(runner, connection, start.shows)
     # Not before the fork, which is to have one thread.
     threading.Thread(target=_end_with_the_pool, args=(connection,), daemon=True).start()
 
@@ -95,17 +95,25 @@ def _loaded(connection: Connection, start: Start, warned: SubjectWarnings) -> Ta
         raise SubjectError(f"loading {specs} raised {describe_exception(error)}.") from error
 
 
-def _fork_pristine(runner: TaskRunner, connection: Connection) -> None:
+def _fork_pristine(runner: TaskRunner, connection: Connection, shows: bool) -> None:
     import torch
 
     from harness.engine.judge import evidence_of, judge_calls
+    from harness.engine.late_imports import import_for_backward, import_for_tracing
     from harness.engine.pristine import fork_pristine
 
     # What a fork inherits of CUDA, or of a thread, it can't use.
     if torch.cuda.is_initialized() or threading.active_count() > 1:
         return
     session = runner.session
-    pristine = fork_pristine(partial(judge_calls, session), partial(evidence_of, session), closing=(connection,))
+
+    def prepare() -> None:
+        import_for_backward()
+        if shows:
+            import_for_tracing()
+
+    judge, show_evidence = partial(judge_calls, session), partial(evidence_of, session)
+    pristine = fork_pristine(judge, show_evidence, closing=(connection,), prepare=prepare)
     if pristine is not None:
         runner.confirm_with(pristine)
 
