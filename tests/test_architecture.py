@@ -32,7 +32,7 @@ ROOMS = [
     {"findings"},
     {"watching"},
     {"goldens"},
-    {"comparison", "conditions", "bench", "selfcheck"},
+    {"comparison", "conditions", "bench", "selfcheck", "fuzzing"},
     {"conformance"},
     {"reports"},
     {"cuda_session"},

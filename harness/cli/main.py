@@ -30,6 +30,7 @@ _COMMANDS = (
     "shrink",
     "selfcheck",
     "conformance",
+    "fuzz",
     "subjects",
     "doctor",
     "cuda",
