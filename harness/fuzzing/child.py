@@ -21,8 +21,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from harness.cases.pictures import PHOTOGRAPHS, load_photograph
 from harness.cases.serialization import case_to_json
+from harness.cases.strategies import loss_cases
 from harness.config import Settings
+from harness.engine.draws import Draws
 from harness.engine.events import CaseFailed, CaseStarted, Confirming, Event, TaskFinished, WorstKept
 from harness.engine.judge import evidence_of, judge_calls
 from harness.engine.pristine import fork_pristine
@@ -109,9 +112,17 @@ def _loaded(settings: Settings) -> dict[str, Any]:
         session = Session(settings)
     except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
         raise SubjectError(f"loading the subject raised {describe_exception(error)}.") from error
+    _warm_up()
     sources = {one.kind.value: _digest(one.source[0]) for one in session.loaded() if one.source is not None}
     session.close()
     return {"kinds": session.kind_names(), "sources": sources, "torch": str(torch.__version__)}
+
+
+def _warm_up() -> None:
+    """What the first case of a process would import and read, once for all that are forked: half a second each."""
+    for name in PHOTOGRAPHS:
+        load_photograph(name)
+    Draws().cases(loss_cases(), 2, 0)
 
 
 def _digest(path: str) -> str:

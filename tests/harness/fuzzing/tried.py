@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from pathlib import Path
 
 import torch
 
@@ -14,15 +14,19 @@ def right(x, y):
     return (x.float() - y.float()).square().mean()
 
 
-def negative(x, y):
-    """Wrong where the pictures are large: found in some units only."""
+def _is_bright(y):
+    return 0.85 < float(y.float().max()) < 0.95
+
+
+def bright(x, y):
+    """NaN where the brightest of the target is so bright: found in some units only, and made small in few steps."""
     loss = right(x, y)
-    return loss - 1.0 if x.shape[-1] > 36 else loss
+    return loss * math.nan if _is_bright(y) else loss
 
 
 def ends(x, y):
-    """Takes its process along where the pictures are large."""
-    if x.shape[-1] > 36:
+    """Takes its process along there."""
+    if _is_bright(y):
         os._exit(7)
     return right(x, y)
 
@@ -35,9 +39,9 @@ def hangs(x, y):
 
 
 def slow(x, y):
-    """As ``negative``, and slow enough to be killed in the middle of a unit."""
+    """As ``bright``, and slow enough to be killed in the middle of a unit."""
     time.sleep(0.01)
-    return negative(x, y)
+    return bright(x, y)
 
 
 class Threaded:
@@ -49,12 +53,5 @@ class Threaded:
         threading.Thread(target=time.sleep, args=(600.0,), daemon=True).start()
 
     def __call__(self, x, y):
-        """As ``negative``."""
-        return negative(x, y)
-
-
-def remembers(x, y):
-    """Wrong once it was called more often than in any one unit: right in a process of its own."""
-    with Path("calls").open("ab") as calls:
-        calls.write(b".")
-    return right(x, y)
+        """As ``bright``."""
+        return bright(x, y)
