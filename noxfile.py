@@ -96,6 +96,10 @@ def conformance(session: nox.Session) -> None:
     alone = ("piq", "mmengine", "addict", "termcolor", "yapf", "platformdirs")
     session.install("-c", "constraints.txt", "--no-deps", *alone)
     session.run("python", "-m", "harness", "conformance", *session.posargs)
+def cluster(session: nox.Session) -> None:
+    """python -m pytest tests/harness/fuzzing, with Ray: a campaign on a local cluster, a node of which is lost"""
+    _install(session, "test,cluster")
+    session.run("python", "-m", "pytest", *(session.posargs or ["tests/harness/fuzzing"]))
 
 
 @nox.session

@@ -4,6 +4,8 @@ it is only said what a shard is: the next few units that have no record.
 
 from __future__ import annotations
 
+import re
+import socket
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +15,7 @@ from typing import Any
 
 from harness.config import Settings
 from harness.errors import HarnessError, UsageError, describe_exception
+from harness.files import one_line
 from harness.fuzzing.campaign_folder import CampaignFolder
 from harness.fuzzing.plan import Plan, difference, make_plan, plan_from_json
 from harness.fuzzing.records import UnitRecord, hangs, record_from_json
@@ -20,6 +23,7 @@ from harness.fuzzing.shard_run import HUNG, MOST_HANGS, OUT_OF_TIME, Processes, 
 
 # Units of a shard: few, since a lost node costs those in hand.
 _UNITS_A_SHARD = 4
+_CONNECT_SECONDS = 10.0
 # Shards that wait for each processor, so that none is idle.
 _SHARDS_A_PROCESSOR = 2
 
@@ -49,10 +53,11 @@ class RayEngine:
             raise UsageError(
                 '--engine ray needs the package ray: pip install "gslrm-harness[cluster]", on every node.'
             ) from error
+        _look_for(self.address)
         began = not ray.is_initialized()
         try:
             if began:
-                more = {} if self.address is not None else {"include_dashboard": False}
+                more: dict[str, Any] = {} if self.address is not None else {"include_dashboard": False}
                 ray.init(address=self.address, log_to_driver=False, logging_level="error", **more)
         except Exception as error:
             where = "" if self.address is None else f" at {self.address}"
@@ -62,6 +67,23 @@ class RayEngine:
         finally:
             if began:
                 ray.shutdown()
+
+
+def _look_for(address: str | None) -> None:
+    """Where the address names a machine, see that somebody answers there: Ray itself would try for minutes.
+
+    Raises:
+        UsageError: nobody does.
+    """
+    if address is None or (match := re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d{1,5})", address)) is None:
+        return
+    try:
+        socket.create_connection((match[1], int(match[2])), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"no Ray cluster can be had at {one_line(address, 200)}: {describe_exception(error)}; is its head running "
+            "there?"
+        ) from error
 
 
 def _records(ray: Any, plan: Plan, settings: Settings, run: ShardRun) -> Iterator[UnitRecord]:

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,39 +13,8 @@ from harness.findings.case_file import read_case_file
 from harness.fuzzing.campaign_folder import CampaignFolder, opened
 from harness.fuzzing.databases import Database, Exchange, FolderDatabase, database_of
 from harness.subject_spec import SubjectKind, SubjectSpec
+from tests.harness.fuzzing.conftest import free_port
 from tests.harness.fuzzing.made import PLAN, record
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of the test's own, which keeps nothing."""
-    redis = pytest.importorskip("redis", reason="the package redis (extra cluster) isn't installed")
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("there is no redis-server here")
-    port = _free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    server = subprocess.Popen(
-        [binary, *options], cwd=tmp_path_factory.mktemp("redis"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    url = f"redis://127.0.0.1:{port}/0"
-    try:
-        for _ in range(100):
-            try:
-                redis.Redis.from_url(url).ping()
-                break
-            except redis.ConnectionError:
-                time.sleep(0.05)
-        yield url
-    finally:
-        server.kill()
-        server.wait()
 
 
 @pytest.fixture(params=["folder", "file URL", "redis"])
@@ -176,7 +140,7 @@ def test_other_urls_are_refused(url: str, says: str) -> None:
 
 def test_a_server_that_is_not_there_is_named() -> None:
     pytest.importorskip("redis", reason="the package redis (extra cluster) isn't installed")
-    url = f"redis://me:secret@127.0.0.1:{_free_port()}/0"
+    url = f"redis://me:secret@127.0.0.1:{free_port()}/0"
     with pytest.raises(UsageError, match=r"can't be had .* is it running") as refused:
         database_of(url, PLAN)
     assert "secret" not in str(refused.value)

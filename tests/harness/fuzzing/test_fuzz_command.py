@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from harness.cli.main import main
 from harness.errors import ExitCode
 from harness.fuzzing.campaign_folder import opened
 from harness.fuzzing.summary import findings
+from harness.fuzzing.units import Shard
 from tests.harness.engine.processes import wait_until_gone
 
 TRIED = Path(__file__).with_name("tried.py")
@@ -117,6 +119,25 @@ def test_a_run_goes_on_merges_and_shares(tmp_path: Path, capsys: pytest.CaptureF
     assert (code, merged["units"], merged["missing"]) == (ExitCode.VIOLATED, 6, 0)
     assert "merged 6 records" in capsys.readouterr().out
     assert len(opened(tmp_path / ".harness" / "campaigns" / "merged").done()) == 6
+
+
+@pytest.mark.slow
+def test_two_shards_share_over_redis(tmp_path: Path, redis_url: str) -> None:
+    """Some 15 s. The second shard has what the first one found, and tries its share of it."""
+    import redis
+
+    redis.Redis.from_url(redis_url).flushall()
+    shared = ("--db", redis_url, "--rounds", "6")
+    reports = [_fuzz(tmp_path / str(i), "--shard", f"{i}/2", *shared)[1] for i in range(2)]
+    folders = [tmp_path / str(i) / ".harness" / "campaigns" / "bright-seed0" for i in range(2)]
+    first = {path.name for path in (folders[0] / "cases").iterdir()}
+    second = {path.name for path in (folders[1] / "cases").iterdir()}
+    assert first
+    assert {path.name for path in (folders[1] / "examples").iterdir()} == first
+    tried = {one["case"]: one["status"] for one in reports[1]["examples"]}
+    assert tried == {name: "violated" for name in first if Shard(1, 2).takes(zlib.crc32(name.encode()))}
+    (key,) = redis.Redis.from_url(redis_url).keys()
+    assert {name.decode() for name in redis.Redis.from_url(redis_url).hkeys(key)} == first | second
 
 
 @pytest.mark.parametrize(
