@@ -4,8 +4,11 @@ it is only said what a shard is: the next few units that have no record.
 
 from __future__ import annotations
 
+import logging
 import re
+import signal
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -57,8 +60,12 @@ class RayEngine:
         began = not ray.is_initialized()
         try:
             if began:
+                # Ray puts its own in place of the command's.
+                ending = signal.getsignal(signal.SIGTERM)
                 more: dict[str, Any] = {} if self.address is not None else {"include_dashboard": False}
-                ray.init(address=self.address, log_to_driver=False, logging_level="error", **more)
+                ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, **more)
+                if threading.current_thread() is threading.main_thread():
+                    signal.signal(signal.SIGTERM, ending)
         except Exception as error:
             where = "" if self.address is None else f" at {self.address}"
             raise UsageError(f"no Ray cluster can be had{where}: {describe_exception(error)}.") from error
