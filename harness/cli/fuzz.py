@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import re
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +147,10 @@ def _ran(options: argparse.Namespace, settings: Settings, folder: Path, console:
     elif options.ray_address is not None:
         raise UsageError("--ray-address is for --engine ray.")
     with ProgressBar(console) as bar:
-        teller = Teller(bar.begin, bar.did, bar.say)
+        units = count(1)
+        # Without an end there are no so-and-so many of all.
+        did = bar.did if options.rounds is not None else lambda what: bar.still(f"{next(units)} units done ({what})")
+        teller = Teller(bar.begin, did, bar.say)
         return run_campaign(Asked(settings, folder, shard, options.rounds, options.db, engine), teller)
 
 

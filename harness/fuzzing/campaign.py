@@ -55,8 +55,8 @@ class Teller:
     """Who is told how it goes.
 
     Attributes:
-        begin: how many units there are to be run; 0 where there is no end.
-        did: a unit is done, in a word or two.
+        begin: how many units there are to be run, where there is an end.
+        did: a unit is done: its property.
         say: a sentence on what was found.
     """
 
@@ -96,7 +96,8 @@ def run_campaign(asked: Asked, teller: Teller) -> Summary:
                 if (found := try_out(folder, path, processes.all[0])) is not None:
                     told.of_example(found)
             engine = asked.engine or (lambda folder, settings, run: run.records(processes))
-            teller.begin(0 if asked.rounds is None else sum(1 for _ in run.left()))
+            if asked.rounds is not None:
+                teller.begin(sum(1 for _ in run.left()))
             _run_units(engine(folder, settings, run), folder, exchange, summary, told)
             summary.tried, summary.stopped = list(tried(folder)), run.stopped
             if exchange.trouble:
