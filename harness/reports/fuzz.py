@@ -36,7 +36,7 @@ def show_campaign(found: Summary, folder: Path, console: ReportConsole) -> None:
     if found.coverage.cases:
         table = Table("cases", "feature", "run, by value", pad_edge=False)
         for kind, feature, values in found.coverage.rows():
-            table.add_row(kind, feature, ", ".join(f"{value} {count}" for value, count in values))
+            table.add_row(kind, feature, _plain(", ".join(f"{value} {count}" for value, count in values)))
         console.print(table)
     for kind, feature, left in found.coverage.never_run(found.plan.images is not None):
         console.plain(f"never run ({kind}): {feature}: {', '.join(left)}")

@@ -109,6 +109,7 @@ def test_the_readmes_examples_run(command: str, tmp_path: Path) -> None:
     name = "never-raises" if "--step" in command else "range"
     is_script = " -- " in command
     few = "" if is_script else f" --max-examples 2 --precision float32 --property {name}"
+    few += " --rounds 1" if "fuzz" in command else ""
     done = _run(command + few, tmp_path)
     assert done.returncode in (0, 1), done.stdout + done.stderr
     if "watch" in command:

@@ -83,7 +83,7 @@ def test_a_campaign_killed_three_times_loses_and_repeats_nothing(tmp_path: Path)
 
 @pytest.mark.slow
 def test_a_run_goes_on_merges_and_shares(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Some 20 s: five commands that start a process which imports torch."""
+    """Some 15 s: three commands that start a process which imports torch."""
     one, other = tmp_path / "one", tmp_path / "other"
     shared = ("--db", str(tmp_path / "shared"), "--rounds", "3")
     code, first = _fuzz(one, "--shard", "0/2", *shared)
@@ -97,11 +97,7 @@ def test_a_run_goes_on_merges_and_shares(tmp_path: Path, capsys: pytest.CaptureF
     campaign = other / ".harness" / "campaigns" / "bright-seed0"
     assert found <= {path.name for path in (campaign / "examples").iterdir()}
     assert all(example["status"] == "violated" for example in second["examples"])
-    # Again, there is nothing left to be done.
-    _, again = _fuzz(other, "--shard", "1/2", *shared)
-    assert again["this_run"]["units"] == 0
-    assert again["results"] == second["results"]
-    # A damaged record is named, and its unit done again.
+    # A damaged record is named, and its unit alone done again.
     record = next(campaign.rglob("units/*/*.json"))
     whole = record.read_text()
     record.write_text(whole[:-20])
@@ -109,6 +105,7 @@ def test_a_run_goes_on_merges_and_shares(tmp_path: Path, capsys: pytest.CaptureF
     _, mended = _fuzz(other, "--shard", "1/2", *shared)
     assert record.name in capsys.readouterr().out
     assert mended["this_run"]["units"] == 1
+    assert mended["results"] == second["results"]
     assert {**json.loads(record.read_text()), "seconds": 0, "digest": ""} == {
         **json.loads(whole),
         "seconds": 0,
