@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,12 +73,13 @@ def run_campaign(asked: Asked, teller: Teller) -> Summary:
         HarnessFailure: the harness failed.
     """
     settings, began = asked.settings, time.monotonic()
-    # It has a first use: to ask the subject of what kinds it is, which decides what shares its runs.
+    # First of all the subject is asked of what kinds it is, which decides what shares its runs.
     with Processes(settings) as processes:
         plan = make_plan(settings, processes.load())
         # Before anything is written.
         database = database_of(asked.database or settings.cases_dir, plan)
-        with contextlib.closing(database), one_at_a_time_in(asked, opened(asked.folder, plan)) as folder:
+        folder = opened(asked.folder, plan)
+        with contextlib.closing(database), one_at_a_time(folder, asked.shard):
             exchange = Exchange(database, folder, plan)
             summary = Summary(plan, asked.shard, asked.rounds, settings.strict)
             for record in folder.records(summary.notes):
@@ -104,13 +105,6 @@ def run_campaign(asked: Asked, teller: Teller) -> Summary:
                 summary.notes.append(f"{exchange.trouble} {exchange.unsent} case files were not shared; they are kept.")
     summary.wall = time.monotonic() - began
     return summary
-
-
-@contextlib.contextmanager
-def one_at_a_time_in(asked: Asked, folder: CampaignFolder) -> Iterator[CampaignFolder]:
-    """The folder, while no other process runs the same shard of it."""
-    with one_at_a_time(folder, asked.shard):
-        yield folder
 
 
 def _run_units(

@@ -7,6 +7,7 @@ it carries out one order itself and ends.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,7 +45,7 @@ Write = Callable[[Mapping[str, Any]], None]
 
 def main() -> None:
     """Load the subjects that the first line names, and then fork a process for every further one."""
-    settings, order = _settings(json.loads(sys.stdin.readline())), None
+    settings = _settings(json.loads(sys.stdin.readline()))
     answers = os.dup(1)
     _print_into(sys.argv[1])
 
@@ -53,7 +54,7 @@ def main() -> None:
         while text:
             text = text[os.write(answers, text) :]
 
-    with _told(write):
+    with _errors_told(write):
         write({"loaded": _loaded(settings)})
         for line in sys.stdin:
             order = json.loads(line)
@@ -71,21 +72,15 @@ def main() -> None:
     os._exit(0)
 
 
-class _told:
-    """What ends the block is told, if it is an error."""
-
-    def __init__(self, write: Write) -> None:
-        self._write = write
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
-        if isinstance(error, HarnessError):
-            self._write({"refused": str(error), "exit_code": int(error.exit_code)})
-        elif error is not None:
-            self._write({"broken": traceback.format_exc()})
-        return True
+@contextlib.contextmanager
+def _errors_told(write: Write) -> Iterator[None]:
+    """An error ends the block, and is told."""
+    try:
+        yield
+    except HarnessError as error:
+        write({"refused": str(error), "exit_code": int(error.exit_code)})
+    except BaseException:
+        write({"broken": traceback.format_exc()})
 
 
 def _settings(told: dict[str, Any]) -> Settings:
@@ -145,7 +140,7 @@ def _leave_after(order: Mapping[str, Any], settings: Settings, write: Write) -> 
         with open(os.devnull) as nothing:
             os.dup2(nothing.fileno(), 0)
         _print_into(order["printed"])
-        with _told(write):
+        with _errors_told(write):
             _carry_out(order, settings, write)
         code = 0
     finally:

@@ -42,7 +42,7 @@ def test_a_lost_node_costs_no_finding(cluster: Any, tmp_path: Path) -> None:
 
     node = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
-    settings = settings_of("bright")
+    settings = settings_of("dark")
     with Processes(settings) as processes:
         plan = make_plan(settings, processes.load())
         alone = list(ShardRun(plan.units, Shard(), Bounds(ROUNDS), ()).records(processes))

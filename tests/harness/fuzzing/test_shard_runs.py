@@ -33,20 +33,20 @@ ROUNDS = 4
 
 def settings_of(loss: str, **more: Any) -> Settings:
     """Of a small campaign of a loss in ``tried.py``."""
-    small = {"properties": ("finite", "repeatable"), "precisions": ("float32", "float16-inputs"), "max_examples": 4}
+    small = {"properties": ("finite", "repeatable"), "precisions": ("float32", "float16-inputs"), "max_examples": 20}
     return Settings(loss=f"{TRIED}:{loss}", truth="mse", workers=1, **{**small, **more})
 
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[Processes]:
-    """Of the loss ``bright``, in the two processes of which the second is started when it is needed."""
-    with Processes(replace(settings_of("bright"), workers=2)) as processes:
+    """Of the loss ``dark``, in the two processes of which the second is started when it is needed."""
+    with Processes(replace(settings_of("dark"), workers=2)) as processes:
         yield processes
 
 
 @pytest.fixture(scope="module")
 def plan(processes: Processes) -> Any:
-    return make_plan(settings_of("bright"), processes.load())
+    return make_plan(settings_of("dark"), processes.load())
 
 
 def _ran(processes: Processes, plan: Any, shard: str = "0/1", done: Sequence[int] = ()) -> list[UnitRecord]:
@@ -101,10 +101,10 @@ def test_a_finding_is_the_one_of_a_check_with_its_seed(alone: list[UnitRecord]) 
 
     record = next(one for one in alone if one.files)
     (task,), (found,) = record.unit.tasks, record.found
-    result = TaskRunner(replace(settings_of("bright"), seed=record.unit.seed)).run(task, unheard)
+    result = TaskRunner(replace(settings_of("dark"), seed=record.unit.seed)).run(task, unheard)
     assert (result.status, result.level, result.message) == (found.status, found.level, found.message)
     assert result.case is not None
-    assert CaseFile.of(settings_of("bright"), task, result.case).file_name() == found.case
+    assert CaseFile.of(settings_of("dark"), task, result.case).file_name() == found.case
 
 
 def test_no_unit_begins_after_the_time(processes: Processes, plan: Any) -> None:

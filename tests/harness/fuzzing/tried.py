@@ -14,19 +14,20 @@ def right(x, y):
     return (x.float() - y.float()).square().mean()
 
 
-def _is_bright(y):
-    return 0.85 < float(y.float().max()) < 0.95
+def _is_dark(y):
+    """In the corner: few of the drawn pictures are, and none of the cases that every search begins with."""
+    return 0.10 < float(y.flatten()[0]) < 0.12
 
 
-def bright(x, y):
-    """NaN where the brightest of the target is so bright: found in some units only, and made small in few steps."""
+def dark(x, y):
+    """NaN where the target is dark: found in some units only, and made small in few steps."""
     loss = right(x, y)
-    return loss * math.nan if _is_bright(y) else loss
+    return loss * math.nan if _is_dark(y) else loss
 
 
 def ends(x, y):
     """Takes its process along there."""
-    if _is_bright(y):
+    if _is_dark(y):
         os._exit(7)
     return right(x, y)
 
@@ -39,9 +40,9 @@ def hangs(x, y):
 
 
 def slow(x, y):
-    """As ``bright``, and slow enough to be killed in the middle of a unit."""
+    """As ``dark``, and slow enough to be killed in the middle of a unit."""
     time.sleep(0.01)
-    return bright(x, y)
+    return dark(x, y)
 
 
 class Threaded:
@@ -53,5 +54,5 @@ class Threaded:
         threading.Thread(target=time.sleep, args=(600.0,), daemon=True).start()
 
     def __call__(self, x, y):
-        """As ``bright``."""
-        return bright(x, y)
+        """As ``dark``."""
+        return dark(x, y)
