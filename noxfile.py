@@ -96,6 +96,9 @@ def conformance(session: nox.Session) -> None:
     alone = ("piq", "mmengine", "addict", "termcolor", "yapf", "platformdirs")
     session.install("-c", "constraints.txt", "--no-deps", *alone)
     session.run("python", "-m", "harness", "conformance", *session.posargs)
+
+
+@nox.session
 def cluster(session: nox.Session) -> None:
     """python -m pytest tests/harness/fuzzing, with Ray: a campaign on a local cluster, a node of which is lost"""
     _install(session, "test,cluster")
