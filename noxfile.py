@@ -15,6 +15,11 @@ nox.options.reuse_existing_virtualenvs = True
 # What `versions` tries: every torch here has a wheel for every Python here, so no pair is left out.
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 TORCHES = ("2.6.0", "2.9.1", "2.13.0", "2.14.1")
+# The default loss by its Triton kernel, on twice as many cases as usual.
+_TRITON_CHECK = (
+    "--loss", "--argument", "path=triton", "--precision", "float32",
+    "--property", "accuracy", "--property", "gradient-accuracy", "--max-examples", "200",
+)  # fmt: skip
 # torch 2.6.0 demands sympy 1.13.1 to the letter: what torch itself requires is left to each torch.
 _TORCHS_OWN = {
     "torch", "filelock", "fsspec", "jinja2", "markupsafe", "mpmath", "networkx", "sympy", "typing-extensions",
@@ -103,6 +108,17 @@ def cluster(session: nox.Session) -> None:
     """python -m pytest tests/harness/fuzzing, with Ray: a campaign on a local cluster, a node of which is lost"""
     _install(session, "test,cluster")
     session.run("python", "-m", "pytest", *(session.posargs or ["tests/harness/fuzzing"]))
+
+
+@nox.session
+def triton(session: nox.Session) -> None:
+    """TRITON_INTERPRET=1 python -m pytest tests/gslrm/model -k triton, and the check of that path: no GPU is needed"""
+    _install(session, "test")
+    # Not pinned: a torch built for CUDA comes with its own.
+    session.install("triton>=3.4")
+    interpreted = {"TRITON_INTERPRET": "1"}
+    session.run("python", "-m", "pytest", "-n", "auto", "tests/gslrm/model", "-k", "triton", env=interpreted)
+    session.run("python", "-m", "harness", "check", *_TRITON_CHECK, *session.posargs, env=interpreted)
 
 
 @nox.session

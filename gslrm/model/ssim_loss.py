@@ -1,8 +1,7 @@
 """The SSIM loss as one differentiable function of two images and a mask, by whichever path can be had.
 
-``numba`` is the compiled pass of :mod:`gslrm.model.ssim_fused`; ``torch`` is :mod:`gslrm.model.ssim_plain`, which runs
-anywhere. ``auto`` takes the first for tensors on the CPU where Numba can be imported. Both calculate the gradient
-together with the value, only where one is asked for, and look at nothing that the mask hides.
+All paths of :mod:`gslrm.model.ssim_paths` calculate the gradient together with the value, only where one is asked for,
+and look at nothing that the mask hides.
 
 Inside ``torch.compile`` and ``torch.export`` the same is an operator of torch's library, ``gslrm::ssim_loss``.
 """
@@ -16,14 +15,14 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
 from gslrm.model.image_checks import FAR_OUTSIDE, check_values, refuse_nan_mask
 from gslrm.model.ssim_difference import SsimConstants
-from gslrm.model.ssim_fused import fused_ssim_loss, why_not_fused
+from gslrm.model.ssim_fused import fused_ssim_loss
+from gslrm.model.ssim_paths import path_of, tiled
 from gslrm.model.ssim_plain import plain_ssim_loss
 
-PATHS = ("auto", "numba", "torch")
 Gradients = tuple[Tensor | None, Tensor | None]
 
 
@@ -32,7 +31,7 @@ class SsimTerms:
     """What the loss is, besides its images.
 
     Attributes:
-        path: one of :data:`PATHS`.
+        path: one of :data:`gslrm.model.ssim_paths.PATHS`.
         checked_range: L, where the images' values are held against it; 0 where they are not looked at.
         names: what the images are called when they are refused.
     """
@@ -41,17 +40,6 @@ class SsimTerms:
     path: str = "auto"
     checked_range: float = 0.0
     names: tuple[str, str] = ("x", "y")
-
-
-def checked_path(path: str) -> str:
-    """The path, if it is one.
-
-    Raises:
-        ValueError: it is none of :data:`PATHS`.
-    """
-    if path not in PATHS:
-        raise ValueError(f"path must be one of {', '.join(PATHS)}, not {path!r}.")
-    return path
 
 
 def ssim_loss(
@@ -71,8 +59,8 @@ def ssim_loss(
 
     Raises:
         ValueError: NaN in the mask; values in the foreground that are not finite or far outside the checked range; the
-            path ``numba`` for tensors that are not on the CPU.
-        RuntimeError: the path ``numba`` where Numba can't be imported.
+            path is not one for tensors on their device.
+        RuntimeError: what the path needs can't be imported.
     """
     wants = _wants(x, y)
     if torch.compiler.is_compiling():
@@ -223,7 +211,8 @@ def _evaluate(
     x: Tensor, y: Tensor, mask: Tensor | None, terms: SsimTerms, wants: tuple[bool, bool]
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The loss, and its gradients by x and by y where they are wanted."""
-    if _takes_fused(x, y, mask, terms.path):
+    path = path_of(terms.path, x, y, mask)
+    if path == "numba":
         limit = FAR_OUTSIDE * terms.checked_range if terms.checked_range else math.inf
         fused = fused_ssim_loss(x, y, mask, terms.constants, wants_x=wants[0], wants_y=wants[1], limit=limit)
         if fused.nan_in_mask:
@@ -240,26 +229,14 @@ def _evaluate(
             foreground = None  # nothing is hidden
     if terms.checked_range:
         _check(x, y, foreground, terms)
-    return plain_ssim_loss(x, y, foreground, terms.constants, wants_x=wants[0], wants_y=wants[1])
+    by_path = tiled() if path == "triton" else plain_ssim_loss
+    return by_path(x, y, foreground, terms.constants, wants_x=wants[0], wants_y=wants[1])
 
 
 def _check(x: Tensor, y: Tensor, foreground: Tensor | None, terms: SsimTerms) -> None:
     for image, name in zip((x, y), terms.names, strict=True):
         shown = image.detach() if foreground is None else image.detach().where(foreground, 0.0)
         check_values(shown, name, terms.checked_range)
-
-
-def _takes_fused(x: Tensor, y: Tensor, mask: Tensor | None, path: str) -> bool:
-    if path == "torch":
-        return False
-    if path == "numba":
-        if x.device.type != "cpu":
-            raise ValueError(f"the path 'numba' is for tensors on the CPU, and these are on {x.device}: take 'auto'.")
-        return True
-    # Who watches torch's operations is to see them; what is not a tensor of torch's own may have no values.
-    plain = all(type(tensor) in (Tensor, nn.Parameter) for tensor in (x, y, mask) if tensor is not None)
-    watched = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)() > 0
-    return x.device.type == "cpu" and plain and not watched and not why_not_fused()
 
 
 # The schema in words, since older versions of torch can't read it off annotations that are strings.

@@ -14,7 +14,8 @@ from gslrm.model.gaussian_window import WINDOW_SIZE
 from gslrm.model.image_checks import check_image_pair, check_mask
 from gslrm.model.masked_loss import NeutralBackgroundLoss, positive, widened
 from gslrm.model.ssim_difference import SsimConstants
-from gslrm.model.ssim_loss import SsimTerms, checked_path, ssim_loss
+from gslrm.model.ssim_loss import SsimTerms, ssim_loss
+from gslrm.model.ssim_paths import checked_path
 
 _NAMES = ("rendering", "target")
 
@@ -26,8 +27,8 @@ class SsimLoss(nn.Module):
         data_range: L, the images' range; SSIM's constants are C1 = (0.01·L)², C2 = (0.03·L)².
         check_values: refuse NaN, infinity and images plainly of another range.  Costs a synchronisation on a
             GPU; with ``False`` a NaN in an image makes the loss NaN.
-        path: who calculates it: ``numba`` in one compiled pass on the CPU, ``torch`` by torch's own operations, or
-            ``auto``, the first where it can be had.
+        path: who calculates it: ``numba`` in one compiled pass on the CPU, ``triton`` in one on a CUDA device,
+            ``torch`` by torch's own operations, or ``auto``, what :mod:`gslrm.model.ssim_paths` takes.
     """
 
     def __init__(self, data_range: float = 1.0, *, check_values: bool = True, path: str = "auto") -> None:

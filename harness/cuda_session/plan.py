@@ -18,6 +18,8 @@ PRECISIONS = ("cuda-float32", "cuda-autocast-float16", "cuda-autocast-bfloat16")
 _CHECK_OVERHEAD = 40.0
 _PYTEST = ("-m", "cuda", "-q", "-ra", "-p", "no:cacheprovider")
 _MARK = "mark.cuda"
+# The default loss alone. Where Triton isn't, the check says so and the step has failed.
+_BY_TRITON = ("--loss", "--argument", "path=triton")
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def steps(out: Path, golden: Path) -> tuple[Step, ...]:
             (*recording, "--into", str(out / "golden"), "--json", _in(out, "goldens")),
             120,
         ),
+        _check(out, "triton", "the loss by its Triton kernel", _BY_TRITON, 100, ExitCode.HELD),
         _check(out, "check", "the default loss and step", (), 200, ExitCode.HELD),
         *(
             _check(

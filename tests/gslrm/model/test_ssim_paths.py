@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
+import os
 import threading
 from collections.abc import Callable
 
@@ -18,7 +20,11 @@ from gslrm.model.utils_losses import MaskedSsimLoss, SsimLoss
 from tests.gslrm.model.masked_pairs import disc, pair
 
 _NUMBA = pytest.mark.skipif(bool(why_not_fused()), reason=why_not_fused() or "numba is there")
-PATHS = [pytest.param("numba", marks=_NUMBA), "torch"]
+_TRITON = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None or os.environ.get("TRITON_INTERPRET") != "1",
+    reason="the Triton kernel is tested by nox -s triton: Triton, and TRITON_INTERPRET=1",
+)
+PATHS = [pytest.param("numba", marks=_NUMBA), pytest.param("triton", marks=_TRITON), "torch"]
 TERMS = SsimConstants.of(1.0, offset=1.0)
 Gradients = tuple[float, Tensor, Tensor]
 
@@ -351,7 +357,7 @@ def test_a_second_derivative_is_refused(path: str) -> None:
 
 
 def test_another_path_is_refused() -> None:
-    with pytest.raises(ValueError, match="path must be one of auto, numba, torch, not 'fast'"):
+    with pytest.raises(ValueError, match="path must be one of auto, numba, triton, torch, not 'fast'"):
         MaskedSsimLoss(path="fast")
 
 
