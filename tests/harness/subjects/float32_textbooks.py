@@ -12,7 +12,9 @@ _C1, _C2 = 0.01**2, 0.03**2
 
 
 def _ssim(x: Tensor, y: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
-    """The map, of the means over windows."""
+    """The map, of the means over windows, in the wider of the two dtypes."""
+    wider = torch.promote_types(x.dtype, y.dtype)
+    x, y = x.to(wider), y.to(wider)
     a, b, xx, yy, xy = (mean(image) for image in (x, y, x * x, y * y, x * y))
     structure = (2 * (xy - a * b) + _C2) / (xx - a * a + yy - b * b + _C2)
     return (2 * a * b + _C1) / (a * a + b * b + _C1) * structure
