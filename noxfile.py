@@ -25,6 +25,9 @@ _TORCHS_OWN = {
     "torch", "filelock", "fsspec", "jinja2", "markupsafe", "mpmath", "networkx", "sympy", "typing-extensions",
 }  # fmt: skip
 
+# cosmic-ray makes the mutants; its servers, database and command line, which ask for much else, aren't used.
+_MUTANTS = ("cosmic-ray>=8.4", "parso", "stevedore")
+
 
 def _install(session: nox.Session, extras: str, constraints: str = "constraints.txt") -> None:
     session.install("-c", constraints, "-e", f".[{extras}]")
@@ -46,6 +49,7 @@ def tests(session: nox.Session) -> None:
     _install(session, "test")
     # mmengine asks for OpenCV, which its optimizers don't use. Without it, its test says that it is skipped.
     session.install("-c", "constraints.txt", "--no-deps", "mmengine", "addict", "termcolor", "yapf", "platformdirs")
+    session.install("-c", "constraints.txt", "--no-deps", *_MUTANTS)
     session.run("python", "-m", "pytest", "-n", "auto", *session.posargs)
 
 
@@ -90,6 +94,14 @@ def selfcheck(session: nox.Session) -> None:
     """python -m harness selfcheck: known faults and right implementations, from tests/catalogue"""
     _install(session, "test")
     session.run("python", "-m", "harness", "selfcheck", *session.posargs)
+
+
+@nox.session
+def mutation(session: nox.Session) -> None:
+    """python -m tests.mutation: mutants of gslrm's losses and step, and of the harness' oracle and properties"""
+    _install(session, "test")
+    session.install("-c", "constraints.txt", "--no-deps", *_MUTANTS)
+    session.run("python", "-m", "tests.mutation", *session.posargs)
 
 
 @nox.session

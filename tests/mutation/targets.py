@@ -1,0 +1,172 @@
+"""What is mutated, and by what each mutant is judged: the cheapest stage that decides stands first."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Stage = Mapping[str, Any]
+
+_OTHERS = ("torch", "torch._dynamo", "numpy", "hypothesis", "jaxtyping", "numba", "pytest", "skimage", "PIL.Image")
+_WITH_HARNESS = (
+    *_OTHERS, "harness.engine.run", "harness.kinds.registry", "harness.goldens.checking", "harness.goldens.folder"
+)  # fmt: skip
+_FLOAT32, _HALVES = ["float32"], ["float16-inputs", "cpu-autocast-bfloat16"]
+_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """Modules that are judged alike.
+
+    Attributes:
+        name: as ``--only`` takes it.
+        patterns: of the modules, relative to the project; ``!`` before a pattern leaves out.
+        stages: for :mod:`tests.mutation.judge`, in this order.
+        imported: what isn't mutated and takes its time to import: done once for all.
+        compiles: Numba compiles them, so that nothing compiled may be kept from one mutant to the next.
+    """
+
+    name: str
+    patterns: tuple[str, ...]
+    stages: tuple[Stage, ...]
+    imported: tuple[str, ...]
+    compiles: bool = False
+
+    def files(self, root: Path) -> list[str]:
+        """Its modules, sorted."""
+        wanted = [pattern for pattern in self.patterns if not pattern.startswith("!")]
+        unwanted = [pattern[1:] for pattern in self.patterns if pattern.startswith("!")]
+        found = {path.relative_to(root).as_posix() for pattern in wanted for path in root.glob(pattern)}
+        return sorted(file for file in found if not any(fnmatch.fnmatch(file, pattern) for pattern in unwanted))
+
+
+def _check(role: str, spec: str, precisions: Sequence[str], examples: int, **subject: Any) -> Stage:
+    described = {"spec": spec, "root": None, "similarity": False, **subject}
+    return {
+        "by": "check",
+        "role": role,
+        "subject": described,
+        "precisions": list(precisions),
+        "examples": examples,
+        "seed": _SEED,
+    }
+
+
+def _masked_ssim(precisions: Sequence[str], examples: int, path: str) -> Stage:
+    spec = "gslrm.model.utils_losses:MaskedSsimLoss"
+    return _check("loss", spec, precisions, examples, truth="masked-ssim", arguments={"path": path})
+
+
+def _step(precisions: Sequence[str], examples: int) -> Stage:
+    return _check("step", "gslrm.training.amp_step:AmpStep", precisions, examples, truth="auto")
+
+
+def _training(precisions: Sequence[str], examples: int) -> Stage:
+    return _check("step", "gslrm.testing.tiny_training:TinyTraining", precisions, examples, truth="auto")
+
+
+def _goldens(only: str, *precisions: str) -> Stage:
+    return {"by": "goldens", "only": only, "precisions": list(precisions)}
+
+
+def _tests(*arguments: str, **more: str) -> Stage:
+    return {"by": "tests", "arguments": list(arguments), **more}
+
+
+def stages_for(stages: Sequence[Stage], root: Path, file: str, function: str) -> list[Stage]:
+    """The stages for a mutant in this function of this module.
+
+    ``named`` leaves the tests whose names hold the function's; ``mentioning`` takes the files under that folder that
+    name the module, and without any the stage is left out.
+    """
+    found = []
+    for stage in stages:
+        arguments = list(stage.get("arguments", ()))
+        if "named" in stage:
+            name = function.rpartition(".")[2].strip("_<>")
+            # A function's name in a test's, and a property's among its parameters.
+            arguments += ["-k", f"{name} or {name.replace('_', '-')}"]
+        if "mentioning" in stage:
+            module = file.removesuffix(".py").replace("/", ".")
+            paths = sorted((root / stage["mentioning"]).rglob("test_*.py"))
+            arguments += [path.relative_to(root).as_posix() for path in paths if module in path.read_text()]
+            if not arguments:
+                continue
+        found.append({**stage, "arguments": arguments} if stage["by"] == "tests" else stage)
+    return found
+
+
+# `harness check` takes the compiled way where Numba is installed, and elsewhere the other.
+_BY_TORCH = (_masked_ssim(_FLOAT32, 10, "torch"), _masked_ssim(_HALVES, 10, "torch"))
+_BY_NUMBA = (
+    _goldens("stable.*", *_FLOAT32, *_HALVES),
+    _masked_ssim(_FLOAT32, 10, "auto"),
+    _masked_ssim(_HALVES, 10, "auto"),
+)
+_OTHER_LOSSES = (
+    _goldens("term_ssim.*", *_FLOAT32),
+    _goldens("foreground.*", *_FLOAT32),
+    _goldens("ms_ssim.*", *_FLOAT32),
+    _goldens("l1.*", *_FLOAT32),
+    _check("loss", "gslrm.testing.single_terms:SsimTerm", _FLOAT32, 10, truth="ssim"),
+)
+
+TARGETS = (
+    Target(
+        "ssim",
+        tuple(f"gslrm/model/{name}.py" for name in ("ssim_difference", "ssim_plain", "gaussian_window")),
+        (*_BY_TORCH, *_OTHER_LOSSES, _goldens("stable.*", *_FLOAT32)),
+        imported=_WITH_HARNESS,
+    ),
+    Target(
+        "boxes",
+        ("gslrm/model/foreground_boxes.py",),
+        (*_BY_TORCH, *_BY_NUMBA),
+        imported=_WITH_HARNESS,
+        compiles=True,
+    ),
+    Target(
+        "loss",
+        tuple(f"gslrm/model/{name}.py" for name in ("ssim_loss", "utils_losses", "masked_loss", "image_checks")),
+        (*_BY_NUMBA, *_OTHER_LOSSES, *_BY_TORCH),
+        imported=_WITH_HARNESS,
+    ),
+    Target(
+        "step",
+        ("gslrm/training/amp_step.py", "gslrm/training/step_outcome.py", "gslrm/training/monitor.py"),
+        (
+            _goldens("amp_step.*", "float32", "cpu-autocast-float16"),
+            _step(["float32", "cpu-autocast-float16"], 10),
+            _training(_FLOAT32, 5),
+            _goldens("training_*", "float32"),
+        ),
+        imported=_WITH_HARNESS,
+    ),
+    Target(
+        "oracle",
+        ("harness/oracle/*.py", "!*/__init__.py"),
+        (
+            _tests(mentioning="tests/harness/oracle"),
+            _tests("tests/harness/oracle"),
+            _tests("tests/harness/trials"),
+            _tests("tests/harness/properties"),
+        ),
+        imported=_OTHERS,
+    ),
+    Target(
+        "properties",
+        ("harness/properties/*.py", "!*/__init__.py"),
+        (
+            _tests("tests/harness/properties/test_properties.py", named="function"),
+            _tests(mentioning="tests/harness/properties"),
+            _tests("tests/harness/properties/test_properties.py"),
+            _tests("tests/harness/properties"),
+            _tests("tests/harness/kinds", "tests/harness/trials"),
+        ),
+        imported=_OTHERS,
+    ),
+)
