@@ -15,11 +15,21 @@ from gslrm.config import LossesConfig, load_config
 from gslrm.data.synthetic import synthetic_scene
 from gslrm.data.views import stack_views
 from gslrm.model.gslrm import GSLRM
+from gslrm.model.utils_losses import MaskedSsimLoss
 from gslrm.training.loss_computer import LossComputer
 from gslrm.training.sampling import Sampler
 from gslrm.training.trainer import Trainer
 
 _SCENE_VIEWS = 6
+# Top, left, rows and columns of each, in pixels. The boxes are found by cells of 32 pixels.
+_ISLANDS = (
+    (2, 3, 4, 5), (2, 66, 3, 2), (12, 20, 2, 3),
+    # One window sees both, across a whole cell between: its reach is 10 pixels, in rows and in columns.
+    (60, 30, 4, 2), (60, 64, 4, 9), (73, 60, 3, 3), (90, 100, 1, 1), (99, 109, 1, 1), (90, 111, 1, 1),
+    # A frame around a dot: its box holds the dot's.
+    (100, 10, 1, 60), (130, 10, 1, 60), (115, 40, 1, 1),
+    (135, 167, 1, 1), (100, 128, 20, 1), (104, 150, 2, 8),
+)  # fmt: skip
 # Every term that needs no network from a file.
 _ALL_TERMS = LossesConfig(
     l2_loss_weight=1.0,
@@ -55,6 +65,34 @@ def loss_terms(device: str) -> dict[str, float | Tensor]:
         "gradient-rendering": by_rendering,
         "gradient-points": by_points,
     }
+
+
+def islands_ssim(device: str) -> dict[str, float | Tensor]:
+    """The masked SSIM loss of foregrounds in pieces, and its gradients' sums over blocks of pixels, in float64 by
+    torch's operations and in float32 by the default path.
+
+    ``islands`` (136×168 pixels): pieces near and far, some that one window sees though their cells don't touch, some
+    that only a third one joins. ``dots`` (1088×1088): more pieces than are kept apart.
+    """
+    dots = [(64 * i + (5 * i + 3 * j) % 31, 64 * j + (7 * i + j) % 31, 1, 1) for i in range(17) for j in range(17)]
+    pieces = {"islands": (8, 136, 168, _ISLANDS), "dots": (64, 1088, 1088, dots[::-1])}
+    found: dict[str, float | Tensor] = {}
+    for name, (block, height, width, boxes) in pieces.items():
+        mask = torch.zeros(1, 1, height, width, dtype=torch.bool)
+        for top, left, rows, columns in boxes:
+            mask[..., top : top + rows, left : left + columns] = True
+        row = torch.arange(height, dtype=torch.float64).view(1, 1, -1, 1)
+        column = torch.arange(width, dtype=torch.float64).view(1, 1, 1, -1)
+        target = 0.5 + 0.4 * torch.sin(0.7 * row + 0.03 * column) * torch.cos(0.4 * column)
+        rendering = target + 0.2 * torch.sin(0.9 * row * 0.1 - 0.5 * column)
+        for dtype, path in ((torch.float64, "torch"), (torch.float32, "auto")):
+            x, y = (image.to(device, dtype).requires_grad_() for image in (rendering, target))
+            loss = MaskedSsimLoss(path=path).to(device)(x, y, mask.to(device))
+            label = f"{name}-{str(dtype).removeprefix('torch.')}"
+            found[label] = float(loss.detach())
+            for of, gradient in zip(("rendering", "target"), torch.autograd.grad(loss, (x, y)), strict=True):
+                found[f"{label}-{of}"] = torch.nn.functional.avg_pool2d(gradient, block, divisor_override=1).flatten()
+    return found
 
 
 def training_run(

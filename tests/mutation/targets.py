@@ -101,7 +101,8 @@ def stages_for(stages: Sequence[Stage], root: Path, file: str, function: str) ->
 
 
 # `harness check` takes the compiled way where Numba is installed, and elsewhere the other.
-_BY_TORCH = (_masked_ssim(_FLOAT32, 10, "torch"), _masked_ssim(_HALVES, 10, "torch"))
+_ISLANDS = _goldens("islands_ssim", *_FLOAT32)
+_BY_TORCH = (_masked_ssim(_FLOAT32, 10, "torch"), _ISLANDS, _masked_ssim(_HALVES, 10, "torch"))
 _BY_NUMBA = (
     _goldens("stable.*", *_FLOAT32, *_HALVES),
     _masked_ssim(_FLOAT32, 10, "auto"),
