@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gslrm.config import LossesConfig, load_config
@@ -21,14 +22,17 @@ from gslrm.training.sampling import Sampler
 from gslrm.training.trainer import Trainer
 
 _SCENE_VIEWS = 6
-# Top, left, rows and columns of each, in pixels. The boxes are found by cells of 32 pixels.
+# Top, left, rows and columns of each, in pixels. Boxes are found by cells of 32 pixels, and joined where one window
+# sees both: where fewer than 10 pixels lie between them.
 _ISLANDS = (
-    (2, 3, 4, 5), (2, 66, 3, 2), (12, 20, 2, 3),
-    # One window sees both, across a whole cell between: its reach is 10 pixels, in rows and in columns.
-    (60, 30, 4, 2), (60, 64, 4, 9), (73, 60, 3, 3), (90, 100, 1, 1), (99, 109, 1, 1), (90, 111, 1, 1),
-    # A frame around a dot: its box holds the dot's.
-    (100, 10, 1, 60), (130, 10, 1, 60), (115, 40, 1, 1),
-    (135, 167, 1, 1), (100, 128, 20, 1), (104, 150, 2, 8),
+    # An angle, whose box holds a dot and is near others: below, then below that; to the right, and what lies beyond.
+    (10, 10, 1, 200), (10, 10, 200, 1), (150, 150, 1, 1),
+    (215, 120, 1, 1), (222, 180, 1, 1), (190, 218, 1, 1), (100, 225, 1, 1),
+    # An angle the other way round: what is seen above and left of it, what only beside that, what not by a pixel.
+    (500, 300, 1, 201), (300, 500, 201, 1),
+    (293, 440, 1, 1), (289, 360, 1, 1), (420, 292, 1, 1), (360, 289, 1, 1), (278, 300, 1, 1),
+    # Alone, one of them over a cell's edge and one in the last pixel.
+    (2, 560, 4, 5), (560, 30, 6, 90), (599, 619, 1, 1),
 )  # fmt: skip
 # Every term that needs no network from a file.
 _ALL_TERMS = LossesConfig(
@@ -71,20 +75,12 @@ def islands_ssim(device: str) -> dict[str, float | Tensor]:
     """The masked SSIM loss of foregrounds in pieces, and its gradients' sums over blocks of pixels, in float64 by
     torch's operations and in float32 by the default path.
 
-    ``islands`` (136×168 pixels): pieces near and far, some that one window sees though their cells don't touch, some
-    that only a third one joins. ``dots`` (1088×1088): more pieces than are kept apart.
+    ``islands`` (600×620 pixels): pieces near and far, some of whose boxes one window sees, some once others joined.
+    ``dots`` (1088×1088): more pieces than are kept apart.
     """
-    dots = [(64 * i + (5 * i + 3 * j) % 31, 64 * j + (7 * i + j) % 31, 1, 1) for i in range(17) for j in range(17)]
-    pieces = {"islands": (8, 136, 168, _ISLANDS), "dots": (64, 1088, 1088, dots[::-1])}
     found: dict[str, float | Tensor] = {}
-    for name, (block, height, width, boxes) in pieces.items():
-        mask = torch.zeros(1, 1, height, width, dtype=torch.bool)
-        for top, left, rows, columns in boxes:
-            mask[..., top : top + rows, left : left + columns] = True
-        row = torch.arange(height, dtype=torch.float64).view(1, 1, -1, 1)
-        column = torch.arange(width, dtype=torch.float64).view(1, 1, 1, -1)
-        target = 0.5 + 0.4 * torch.sin(0.7 * row + 0.03 * column) * torch.cos(0.4 * column)
-        rendering = target + 0.2 * torch.sin(0.9 * row * 0.1 - 0.5 * column)
+    for name, block in (("islands", 20), ("dots", 64)):
+        rendering, target, mask = islands_pictures(name)
         for dtype, path in ((torch.float64, "torch"), (torch.float32, "auto")):
             x, y = (image.to(device, dtype).requires_grad_() for image in (rendering, target))
             loss = MaskedSsimLoss(path=path).to(device)(x, y, mask.to(device))
@@ -93,6 +89,24 @@ def islands_ssim(device: str) -> dict[str, float | Tensor]:
             for of, gradient in zip(("rendering", "target"), torch.autograd.grad(loss, (x, y)), strict=True):
                 found[f"{label}-{of}"] = torch.nn.functional.avg_pool2d(gradient, block, divisor_override=1).flatten()
     return found
+
+
+def islands_pictures(
+    name: str,
+) -> tuple[Float[Tensor, "1 1 h w"], Float[Tensor, "1 1 h w"], Bool[Tensor, "1 1 h w"]]:
+    """Rendering and target in [0, 1] or a little beyond, float64, and the mask of ``islands`` or ``dots``."""
+    if name == "islands":
+        height, width, boxes = 600, 620, list(_ISLANDS)
+    else:
+        dots = [(64 * i + (5 * i + 3 * j) % 31, 64 * j + (7 * i + j) % 31, 1, 1) for i in range(17) for j in range(17)]
+        height, width, boxes = 1088, 1088, dots
+    mask = torch.zeros(1, 1, height, width, dtype=torch.bool)
+    for top, left, rows, columns in boxes:
+        mask[..., top : top + rows, left : left + columns] = True
+    row = torch.arange(height, dtype=torch.float64).view(1, 1, -1, 1)
+    column = torch.arange(width, dtype=torch.float64).view(1, 1, 1, -1)
+    target = 0.5 + 0.4 * torch.sin(0.7 * row + 0.03 * column) * torch.cos(0.4 * column)
+    return target + 0.2 * torch.sin(0.9 * row * 0.1 - 0.5 * column), target, mask
 
 
 def training_run(
