@@ -98,7 +98,9 @@ def islands_pictures(
     if name == "islands":
         height, width, boxes = 600, 620, list(_ISLANDS)
     else:
-        dots = [(64 * i + (5 * i + 3 * j) % 31, 64 * j + (7 * i + j) % 31, 1, 1) for i in range(17) for j in range(17)]
+        # The first isn't the leftmost: the box of all has to reach beyond it.
+        offsets = [(i, j, (5 * i + 3 * j) % 31, (7 * i + j + 20) % 31) for i in range(17) for j in range(17)]
+        dots = [(64 * i + down, 64 * j + right, 1, 1) for i, j, down, right in offsets]
         height, width, boxes = 1088, 1088, dots
     mask = torch.zeros(1, 1, height, width, dtype=torch.bool)
     for top, left, rows, columns in boxes:
