@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -121,4 +122,6 @@ def _seconds(text: str) -> float:
 
 
 if __name__ == "__main__":
+    # So that an ended run takes its copy away too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())
