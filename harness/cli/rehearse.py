@@ -43,6 +43,12 @@ def add_parser(subparsers: Any) -> None:
         "find its checkpoint itself)",
     )
     parser.add_argument("--budget", default="60s", metavar="TIME", help="start nothing after this long: 90s, 5m (60s)")
+    parser.add_argument(
+        "--fork",
+        choices=("auto", "never"),
+        default="never",
+        help="auto: where it is sound, run the script's beginning once, and fork it for each run with faults (never)",
+    )
     pretend = parser.add_mutually_exclusive_group()
     what = "pretend CUDA, as is done where there is no GPU"
     pretend.add_argument("--pretend-cuda", action="store_true", default=None, help=what)
@@ -91,6 +97,7 @@ def run(options: argparse.Namespace) -> int:
             half=half,
             ranks=options.ranks,
             resume_with=options.resume_with,
+            fork=options.fork == "auto",
         )
     # Before anything is printed, and what can't be written costs neither the others nor the screen.
     unwritten = write_reports(_reports(options), rehearsal)

@@ -15,17 +15,20 @@ from typing import Any, NoReturn
 
 from harness.rehearsal.observed_process import rehearse_process
 from harness.rehearsal.rank_processes import fork_ranks
+from harness.rehearsal.warm import Channel, print_to
 
 
 def main() -> None:
-    """Fork a process for every order: a line of JSON on stdin. On stdout, its number, and a line when it has ended."""
+    """Fork a process for every order: a line of JSON on stdin. On stdout, its number, and ``over`` when it has ended.
+
+    A process that becomes :mod:`harness.rehearsal.warm` takes further orders from there itself, and answers likewise.
+    """
     # What every optimizer imports, once for all runs.
     importlib.import_module("torch._dynamo")
     for line in sys.stdin:
         process = os.fork()
         if not process:
             _run(json.loads(line))
-        print(process, flush=True)
         os.waitpid(process, 0)
         print("over", flush=True)
 
@@ -34,16 +37,17 @@ def _run(order: Mapping[str, Any]) -> NoReturn:
     """Run the script of the order, in a session of its own."""
     try:
         os.setsid()
+        print(os.getpid(), flush=True)
         os.chdir(order["folder"])
-        with open(os.devnull) as nothing, open(order["printed"], "wb") as printed:
+        channel = Channel.kept() if order["fork"] else None
+        with open(os.devnull) as nothing:
             os.dup2(nothing.fileno(), 0)
-            for stream in (1, 2):
-                os.dup2(printed.fileno(), stream)
+        print_to(order["printed"])
         sys.stdin = os.fdopen(0)
         if order["ranks"] > 1:
             fork_ranks(order["ranks"], lambda rank: rehearse_process(order, rank))
         else:
-            rehearse_process(order, None)
+            rehearse_process(order, None, channel)
     finally:
         os._exit(0)
 

@@ -16,13 +16,15 @@ from harness.rehearsal.places import Places, Script
 from harness.rehearsal.rank_processes import end_if_stuck, spawns_observed
 from harness.rehearsal.record import Ending
 from harness.rehearsal.recorder import Recorder
+from harness.rehearsal.warm import Channel
 
 
-def rehearse_process(order: Mapping[str, Any], rank: int | None) -> NoReturn:
+def rehearse_process(order: Mapping[str, Any], rank: int | None, channel: Channel | None = None) -> NoReturn:
     """Run the script of the order in this process, which ends.
 
     Args:
         rank: its number among those that train together; ``None`` where it is alone.
+        channel: to whom gives the orders, if this process may be forked for further ones.
     """
     script = Script(order["script"], order["module"])
     if order["module"]:
@@ -40,7 +42,7 @@ def rehearse_process(order: Mapping[str, Any], rank: int | None) -> NoReturn:
                 runpy.run_path(str(path), run_name="__main__")
 
     places = Places(script)
-    recorder = Recorder(order, rank, places)
+    recorder = Recorder(order, rank, places, channel)
     with _pretence(order["pretend_cuda"], order["ranks"]):
         _watch(order, recorder, places, run)
 

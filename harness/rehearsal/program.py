@@ -40,6 +40,7 @@ class Program:
         finished: called when they are through, or when going on would show nothing: the parameters aren't finite.
         window_ended: told of every window that is over.
         rank: of this process.
+        learned: called once, before the first fault, with the faults; it gives those that are put in.
         begun: how many of the faults were put in.
     """
 
@@ -47,6 +48,7 @@ class Program:
     finished: Callable[[], None]
     window_ended: Callable[[Window], None] = lambda _: None
     rank: int | None = None
+    learned: Callable[[Sequence[Planned]], Sequence[Planned]] | None = None
     begun: int = 0
     _wait: int = field(default=LEARNED_FROM, init=False)
 
@@ -60,6 +62,8 @@ class Program:
             self.finished()
         if self._wait > 0 or self.begun >= len(self.planned):
             return None
+        if self.learned is not None:
+            self.planned, self.learned = self.learned(self.planned), None
         planned = self.planned[self.begun]
         self.begun += 1
         self._wait = 1 + RECOVERY

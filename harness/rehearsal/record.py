@@ -171,6 +171,8 @@ class Run:
         rank: its number among the processes that train together; ``None`` where it trains alone.
         loads: the files that it loaded, each with the script's line that did.
         begun: how many faults were put in, or were about to be.
+        forked: from a process that had seen its first windows already, and shares them with other runs.
+        afresh: why it was not, in a few words; empty where it was, or nobody asked.
     """
 
     windows: list[Window] = field(default_factory=list)
@@ -180,6 +182,8 @@ class Run:
     rank: int | None = None
     loads: list[tuple[str, str]] = field(default_factory=list)
     begun: int = 0
+    forked: bool = False
+    afresh: str = ""
 
     def saves(self) -> Iterator[tuple[Call, bool]]:
         """Every ``torch.save`` of an optimizer's state, and whether a scaler's is saved in the same window."""

@@ -8,16 +8,18 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.files import json_value
 from harness.rehearsal.faults import Fault
+from harness.rehearsal.fork_safety import why_not_fork
 from harness.rehearsal.places import Places
 from harness.rehearsal.program import Planned, Program, UntilSaved
 from harness.rehearsal.record import Ending, Run, Window
+from harness.rehearsal.warm import Channel, fork_for_each_order
 from harness.rehearsal.windows import Director
 
 
@@ -32,6 +34,7 @@ class Recorder:
     Args:
         order: what was ordered.
         rank: the process' number among those that train together; ``None`` where it is alone.
+        channel: to whom gives the orders, if this process may be forked for further ones.
 
     Attributes:
         run: what is seen.
@@ -41,22 +44,27 @@ class Recorder:
         slowest: the seconds that the slowest took.
     """
 
-    def __init__(self, order: Mapping[str, Any], rank: int | None, places: Places) -> None:
+    def __init__(
+        self, order: Mapping[str, Any], rank: int | None, places: Places, channel: Channel | None = None
+    ) -> None:
         self.order, self.rank, self.places = order, rank, places
         self.run = Run()
         self.last: float | None = None
         self.slowest = 0.0
         self._lock = threading.Lock()
         self._ended = False
+        self._channel = channel
+        self._lines: list[str] = []  # until it is known whether forks need them
         self._file = record_of(order["record"], rank).open("w", encoding="utf-8")
         self._write("folder", {"path": places.folder})
-        planned = [Planned(Fault(fault), place, only) for fault, place, only in order["planned"]]
+        planned = _planned(order)
         self.thorough = order["until"] != "faults" or rank is not None
         self.director: Director
         if order["until"] == "saved":
             self.director = UntilSaved(planned, self.killed, lambda: self.end(Ending()), self.window_ended)
         else:
-            self.director = Program(planned, self.finished, self.window_ended, rank)
+            learned = self._learned if channel is not None else None
+            self.director = Program(planned, self.finished, self.window_ended, rank, learned)
 
     def window_ended(self, window: Window) -> None:
         """Write it."""
@@ -100,6 +108,26 @@ class Recorder:
         """Another process writes this file."""
         self._ended = True
 
+    def _learned(self, planned: Sequence[Planned]) -> Sequence[Planned]:
+        """Become the process that is forked for each program, where a fork is as good as a start."""
+        assert self._channel is not None
+        besides = (self._channel.orders, self._channel.answers)
+        why_not = why_not_fork(besides, cuda_is_real=not self.order["pretend_cuda"])
+        lines, self._lines = self._lines, []
+        if why_not:
+            self._channel.close()
+            self._channel = None
+            self._write("start", {"afresh": why_not})
+            return planned
+        self.order = fork_for_each_order(self.order, self._channel)
+        self._channel = None
+        # From here on in a fork, whose record begins with what was seen before it.
+        self._file.close()
+        self._file = record_of(self.order["record"], self.rank).open("w", encoding="utf-8")
+        self._file.writelines(lines)
+        self._write("start", {"forked": True})
+        return _planned(self.order)
+
     def _wait_for_others(self) -> None:
         records = [record_of(self.order["record"], rank) for rank in range(self.order["ranks"])]
         until = time.monotonic() + 2 * self.order["patience"] + 10 * self.slowest
@@ -107,8 +135,15 @@ class Recorder:
             time.sleep(0.05)
 
     def _write(self, kind: str, values: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps({kind: json_value(values)}, allow_nan=False) + "\n")
+        line = json.dumps({kind: json_value(values)}, allow_nan=False) + "\n"
+        if self._channel is not None:
+            self._lines.append(line)
+        self._file.write(line)
         self._file.flush()
+
+
+def _planned(order: Mapping[str, Any]) -> list[Planned]:
+    return [Planned(Fault(fault), place, only) for fault, place, only in order["planned"]]
 
 
 def _has_ended(record: Path) -> bool:

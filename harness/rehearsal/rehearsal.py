@@ -14,7 +14,7 @@ from harness.rehearsal import rank_rules, resumption
 from harness.rehearsal.faults import Fault
 from harness.rehearsal.places import Script
 from harness.rehearsal.policies import Row, table
-from harness.rehearsal.processes import OUT_OF_TIME, PATIENCE, Processes
+from harness.rehearsal.processes import OUT_OF_TIME, PATIENCE, WITHOUT_A_WORD, Processes
 from harness.rehearsal.program import Planned
 from harness.rehearsal.record import Did, Run, Window
 from harness.rehearsal.resuming import try_resuming
@@ -34,7 +34,7 @@ class Rehearsal:
         half: the half precision that autocast was given; empty for the script's own.
         rank_sets: the same runs with several ranks, those together that trained together.
         resumption: a run that was killed and one from its checkpoint; ``None`` where that wasn't tried.
-        left_out: faults that were not tried at all, with the reason.
+        left_out: faults that were not tried at all, or whose process ended without a word, with the reason.
     """
 
     script: Script
@@ -62,6 +62,14 @@ class Rehearsal:
         return list(found.values())[::-1]
 
     @property
+    def beginnings(self) -> str:
+        """Whether its runs were forked from one, or else why not; empty where there was one alone, or nobody asked."""
+        if len(self.runs) > 1 and all(run.forked for run in self.runs):
+            return f"forked: all runs are forks of one, and have their first {LEARNED_FROM} windows in common"
+        why = next((run.afresh for run in self.runs if run.afresh), "")
+        return f"afresh: {why}" if len(self.runs) > 1 and why else ""
+
+    @property
     def refused(self) -> dict[str, str]:
         """Faults that could not be put in anywhere, with the reason."""
         windows = [window for run in self.runs for window in run.windows if window.fault]
@@ -81,6 +89,7 @@ def rehearse(
     ranks: int = 1,
     patience: float = PATIENCE,
     resume_with: str | None = None,
+    fork: bool = False,
 ) -> Rehearsal:
     """Run the script until every fault has had its turn, or the time is over.
 
@@ -94,6 +103,8 @@ def rehearse(
         patience: seconds after which one of them that is still at the same window waits in vain.
         resume_with: further arguments with which the script takes up its checkpoint after a kill; empty to see whether
             it does by itself; ``None`` to try no kill.
+        fork: where a fork is as good as a start, run the script's beginning once, and fork it for each run with faults;
+            but not for a kill, or with several ranks.
 
     Raises:
         UsageError: there is no such script, or a kill is asked for with several ranks.
@@ -111,8 +122,11 @@ def rehearse(
 
     with contextlib.nullcontext(processes) if processes is not None else Processes() as these:
         rehearsal = Rehearsal(script, half=half)
-        each = _Each(these, script, pretend_cuda, half, ranks, patience)
-        _rehearse(rehearsal, each, faults, budget, left, told)
+        each = _Each(these, script, pretend_cuda, half, ranks, patience, fork)
+        try:
+            _rehearse(rehearsal, each, faults, budget, left, told)
+        finally:
+            these.end_warm()
         if resume_with is not None and ranks == 1 and not rehearsal.left:
             told("a kill and a resume")
             rehearsal.resumption = try_resuming(these, script, rehearsal.runs, pretend_cuda, half, resume_with, left)
@@ -130,11 +144,14 @@ class _Each:
     half: str
     ranks: int
     patience: float
+    fork: bool
 
     def run(self, planned: Sequence[Planned], seconds: float) -> tuple[list[Run], str]:
         """What was seen of each rank, and what they printed last."""
         if self.ranks == 1:
-            run, words = self.processes.run(self.script, planned, self.pretend_cuda, seconds, half=self.half)
+            run, words = self.processes.run(
+                self.script, planned, self.pretend_cuda, seconds, half=self.half, fork=self.fork
+            )
             return [run], words
         return self.processes.run_ranks(
             self.script, planned, self.pretend_cuda, seconds, self.ranks, half=self.half, patience=self.patience
@@ -154,24 +171,32 @@ def _rehearse(
         rehearsal.left_out = {Fault.NO_GRADIENT.value: "on one rank alone it makes the others wait for its gradients"}
     waiting = _on_a_rank([Planned(fault) for fault in faults], each.ranks)
     widened = False
+    lost: list[Planned] = []
     while waiting:
         if left() <= 0 and rehearsal.runs:
             break
         told(f"{len(waiting)} faults to go")
         runs, words = each.run(waiting, max(left(), 1.0))
         begun = _begun(runs, waiting)
-        if not begun:
-            if runs[0].ending == OUT_OF_TIME and rehearsal.runs:
-                break
+        died = not begun and runs[0].ending == WITHOUT_A_WORD and len(runs[0].windows) >= LEARNED_FROM
+        if died and (rehearsal.runs or len(waiting) > 1):
+            # What it died of is told, and doesn't cost the others.
+            rehearsal.left_out[waiting[0].fault.value] = WITHOUT_A_WORD.refusal
+            lost.append(waiting[0])
+            begun = 1
+        elif begun:
+            rehearsal.runs += runs
+            if each.ranks > 1:
+                rehearsal.rank_sets.append(runs)
+        elif runs[0].ending == OUT_OF_TIME and rehearsal.runs:
+            break
+        else:
             raise SubjectError(_why_not(each.script, runs[0], words, budget))
-        rehearsal.runs += runs
-        if each.ranks > 1:
-            rehearsal.rank_sets.append(runs)
         waiting = waiting[begun:]
         if not waiting and not widened:
             widened = True
             waiting = _on_a_rank(_other_places(faults, runs[0]), each.ranks)
-    rehearsal.left = waiting
+    rehearsal.left = [*lost, *waiting]
 
 
 def _on_a_rank(planned: Sequence[Planned], ranks: int) -> list[Planned]:

@@ -33,8 +33,11 @@ def show_rehearsal(rehearsal: Rehearsal, console: ReportConsole) -> None:
         )
     for fault, reason in rehearsal.refused.items():
         console.plain(f"not put in: {fault}: {reason}")
-    if rehearsal.left:
-        console.plain(f"not run within the time: {', '.join(one.fault.value for one in rehearsal.left)}")
+    late = [one.fault.value for one in rehearsal.left if one.fault.value not in rehearsal.left_out]
+    if late:
+        console.plain(f"not run within the time: {', '.join(late)}")
+    if rehearsal.beginnings:
+        console.plain(rehearsal.beginnings)
     windows = sum(len(run.windows) for run in rehearsal.runs)
     word = verdict(rehearsal)
     style = {"VIOLATED": "red", "INCOMPLETE": "yellow", "HELD": "green"}[word]
@@ -98,6 +101,8 @@ def _resumption(resumption: Resumption | None) -> dict[str, Any] | None:
 def _run(run: Run) -> dict[str, Any]:
     return {
         "rank": run.rank,
+        "forked": run.forked,
+        "afresh": run.afresh or None,
         "raised": run.ending.raised or None,
         "where": run.ending.where or None,
         "timeline": [_window(window) for window in run.windows],
