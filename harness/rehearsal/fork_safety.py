@@ -35,9 +35,8 @@ def why_not_fork(besides: Collection[int] = (), cuda_is_real: bool = True) -> st
         return "the script has child processes, as loader workers are"
     if threading.active_count() > 1:
         return "the script has more than one thread"
-    threads = len(list((_OWN / "task").iterdir()))
-    if threads > 1:
-        return f"torch or another library has {threads - 1} threads running, and with OMP_NUM_THREADS=1 may have none"
+    if len(list((_OWN / "task").iterdir())) > 1:
+        return "torch or another library runs threads, and with OMP_NUM_THREADS=1 may run none"
     if _shares_memory():
         return "the script has memory that is shared with its forks"
     return next((why for number in _open_files() if number not in besides and (why := _why_not_share(number))), "")

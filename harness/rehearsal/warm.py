@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sys
 from collections.abc import Mapping
@@ -71,7 +72,8 @@ def fork_for_each_order(order: Mapping[str, Any], channel: Channel) -> Mapping[s
         In a fork, its order.
     """
     try:
-        offsets = Offsets()
+        # Python gives each fork random numbers of its own.
+        offsets, numbers = Offsets(), random.getstate()
         while True:
             for stream in (sys.stdout, sys.stderr):
                 with suppress(Exception):  # it may be the script's own
@@ -92,6 +94,7 @@ def fork_for_each_order(order: Mapping[str, Any], channel: Channel) -> Mapping[s
                 if not os.read(waits, 1):
                     os._exit(1)
                 os.close(waits)
+                random.setstate(numbers)
                 print_to(order["printed"])
                 return order
             os.close(waits)
