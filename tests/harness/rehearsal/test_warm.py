@@ -148,10 +148,10 @@ def _await_end(*processes: int) -> None:
 def test_a_fork_that_hangs_is_ended_and_costs_the_others_nothing(processes: Processes, tmp_path: Path) -> None:
     path = tmp_path / "train.py"
     hangs = (
-        "        if loss.isnan():\n            import os\n            import time\n"
-        "            Path('hung').write_text(str(os.getpid()))\n            time.sleep(1000.0)\n"
+        f"        import os\n        import time\n        with open({str(tmp_path / 'pids')!r}, 'a') as pids:\n"
+        "            print(os.getpid(), file=pids)\n        if loss.isnan():\n            time.sleep(1000.0)\n"
     )
-    path.write_text(_edited(RIGHT, (BACKWARD, hangs.replace("hung", str(tmp_path / "hung")) + BACKWARD)))
+    path.write_text(_edited(RIGHT, (BACKWARD, hangs + BACKWARD)))
     script = Script(str(path))
     try:
         runs = []
@@ -162,7 +162,7 @@ def test_a_fork_that_hangs_is_ended_and_costs_the_others_nothing(processes: Proc
         processes.end_warm()
     first, hung, last = runs
     assert hung.ending == OUT_OF_TIME
-    _await_end(int((tmp_path / "hung").read_text()))
+    _await_end(*map(int, (tmp_path / "pids").read_text().split()))
     for run, fault in ((first, "huge-norm"), (last, "nan-gradient")):
         assert run.forked
         assert run.ending.done
