@@ -105,6 +105,7 @@ def fork_for_each_order(order: Mapping[str, Any], channel: Channel) -> Mapping[s
             os.close(begins)
             with suppress(ChildProcessError):
                 os.waitpid(process, 0)
+            # First whatever it left running, which would read on.
             end_group(process)
             offsets.restore()
             channel.say(AGAIN)
