@@ -212,6 +212,8 @@ def test_more_threads_change_nothing_that_counts(path: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_threads_at_once_don_t_disturb_each_other(path: str) -> None:
+    if path == "triton":
+        pytest.skip("Triton's interpreter takes one thread at a time")
     pairs = [pair(2, 3, 64, 64 + 8 * i, seed=i) for i in range(4)]
     masks = [disc(2, 64, 64 + 8 * i, radius=20) for i in range(4)]
     right = [_of_path(path, *images, mask) for images, mask in zip(pairs, masks, strict=True)]
