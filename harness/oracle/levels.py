@@ -3,8 +3,9 @@
 The noise numbers are those of the textbook form of SSIM (means of squares less squared means) in float32, which
 does to anyone what it does. On 1,200 drawn pairs of 11 to 40 pixels a side, pytorch-msssim's value was off by at
 most 2.0e-4, its gradient by at most 4.1e-3/√N as an L2 norm and 3.0e-2/N at one element, N being the gradient's
-elements. Dense windows did worse: 1.1e-3 where all is flat, 1.5e-2/√N and 0.19/N. Where each window's value is clamped
-at 0, rounding takes half the windows of nearly equal images below it, and their gradient with them: 3.4e-2/√N.
+elements. Dense windows did worse: 1.1e-3 where all is flat (pooled over 11×11 pixels 4.1e-3), 1.5e-2/√N and 0.30/N.
+Where each window's value is clamped at 0, rounding takes half the windows of nearly equal images below it, and their
+gradient with them: 3.4e-2/√N.
 
 So up to 5e-4 in the value is called rounding, and five times that where pictures are bright and flat
 (:func:`harness.oracle.flatness.flatness`); 2e-2/√N in the gradient, and 5e-2/√N where the loss itself is within its
