@@ -16,11 +16,12 @@ from harness.cases.descriptors import LossCase, StepCase
 from harness.cases.scenes import MOST_VIEWS, SceneCase
 from harness.cases.serialization import descriptor_from_json
 from harness.errors import UsageError
-from harness.files import one_line, read_toml, refuse_hostile, shown
+from harness.files import one_line, shown
 from harness.goldens.terms import Tolerance
 from harness.oracle.definitions import DEFINITIONS
 from harness.precision import PRECISIONS
 from harness.subject_spec import DEFAULT_TRUTH, SubjectSpec
+from harness.toml_tables import read_document
 
 _LONGEST_NAME = 100
 
@@ -102,11 +103,7 @@ def read_suite(folder: Path) -> tuple[GoldenSpec, ...]:
     path = folder / "suite.toml"
     if not os.path.lexists(path):
         raise UsageError(f"there is no {one_line(str(path))}: name the goldens' folder with --golden-dir.")
-    document = read_toml(path)
-    try:
-        refuse_hostile(document)
-    except ValueError as error:
-        raise UsageError(f"{path}: {error}.") from None
+    document = read_document(path, "golden suite")
     _known(document, {"group", "case", "tolerances"}, str(path))
     cases, groups, by_kind = (_table(document, key, str(path)) for key in ("case", "group", "tolerances"))
     specs: dict[str, GoldenSpec] = {}
