@@ -193,7 +193,7 @@ def _add(tally: Tally, sweep: Sweep, trial: LossTrial, truth: float) -> None:
     distance = max(definition.lower - value, value - definition.upper, 0.0)
     off = abs(value - truth)
     bounds = budget(trial.precision)
-    rounding = definition.noise.of_value
+    rounding = definition.noise().of_value
     tally.outside += distance > 0.0
     tally.far_outside += rounding(distance) is Level.FAULT
     allowed = bounds.value_relative * abs(truth) + bounds.value_floor

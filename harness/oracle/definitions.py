@@ -45,6 +45,7 @@ class LossDefinition:
         scale: of its noise, where 1 − SSIM has 1.
         subtracts: it is of the SSIM family, whose textbook form subtracts numbers of nearly equal size.
         window: a side of its windows, pixels, where it is of that family.
+        uniform: a window's pixels all weigh alike.
         counting: which pixels count.
         on_points: it takes points and rays, not images.
         one_minus: the similarity that it is one minus, as "SSIM"; empty for none.
@@ -67,6 +68,7 @@ class LossDefinition:
     scale: float = 1.0
     subtracts: bool = False
     window: int = 11
+    uniform: bool = False
     counting: Counting = Counting.ALL
     on_points: bool = False
     one_minus: str = ""
@@ -123,10 +125,9 @@ class LossDefinition:
         """Why nothing is claimed of its range; empty where it is known."""
         return "its range isn't known" if self.lower == -math.inf else ""
 
-    @property
-    def noise(self) -> Noise:
-        """What rounding may do to it."""
-        return noise(self.subtracts, self.scale)
+    def noise(self, flatness: float = 0.0) -> Noise:
+        """What rounding may do to it, of pictures of this flatness."""
+        return noise(self.subtracts, self.scale, flatness, self.window**2 if self.uniform else 0)
 
     @property
     def why_mask_says_nothing(self) -> str:

@@ -162,6 +162,7 @@ def _definition(found: Combination, bare: bool, what: str) -> LossDefinition:
         scale=abs(found.similarity) or max(abs(found.absolute), abs(found.squared)),
         subtracts=found.similarity != 0.0,
         window=found.form.size,
+        uniform=not found.form.gaussian,
         counting=Counting.COMPOSITED if composited else Counting.ALL,
         one_minus="SSIM" if plain else "",
         zero_at_identity=found.zero_at_identity,

@@ -21,7 +21,7 @@ from harness.errors import HarnessError, HarnessFailure, UsageError, describe_ex
 from harness.oracle.budget import ErrorBudget, budget
 from harness.oracle.definitions import Counting
 from harness.oracle.flatness import flatness
-from harness.oracle.levels import Level, Noise, gravest, noise
+from harness.oracle.levels import Level, Noise, gravest
 from harness.oracle.truth import Truth
 from harness.precision import Precision, refusing_unknown_ops
 from harness.process_state import kept_state
@@ -112,10 +112,9 @@ class LossTrial:
         """What rounding may do to the loss of these pictures."""
         definition, pair = self.definition, self.built
         if not definition.subtracts or not isinstance(pair, MaskedPair) or not pair.rendering.numel():
-            return definition.noise
+            return definition.noise()
         shown = pair.composited() if definition.counting is Counting.COMPOSITED else pair
-        flat = flatness(shown.rendering.double(), shown.target.double(), definition.window)
-        return noise(definition.subtracts, definition.scale, flat)
+        return definition.noise(flatness(shown.rendering.double(), shown.target.double(), definition.window))
 
     def level_of_zero(self, measured: Evaluation) -> Level:
         """How grave it is that a value and a gradient that should be zero are not."""

@@ -53,6 +53,15 @@ def test_it_widens_what_is_rounding_only_where_much_is_flat() -> None:
     assert noise(False, 1.0, 1.0) == noise(False)
 
 
+def test_the_longer_the_sums_of_a_window_the_more_they_round() -> None:
+    assert noise(True, 1.0, 1.0, 121).value == pytest.approx(121 * 2.0**-24 / 0.03**2)
+    assert noise(True, 1.0, 1.0, 9) == noise(True, 1.0, 1.0)
+    longer = noise(True, 1.0, 0.0, 121)
+    assert longer.value == noise(True).value
+    assert longer.gradient / noise(True).gradient == pytest.approx(longer.element / noise(True).element)
+    assert longer.gradient > 3 * noise(True).gradient
+
+
 @pytest.mark.parametrize(
     ("name", "property_", "case"),
     [
@@ -66,6 +75,17 @@ def test_it_widens_what_is_rounding_only_where_much_is_flat() -> None:
                 picture=Picture(PictureKind.FLAT, 186),
                 mask=Mask(MaskKind.DISC, 40),
                 perturbation=Perturbation(PerturbationKind.ANTICORRELATED, 1.78e-5),
+            ),
+        ),
+        # Off by 4e-3: sums of 121 numbers.
+        (
+            "wide",
+            accuracy,
+            LossCase(
+                16,
+                16,
+                picture=Picture(PictureKind.FLAT, 254),
+                perturbation=Perturbation(PerturbationKind.OFFSET, 6e-4),
             ),
         ),
         # Windows that rounding takes below 0 are clamped, and lose their gradient: half of it.

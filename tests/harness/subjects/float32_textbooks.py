@@ -42,6 +42,11 @@ def uniform(x: Tensor, y: Tensor) -> Tensor:
     return 1.0 - _ssim(x, y, lambda image: F.avg_pool2d(image, 7, 1)).mean()
 
 
+def wide(x: Tensor, y: Tensor) -> Tensor:
+    """One of 11×11: of longer sums, which round more."""
+    return 1.0 - _ssim(x, y, lambda image: F.avg_pool2d(image, 11, 1)).mean()
+
+
 def pooled(x: Tensor, y: Tensor) -> Tensor:
     """Half of it, 3×3 pixels pooled, reflected at the edges, each window's value clamped to [0, 1]."""
     x, y = (F.pad(image, (1,) * 4, mode="reflect") for image in (x, y))

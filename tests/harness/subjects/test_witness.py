@@ -142,8 +142,8 @@ def test_the_truth_of_a_form_has_the_slope_that_it_says() -> None:
 
 
 def test_the_noise_of_a_sum_is_that_of_its_share_of_ssim() -> None:
-    whole = _held("harness.subjects.known_bad.losses:LossBeforeFix").definition.noise.value
-    assert _held("splatting").definition.noise.value == pytest.approx(0.2 * whole)
+    whole = _held("harness.subjects.known_bad.losses:LossBeforeFix").definition.noise().value
+    assert _held("splatting").definition.noise().value == pytest.approx(0.2 * whole)
 
 
 @pytest.mark.parametrize(
