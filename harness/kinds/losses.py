@@ -26,6 +26,7 @@ from harness.cases.strategies import LARGEST_SIDE, MAGNITUDES, NEAR_IDENTICAL, S
 from harness.errors import UsageError
 from harness.kinds.kind import Bench, Judged, Kind, SearchPlan, Starting, verdict_of
 from harness.kinds.loss_evidence import LossUnderCase, loss_evidence
+from harness.oracle.definitions import LossDefinition
 from harness.oracle.levels import Level
 from harness.precision import Precision
 from harness.properties import LOSS_PROPERTIES, LossProperty
@@ -132,7 +133,7 @@ class LossBench(Bench[LossProperty, LossCase]):
             climbs=property_.searched,
             gravest=property_.gravest,
             after_fault=max(_AFTER_FAULT, examples) if property_.searched else _AFTER_FAULT,
-            varied=_varied(cases) if property_.searched else None,
+            varied=_varied(cases, self._definition) if property_.searched else None,
             weight=lambda case: max(1.0, case.images * case.height * case.width / _ORDINARY_PIXELS),
             any_precision=True,
             small=strategy(largest_side=small_side, most_images=1),
@@ -230,17 +231,21 @@ def _beyond(cases: Mapping[str, Any]) -> tuple[LossCase, ...]:
     )
 
 
-def _varied(cases: Mapping[str, Any]) -> Callable[[LossCase, Random], LossCase]:
-    """One image of the smallest size or thereabouts, of few windows to take the mean of; other random numbers; and now
-    and then another mask, another perturbation, another grey, or flat grey in place of a picture.
+def _varied(cases: Mapping[str, Any], definition: LossDefinition) -> Callable[[LossCase, Random], LossCase]:
+    """One image of the smallest size or thereabouts, of few windows to take the mean of; where its edges are padded also
+    of a size of which they are the smaller part; other random numbers; and now and then another mask, another
+    perturbation, another grey, or flat grey in place of a picture, mostly beside another flat grey.
     """
     least = cases["smallest_side"]
+    sides = (least, 3 * definition.window) if definition.smallest_side < definition.window else (least,)
     magnitudes = cases.get("magnitudes", MAGNITUDES)
+    greys = PerturbationKind.OFFSET in cases["perturbations"] and MaskKind.FULL in cases["masks"]
 
     def varied(case: LossCase, numbers: Random) -> LossCase:
         other = replace(case, batch=cases["fewest_images"], views=1, seed=numbers.randrange(10_000))
         if numbers.random() < 0.5:
-            other = replace(other, height=least + numbers.randrange(3), width=least + numbers.randrange(3))
+            side = max(least, numbers.choice(sides))
+            other = replace(other, height=side + numbers.randrange(3), width=side + numbers.randrange(3))
         if numbers.random() < 0.3:
             other = replace(
                 other, mask=replace(case.mask, pixels=max(1, int(case.mask.pixels * numbers.choice(_STEPS))))
@@ -255,8 +260,12 @@ def _varied(cases: Mapping[str, Any]) -> Callable[[LossCase, Random], LossCase]:
             )
         if numbers.random() < 0.2:
             other = replace(other, mask=replace(other.mask, kind=numbers.choice(cases["masks"])))
-        if numbers.random() < 0.2 and case.picture.kind is not PictureKind.FILE:
-            return replace(other, picture=Picture(PictureKind.FLAT, numbers.randrange(256)))
+        if numbers.random() < 0.35 and case.picture.kind is not PictureKind.FILE:
+            other = replace(other, picture=Picture(PictureKind.FLAT, numbers.randrange(256)))
+            if greys and numbers.random() < 0.7:
+                offset = Perturbation(PerturbationKind.OFFSET, numbers.choice(magnitudes))
+                other = replace(other, mask=replace(case.mask, kind=MaskKind.FULL), perturbation=offset)
+            return other
         if numbers.random() < 0.3:
             level = min(max(case.picture.level + numbers.randrange(-8, 9), 0), 255)
             other = replace(other, picture=replace(case.picture, level=level))

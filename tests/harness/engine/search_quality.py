@@ -1,7 +1,9 @@
 """How far is the worst figure of a default search from that of ten times the examples? A campaign, no test.
 
 ``python -m tests.harness.engine.search_quality [LOSS …] [--property NAME …] [--precision NAME …] [--seeds N]`` prints a
-line for each cell: both badnesses and figures, and their ratio. Nothing is made smaller.  A cell takes some ten to
+line for each cell: both badnesses and figures, and their ratio; of `range`, where rounding can take a denominator to
+0 and there is no worst, that of badnesses of at most 2, as much again outside the range as it reaches to either side
+of its middle. Nothing is made smaller.  A cell takes some ten to
 forty seconds.
 """
 
@@ -32,6 +34,7 @@ LOSSES = {
     "pooled-half": Settings(loss=f"{_PUBLIC}:PooledHalf", reduce="mean"),
 }
 """Losses as public code has them; none leaves autocast."""
+_FAR_OUT = 2.0
 
 
 def worst(name: str, property_: str, precision: str, seed: int, examples: int) -> TaskResult:
@@ -76,7 +79,8 @@ def _line(
     many: TaskResult,
     seconds: tuple[float, float],
 ) -> str:
-    ratio = many.badness / few.badness if few.badness and math.isfinite(few.badness) else math.nan
+    most = _FAR_OUT if property_ == "range" else math.inf
+    ratio = min(many.badness, most) / min(few.badness, most) if few.badness and few.badness != math.inf else math.nan
     levels = "/".join(found.level.value if found.level else "held" for found in (few, many))
     return (
         f"{name:15} {property_:9} {precision:22} seed {seed}: {few.worst!s:.10} → {many.worst!s:.10} ({levels}), "
