@@ -185,6 +185,18 @@ def json_value(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def json_line(value: Any) -> str:
+    """``value`` as one line of JSON, without its end; what JSON can't hold as :func:`json_value` has it.
+
+    Raises:
+        TypeError: something in it is no value of JSON.
+    """
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(json_value(value), allow_nan=False)
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Replace ``path`` by ``text`` in one move; a reader, or a kill, never meets a part of it.
 

@@ -232,9 +232,9 @@ def _beyond(cases: Mapping[str, Any]) -> tuple[LossCase, ...]:
 
 
 def _varied(cases: Mapping[str, Any], definition: LossDefinition) -> Callable[[LossCase, Random], LossCase]:
-    """One image of the smallest size or thereabouts, of few windows to take the mean of; where its edges are padded also
-    of a size of which they are the smaller part; other random numbers; and now and then another mask, another
-    perturbation, another grey, or flat grey in place of a picture, mostly beside another flat grey.
+    """One image of the smallest size or thereabouts, of few windows to take the mean of; where edges are padded, also
+    one of which they are the smaller part; other random numbers; and now and then another mask, another perturbation,
+    another grey, or flat grey in place of a picture, mostly beside another flat grey.
     """
     least = cases["smallest_side"]
     sides = (least, 3 * definition.window) if definition.smallest_side < definition.window else (least,)

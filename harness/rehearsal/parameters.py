@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 _NEAR = 0.5  # of the parameters' norm: how far an average may be from them when it is looked for
 
-_SMALL = 100_000  # numbers of a tensor
 _MARKED = 8  # tensors
 
 
@@ -62,9 +61,8 @@ class Parameters:
 
     def finite(self) -> bool:
         """Whether all parameters and the optimizers' states are."""
-        return all(
-            _finite(self.of(index)) and _finite(_state(self.optimizers[index])) for index in range(len(self.optimizers))
-        )
+        indices = range(len(self.optimizers))
+        return _finite(tensor for i in indices for tensor in (*self.of(i), *_state(self.optimizers[i])))
 
     def gradients_finite(self, index: int) -> bool | None:
         """Whether an optimizer's gradients are; ``None`` where it has none."""
@@ -76,8 +74,9 @@ class Parameters:
         gradients = [p.grad for p in self.of(index) if p.grad is not None]
         if not gradients:
             return None
-        norms = [torch.linalg.vector_norm(numbers, dtype=torch.float64) for numbers in _together(gradients)]
-        return float(torch.linalg.vector_norm(torch.stack([norm.cpu() for norm in norms])))
+        plain = [numbers for gradient in gradients if (numbers := _plain(gradient)) is not None]
+        norms = _by_device(torch.linalg.vector_norm(numbers, dtype=torch.float64) for numbers in plain)
+        return float(torch.linalg.vector_norm(torch.cat([torch.stack(these).cpu() for these in norms])))
 
     def have_gradients(self) -> bool:
         """Whether any gradient is other than zero."""
@@ -220,21 +219,28 @@ def _state(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def _finite(tensors: Iterable[Tensor]) -> bool:
+    floating = [plain for tensor in tensors if (plain := _plain(tensor)) is not None]
     # A sum of finite numbers may overflow; one that is finite has no others in it.
-    return all(bool(numbers.sum().isfinite() or numbers.isfinite().all()) for numbers in _together(tensors))
+    sums = [tensor.sum(dtype=torch.float32 if tensor.dtype.itemsize < 4 else None).float() for tensor in floating]
+    if all(bool(torch.stack(these).isfinite().all()) for these in _by_device(sums)):
+        return True
+    return all(bool(tensor.isfinite().all()) for tensor in floating)
 
 
-def _together(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
-    """All their floating numbers, in few tensors: for small ones, a call for each costs more than its numbers."""
-    small: dict[torch.device, list[Tensor]] = {}
-    for tensor in tensors:
-        if tensor.is_floating_point():
-            plain = tensor.detach().coalesce().values() if tensor.is_sparse else tensor.detach()
-            if plain.numel() > _SMALL:
-                yield plain
-            else:
-                small.setdefault(plain.device, []).append(plain.reshape(-1))
-    yield from (torch.cat(these) for these in small.values())
+def _plain(tensor: Tensor) -> Tensor | None:
+    """Its numbers, real and imaginary parts apart; ``None`` where they are integers."""
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return None
+    plain = tensor.detach().coalesce().values() if tensor.is_sparse else tensor.detach()
+    return torch.view_as_real(plain.resolve_conj()) if plain.is_complex() else plain
+
+
+def _by_device(numbers: Iterable[Tensor]) -> Iterable[list[Tensor]]:
+    """Tensors of one number each, those of a device together: to read each by itself is to wait for each."""
+    found: dict[torch.device, list[Tensor]] = {}
+    for number in numbers:
+        found.setdefault(number.device, []).append(number)
+    return found.values()
 
 
 def _differ(a: Tensor, b: Tensor) -> bool:

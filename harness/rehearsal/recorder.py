@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -13,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-from harness.files import json_value
+from harness.files import json_line
 from harness.rehearsal.faults import Fault
 from harness.rehearsal.fork_safety import why_not_fork
 from harness.rehearsal.places import Places
@@ -135,7 +134,7 @@ class Recorder:
             time.sleep(0.05)
 
     def _write(self, kind: str, values: Mapping[str, Any]) -> None:
-        line = json.dumps({kind: json_value(values)}, allow_nan=False) + "\n"
+        line = json_line({kind: values}) + "\n"
         if self._channel is not None:
             self._lines.append(line)
         self._file.write(line)

@@ -54,7 +54,7 @@ class Rehearsal:
     @property
     def findings(self) -> list[Finding]:
         """The rules that it broke, each once for a line and a fault."""
-        all_found = [one for run in self.runs for one in findings(run)]
+        all_found = [one for run in self.runs for one in findings(run, self.runs)]
         all_found += [one for runs in self.rank_sets for one in rank_rules.ranks_decide_alike(runs)]
         if self.resumption is not None:
             all_found += resumption.resume_goes_on(self.resumption)

@@ -39,10 +39,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Seen:
-    """A window with a fault, or without, and its neighbours."""
+    """A window with a fault, or without, and its neighbours; and the only line that was seen to change an average."""
 
     run: Run
     index: int
+    averages_at: str = ""
 
     @property
     def window(self) -> Window:
@@ -64,13 +65,20 @@ class _Seen:
         return not any(self.window.moved)
 
 
-def findings(run: Run) -> list[Finding]:
-    """Each broken rule, once for every fault that breaks it at the same line."""
+def findings(run: Run, others: Sequence[Run] = ()) -> list[Finding]:
+    """Each broken rule, once for every fault that breaks it at the same line.
+
+    Args:
+        others: runs of the same script. A window in which no line was seen to change a running average is told the
+            line of another, where that was the only one ever seen.
+    """
     found = [one for rule in _OF_A_RUN for one in rule(run)]
+    lines = {window.averages_at for each in (run, *others) for window in each.windows} - {""}
+    averages_at = next(iter(lines)) if len(lines) == 1 else ""
     for index, window in enumerate(run.windows):
         if not window.over:
             for check in _OF_A_WINDOW:
-                found += check(_Seen(run, index))
+                found += check(_Seen(run, index, averages_at))
     return list({(one.rule, one.where, one.fault): one for one in reversed(found)}.values())[::-1]
 
 
@@ -98,7 +106,7 @@ def nonfinite_moves_nothing(seen: _Seen) -> Iterator[Finding]:
             window.fault,
         )
     elif seen.skipped and window.averages:
-        line, step = window.averages_at, bad[-1].where
+        line, step = window.averages_at or seen.averages_at, bad[-1].where
         text = f"{line}: the running averages are updated here although the step at {step} was skipped"
         if not line:
             text = f"the running averages were updated although the step at {step} was skipped"

@@ -24,8 +24,12 @@ def draw_rehearsal(path: Path, rehearsal: Rehearsal) -> None:
 
 
 def rehearsal_figure(rehearsal: Rehearsal) -> Figure:
-    """The picture; NaN and inf are crosses at the upper edge."""
-    windows = [window for run in rehearsal.runs for window in run.windows]
+    """The picture, that of a resume at its end; NaN and inf are crosses at the upper edge."""
+    named = [(run, "") for run in rehearsal.runs]
+    resumption = rehearsal.resumption
+    if resumption is not None and resumption.resumed is not None:
+        named += [(resumption.killed, "killed at its end"), (resumption.resumed, "started again")]
+    windows = [window for run, _ in named for window in run.windows]
     figure = Figure(figsize=(max(8.0, 2.0 + 0.16 * len(windows)), 7.0), layout="constrained")
     axes = figure.subplots(5, 1, sharex=True, height_ratios=[2, 2, 1.5, 1.5, 0.8])
     _draw(axes[0], "loss", [_last(window.losses) for window in windows], log=True)
@@ -39,18 +43,19 @@ def rehearsal_figure(rehearsal: Rehearsal) -> Figure:
     axes[4].set_ylabel("moved", rotation=0, ha="right", va="center")
     axes[4].margins(y=0.8)
     axes[4].set_xlabel("window")
-    ends = [sum(len(run.windows) for run in rehearsal.runs[:n]) - 0.5 for n in range(1, len(rehearsal.runs))]
+    begins = [sum(len(run.windows) for run, _ in named[:n]) for n in range(len(named))]
     for axis in axes:
         for index, window in enumerate(windows):
             if window.fault and not window.refused:
                 axis.axvspan(index - 0.5, index + 0.5, color=_FAULT, alpha=0.15, linewidth=0)
-        for end in ends:
-            axis.axvline(end, color="black", linewidth=0.8)
+        for begin in begins[1:]:
+            axis.axvline(begin - 0.5, color="black", linewidth=0.8)
         axis.grid(True, axis="y", linewidth=0.4)
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1].set_xlim(-0.5, len(windows) - 0.5)
     top = axes[0].secondary_xaxis("top")
     marked = [(i, window.fault) for i, window in enumerate(windows) if window.fault and not window.refused]
+    marked += [(begin, name) for begin, (_, name) in zip(begins, named, strict=True) if name]
     top.set_xticks([i for i, _ in marked], [fault for _, fault in marked], rotation=60, ha="left", fontsize=8)
     return figure
 

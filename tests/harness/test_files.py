@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from harness.cli.main import main
 from harness.config import Settings
 from harness.engine.plan import Task
 from harness.errors import ExitCode, UsageError
-from harness.files import LARGEST_TEXT, read_bytes, read_json, read_toml, shown
+from harness.files import LARGEST_TEXT, json_line, json_value, read_bytes, read_json, read_toml, shown
 from harness.findings.case_file import CaseFile
 from harness.goldens.suite import read_suite
 from harness.subject_spec import SubjectKind
@@ -68,6 +70,15 @@ def test_only_regular_files_of_a_stated_size_are_read(tmp_path: Path) -> None:
     for name, words in cases.items():
         with pytest.raises(UsageError, match=words):
             read_bytes(tmp_path / name, LARGEST_TEXT)
+
+
+@pytest.mark.parametrize("value", [{"a": [1.5, (math.inf, -math.inf)], "b": {"c": math.nan}}, {"a": [1, "x", None]}])
+def test_a_line_of_json_holds_what_is_not_finite_as_text(value: Any) -> None:
+    line = json_line(value)
+    assert "\n" not in line
+    assert json.loads(line) == json_value(value)
+    with pytest.raises(TypeError):
+        json_line({"a": object()})
 
 
 def test_values_are_shown_in_short() -> None:

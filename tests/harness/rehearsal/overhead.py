@@ -8,7 +8,6 @@ all ratios is told, with their quartiles, in fp16 and in bf16.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import statistics
 import sys
@@ -21,7 +20,7 @@ from gslrm.config import load_config
 from gslrm.data.synthetic import synthetic_scene
 from gslrm.training.sampling import Sampler
 from gslrm.training.trainer import Trainer
-from harness.files import json_value
+from harness.files import json_line
 from harness.rehearsal.observer import Observer
 from harness.rehearsal.places import Places, Script
 from harness.rehearsal.record import Run
@@ -34,7 +33,7 @@ class _Written:
 
     def next_window(self, run: Run) -> None:
         with open(os.devnull, "w") as file:
-            file.write(json.dumps(json_value(run.windows[-1].as_json())))
+            file.write(json_line(run.windows[-1].as_json()))
 
     def keeps_saves(self) -> bool:
         return True

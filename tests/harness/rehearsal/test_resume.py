@@ -14,6 +14,7 @@ from harness.rehearsal.faults import Fault
 from harness.rehearsal.places import Script
 from harness.rehearsal.processes import Processes
 from harness.rehearsal.rehearsal import Rehearsal, rehearse
+from harness.reports.rehearsal_picture import rehearsal_figure
 
 RIGHT = Path(__file__).with_name("resuming_recipe.py").read_text()
 FROM_FILE = "--resume {checkpoint}"
@@ -56,6 +57,13 @@ def test_one_that_takes_up_all_is_acquitted(resumed: Resume) -> None:
     assert resumption is not None
     assert resumption.resumed is not None
     assert resumption.resumed.windows[0].state["scaler"]["scale"] == 512.0
+    # The picture shows both at its end.
+    figure = rehearsal_figure(rehearsal)
+    (top,) = figure.axes[0].child_axes
+    at = dict(zip([label.get_text() for label in top.get_xticklabels()], top.get_xticks(), strict=True))
+    before = sum(len(run.windows) for run in rehearsal.runs)
+    assert at["killed at its end"] == before
+    assert at["started again"] == before + len(resumption.killed.windows)
 
 
 @pytest.mark.parametrize(
