@@ -61,8 +61,9 @@ def search_case(bench: Bench[Any, Any], asked: Asked, emit: Listener) -> TaskRes
 
 
 _DRAWN, _CLIMB, _WALKED, _SIMPLER = "", "climb", "walk", "simpler"
-# Cases of the walk from the worst on, large ones counted as what they weigh.
+# Cases of the walk from the worst on, large ones counted as what they weigh; and of that from what is no fault.
 _WALK = 150
+_LESSER_WALK = 80
 # Cases run to make smaller what is no fault.
 _LESSER_SHRINKS = 60
 
@@ -106,8 +107,9 @@ class _CaseSearch:
             self._survey_drawn(plan.drawn, plan.examples)
         if plan.climbs and not self._is_over and search.begin_climb(max(1, plan.examples // 2)):
             self._draw(plan.drawn, max(1, plan.examples // 2), _CLIMB, (Phase.generate, Phase.target))
-        if plan.varied is not None and search.has_gravest and search.begin_climb(_WALK):
-            self._walk(plan.varied)
+        cases = _WALK if search.has_gravest else _LESSER_WALK
+        if plan.varied is not None and search.has_failed and search.begin_climb(cases):
+            self._walk(plan.varied, cases)
         known = search.count_what_was_tried_before()
         if self._asked.until is not None or not search.has_failed:
             return
@@ -131,16 +133,16 @@ class _CaseSearch:
         """What the search was to go on until has been found."""
         return self._asked.until is not None and self._search.has_gravest
 
-    def _walk(self, varied: Callable[[Any, Random], Any]) -> None:
+    def _walk(self, varied: Callable[[Any, Random], Any], cases: int) -> None:
         """From the worst case to worse ones, each much like the worst so far."""
         self._stream = _WALKED
         numbers = Random(self._seed(_WALKED))
         walked = 0.0
-        for _ in range(_WALK):
+        for _ in range(cases):
             case = varied(self._search.worst, numbers)
             if self._search.known(case) is None and self._search.may_survey():
                 walked += self._plan.weight(case)
-                if walked > _WALK:
+                if walked > cases:
                     return
                 self._survey(case)
 

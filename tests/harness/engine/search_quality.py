@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--without-walk", action="store_true", help="from the worst case to worse ones")
     options = parser.parse_args()
     if options.without_walk:
-        case_search._WALK = 0
+        case_search._WALK = case_search._LESSER_WALK = 0
     torch.set_num_threads(1)
     # The smallest case is not what is asked for here.
     case_search._CaseSearch._make_smaller = lambda self: None  # type: ignore[method-assign]
