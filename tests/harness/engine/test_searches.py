@@ -120,6 +120,17 @@ def test_after_a_fault_the_search_walks_to_worse_cases(tmp_path: Path, monkeypat
     assert walked.badness > stayed.badness > 1.0
 
 
+def test_so_it_does_after_rounding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rounds.py"
+    path.write_text("def loss(x, y):\n    return (x - y).square().mean() + 1e-5 * x.std() / x.shape[-1]\n")
+    settings = Settings(loss=f"{path}:loss", truth="mse", max_examples=3)
+    walked, _ = _run(settings, "loss", "accuracy", "float32")
+    monkeypatch.setattr(case_search, "_LESSER_WALK", 0)
+    stayed, _ = _run(settings, "loss", "accuracy", "float32")
+    assert walked.level is stayed.level is Level.ROUNDING
+    assert walked.badness > stayed.badness > 1.0
+
+
 def test_failing_cases_are_told_before_and_after_shrinking() -> None:
     result, events = _run(Settings(loss=BEFORE_FIX), "loss", "range", "cpu-autocast-bfloat16")
     failed = [event for event in events if isinstance(event, CaseFailed)]
