@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +17,7 @@ _SMALLEST, _ONE = 5e-324, float(1)
 _HOOK_NAMES = tuple(name for name in vars(torch.nn.modules.module) if name.startswith("_global_"))
 
 
-@dataclass(frozen=True)
-class ProcessState:
+class ProcessState(NamedTuple):
     """Torch's modes, its hooks for every module and for what is saved for backward, NumPy's answer to floating-point
     errors, and the working directory (empty where there is none any more).
 
@@ -41,16 +39,15 @@ class ProcessState:
     matmul_precision: str
     module_hooks: int
     saved_tensors_hooks: bool
-    floating_point_errors: tuple[tuple[str, str], ...]
+    floating_point_errors: tuple[tuple[str, Any], ...]
     working_directory: str
 
     def changes(self, later: ProcessState) -> list[str]:
         """What differs in ``later``, in words."""
-        now = asdict(later)
         return [
-            f"{name.replace('_', ' ')} from {was} to {now[name]}"
-            for name, was in asdict(self).items()
-            if now[name] != was
+            f"{name.replace('_', ' ')} from {was} to {now}"
+            for name, was, now in zip(self._fields, self, later, strict=True)
+            if now != was
         ]
 
 
@@ -71,7 +68,7 @@ def read_state() -> ProcessState:
         torch.get_float32_matmul_precision(),
         sum(map(len, _global_hooks())),
         _saved_tensors_hooks() is not None,
-        tuple((kind, str(answer)) for kind, answer in np.geterr().items()),
+        tuple(np.geterr().items()),
         _working_directory(),
     )
 
@@ -105,7 +102,7 @@ def _put_back(state: ProcessState) -> None:
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
     cudnn.enabled, cudnn.benchmark, cudnn.deterministic = state.cudnn
     torch.set_flush_denormal(not state.denormals)
-    np.seterr(**dict(state.floating_point_errors))  # type: ignore[arg-type]
+    np.seterr(**dict(state.floating_point_errors))
     if not state.saved_tensors_hooks:
         while _saved_tensors_hooks() is not None:
             torch._C._autograd._pop_saved_tensors_default_hooks()

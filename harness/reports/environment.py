@@ -44,7 +44,7 @@ REST_NEEDS = {
 }
 OPTIONAL = (
     "pytest", "pytest-xdist", "pytest-timeout", "nox", "mpmath", "torchmetrics", "torchvision", "lpips", "gsplat",
-    "triton", "numba", "kornia",
+    "triton", "numba", "kornia", "ray", "redis",
 )  # fmt: skip
 # Of the environment, what changes numbers, threads or devices.
 _TELLING = (

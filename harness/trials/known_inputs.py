@@ -23,6 +23,7 @@ _MOST_NUMBERS = 2**24
 @dataclass
 class _Known:
     built: LossInputs
+    flatness: float | None = None
     truths: dict[tuple[str, torch.dtype], Truth] = field(default_factory=dict)
 
 
@@ -54,6 +55,13 @@ class KnownInputs:
         if key not in known.truths:
             known.truths[key] = of(known.built.mapped(torch.clone).cast(device, dtype))
         return known.truths[key]
+
+    def flatness(self, case: LossCase, of: Callable[[LossInputs], float]) -> float:
+        """What ``of`` says of the case's tensors, float32 on the CPU, asked once."""
+        known = self._kept(case)
+        if known.flatness is None:
+            known.flatness = of(known.built)
+        return known.flatness
 
     def _kept(self, case: LossCase) -> _Known:
         if case in self._known:

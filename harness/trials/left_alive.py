@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from harness.trials.loss_trial import LossTrial
 
@@ -44,13 +44,24 @@ class _Storages(TorchDispatchMode):
         self.made: list[StorageWeakRef] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        before = {_address(tensor) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)}
+        before = {_address(tensor) for tensor in _tensors_in((args, kwargs))}
         out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
+        for tensor in _tensors_in(out):
             # A view of an input, or the input itself, is no new storage.
-            if isinstance(tensor, Tensor) and tensor.layout is torch.strided and _address(tensor) not in before:
+            if tensor.layout is torch.strided and _address(tensor) not in before:
                 self.made.append(StorageWeakRef(tensor.untyped_storage()))
         return out
+
+
+def _tensors_in(held: Any) -> Iterator[Tensor]:
+    """Of what an op takes or gives: tensors, and lists and dictionaries of them."""
+    if isinstance(held, Tensor):
+        yield held
+    elif isinstance(held, (tuple, list)):
+        for part in held:
+            yield from _tensors_in(part)
+    elif isinstance(held, dict):
+        yield from _tensors_in(tuple(held.values()))
 
 
 def _address(tensor: Tensor) -> int:

@@ -113,8 +113,12 @@ class LossTrial:
         definition, pair = self.definition, self.built
         if not definition.subtracts or not isinstance(pair, MaskedPair) or not pair.rendering.numel():
             return definition.noise()
-        shown = pair.composited() if definition.counting is Counting.COMPOSITED else pair
-        return definition.noise(flatness(shown.rendering.double(), shown.target.double(), definition.window))
+        return definition.noise(self._known.flatness(self.case, self._flatness))
+
+    def _flatness(self, inputs: LossInputs) -> float:
+        assert isinstance(inputs, MaskedPair)
+        shown = inputs.composited() if self.definition.counting is Counting.COMPOSITED else inputs
+        return flatness(shown.rendering.double(), shown.target.double(), self.definition.window)
 
     def level_of_zero(self, measured: Evaluation) -> Level:
         """How grave it is that a value and a gradient that should be zero are not."""
