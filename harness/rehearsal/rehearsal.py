@@ -246,6 +246,11 @@ def _why_not(script: Script, run: Run, words: str, budget: float) -> str:
         return (
             f"{script.words} ended without a backward pass of a module in training mode: is this the training script?"
         )
+    if not any(window.of(Did.OPTIMIZER_STEP, Did.SCALER_STEP) for window in run.windows):
+        return (
+            f"{script.words} ended without a step of a torch.optim.Optimizer: where a script moves its parameters "
+            f"itself, nothing tells where a step begins and ends, and it can't be rehearsed."
+        )
     return (
         f"{script.words} ended after {windows} windows, and a rehearsal needs {LEARNED_FROM} before the first fault: "
         f"let it train longer."

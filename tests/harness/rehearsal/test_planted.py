@@ -244,6 +244,17 @@ def test_two_optimizers_with_an_update_each(rehearsed: Rehearse) -> None:
     }
 
 
+_BY_HAND = """\
+import torch
+model = torch.nn.Linear(2, 1)
+for _ in range(9):
+    model.zero_grad()
+    model(torch.ones(3, 2)).square().mean().backward()
+    for parameter in model.parameters():
+        parameter.data.add_(parameter.grad, alpha=-0.1)
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -253,6 +264,7 @@ def test_two_optimizers_with_an_update_each(rehearsed: Rehearse) -> None:
         ),
         ("print('nothing')\n", "without a backward pass of a module in training mode"),
         (RIGHT.replace("default=1000", "default=2"), "ended after 2 windows"),
+        (_BY_HAND, "ended without a step of a torch.optim.Optimizer"),
     ],
 )
 def test_what_cannot_be_rehearsed(text: str, said: str, rehearsed: Rehearse) -> None:
