@@ -141,6 +141,12 @@ class Placement:
         return index
 
 
+def real_device(tensor: Tensor) -> str:
+    """Where it is, also where a pretence says otherwise: ``cpu``, ``cuda``, ..."""
+    with torch._C.DisableTorchFunction():
+        return tensor.device.type
+
+
 def _unwrapped(tensor: Tensor) -> Tensor:
     """The tensor within those that ``torch.vmap`` and ``torch.func.grad`` make."""
     functorch: Any = torch._C._functorch

@@ -35,11 +35,13 @@ class HalfPrecision:
 
     Attributes:
         asked: the half precisions that the script asked for since this was emptied last.
+        given: those that its autocasts have had so far.
     """
 
     def __init__(self, wanted: str = "") -> None:
         self._wanted = wanted
         self.asked: set[str] = set()
+        self.given: set[torch.dtype] = set()
 
     def install(self, patches: Patches) -> None:
         """Patch what makes them."""
@@ -57,6 +59,7 @@ class HalfPrecision:
                 if name is not None:
                     self.asked.add(name)
                     dtype = HALVES[self._wanted] if self._wanted else dtype
+                    self.given.add(HALVES[self._wanted or name])
             stock(autocast, device_type, dtype, enabled, *more, **named)
 
         return __init__

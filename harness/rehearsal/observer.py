@@ -6,6 +6,7 @@ import inspect
 import math
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from harness.pretence import compiling
+from harness.pretence.half_products import quick_products
 from harness.pretence.patches import Patches
 from harness.rehearsal.parameters import scaler_in
 from harness.rehearsal.places import Places
@@ -96,7 +98,8 @@ class Observer(Windows):
         here = injection is not None and index == injection.forward
         if injection is not None and here:
             inputs, named = injection.into_inputs(inputs, named)
-        output = stock(module, *inputs, **named)
+        with self._products():
+            output = stock(module, *inputs, **named)
         self._window.forwards += 1
         self._note(Did.FORWARD)
         return injection.into_output(output) if injection is not None and here else output
@@ -116,9 +119,14 @@ class Observer(Windows):
             value = self._loss_value(given["tensors"])
             self._window.backwards += 1
             self._note(Did.BACKWARD, value=value)
-            return self._within(stock, **given)
+            with self._products():
+                return self._within(stock, **given)
 
         return backward
+
+    def _products(self) -> AbstractContextManager[Any]:
+        """In which products in a half precision that this processor is slow at take no longer than in float32."""
+        return nullcontext() if self._model is None else quick_products(self._model, self._halves.given)
 
     def _clip(self, stock: Callable[..., Any]) -> Callable[..., Any]:
         by_norm = "norm" in stock.__name__

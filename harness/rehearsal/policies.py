@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from harness.rehearsal.faults import Fault
 from harness.rehearsal.record import Did, Run, Window
-from harness.rehearsal.rules import set_by_hand
+from harness.rehearsal.rules import goes_by_updates, set_by_hand
 
 Row = tuple[str, str]
 _ALIKE = 1e-3  # of a norm: what a clip in float32 leaves
@@ -116,6 +116,8 @@ def _outcome(run: Run, index: int) -> str:
 
 def _schedule(good: Sequence[Window], skipped: Sequence[Window], runs: Sequence[Run]) -> str:
     if any(w.of(Did.SCHEDULE) for w in good):
+        if not goes_by_updates(good):
+            return "steps now and then, not with each update"
         return _advances(any(w.of(Did.SCHEDULE) for w in skipped), bool(skipped))
     by_hand = [run for run in runs if set_by_hand(run)]
     if not by_hand:

@@ -169,9 +169,10 @@ def schedule_follows_updates(seen: _Seen) -> Iterator[Finding]:
     attempts = window.of(Did.SCALER_STEP, Did.OPTIMIZER_STEP)
     why = f"the step at {attempts[-1].where} was skipped" if attempts else "no step was made"
     for call in window.of(Did.SCHEDULE):
-        text = f"{call.where}: scheduler.step() advanced although {why}"
-        yield Finding("schedule-follows-updates", text, call.where, window.fault)
-        return
+        if goes_by_updates(seen.run.windows, call.where):
+            text = f"{call.where}: scheduler.step() advanced although {why}"
+            yield Finding("schedule-follows-updates", text, call.where, window.fault)
+            return
     if set_by_hand(seen.run) and attempts and seen.after and seen.after[0].rates != window.rates:
         line = window.rates_at
         text = f"{line}: the learning rate is set here, and went on although {why}"
@@ -179,6 +180,15 @@ def schedule_follows_updates(seen: _Seen) -> Iterator[Finding]:
             line = attempts[-1].where
             text = f"the learning rate, which the script sets itself, went on although {why}"
         yield Finding("schedule-follows-updates", text, line, window.fault)
+
+
+def goes_by_updates(windows: Sequence[Window], where: str = "") -> bool:
+    """Whether a schedule steps with most updates, at this line if one is given: one of epochs, or of what a validation
+    gave, steps now and then, and may do so in a window that is skipped. Where no update was seen it is taken to.
+    """
+    updates = [window for window in windows if not window.fault and not window.over and any(window.moved)]
+    steps = sum(any(call.where == where or not where for call in w.of(Did.SCHEDULE)) for w in updates)
+    return not updates or 2 * steps > len(updates)
 
 
 def clip_leaves_gradients(seen: _Seen) -> Iterator[Finding]:

@@ -19,9 +19,9 @@ from harness.findings.bundles.replay import Replayer
 from harness.findings.bundles.values import Encoder, UnrecordableError
 from harness.oracle.levels import SSIM_VALUE_NOISE
 from harness.precision.cuda_policy.casting import THREAD
+from harness.pretence.placement import real_device
 from harness.watching.import_paths import ImportPaths, folder_of
 from harness.watching.options import WatchOptions
-from harness.watching.readings import real_device
 
 
 @dataclass

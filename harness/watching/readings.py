@@ -8,13 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.pretence.placement import real_device
+
 Into = Callable[[float], None]
-
-
-def real_device(tensor: Tensor) -> str:
-    """Where it is, also where a pretence says otherwise: ``cpu``, ``cuda``, ..."""
-    with torch._C.DisableTorchFunction():
-        return tensor.device.type
 
 
 class Readings:

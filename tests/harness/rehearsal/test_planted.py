@@ -344,6 +344,52 @@ def test_without_a_scaler(rehearsed: Rehearse) -> None:
     assert dict(found.table)["no gradients at all"] == "takes a step that moves nothing"
 
 
+_LARGE = """\
+import torch
+from torch.utils._python_dispatch import _get_current_dispatch_mode as mode
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Conv2d(3, 600, 1), torch.nn.Conv2d(600, 600, 1))
+        self.register_full_backward_hook(lambda *_: self.look())
+
+    def look(self):
+        assert type(mode()).__name__ == "HalfProducts"
+
+    def forward(self, x):
+        self.look()
+        return self.layers(x)
+
+model = Net()
+optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+scaler = torch.amp.GradScaler("cpu")
+for _ in range(100):
+    with torch.autocast("cpu", dtype=torch.float16):
+        loss = model(torch.ones(2, 3, 4, 4)).square().mean()
+    optimizer.zero_grad()
+    assert mode() is None
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+"""
+
+
+def test_a_large_model_in_float16_is_computed_by_quicker_kernels(rehearsed: Rehearse) -> None:
+    found = rehearsed(_LARGE, (Fault.NAN_OUTPUT,))
+    assert found.findings == []
+    assert dict(found.table)["a NaN loss"] == "the scaler skips the step"
+
+
+def test_a_schedule_that_steps_now_and_then_is_held_to_nothing(rehearsed: Rehearse) -> None:
+    # The epochs end just where a step was skipped.
+    epochs = "    if step == 2 or not torch.isfinite(norm):\n        schedule.step()\n"
+    by_epochs = RIGHT.replace(ADVANCE, epochs + ADVANCE.replace("        schedule.step()\n", ""))
+    found = rehearsed(by_epochs, (Fault.NAN_OUTPUT, Fault.NAN_GRADIENT))
+    assert found.findings == []
+    assert dict(found.table)["the schedule on a skipped step"] == "steps now and then, not with each update"
+
+
 def test_a_clip_by_hand_and_one_to_nothing(rehearsed: Rehearse) -> None:
     by_hand = RIGHT.replace(
         CLIP,

@@ -28,3 +28,20 @@ def test_where_several_lines_do_it_none_is_told() -> None:
     assert found.where == "train.py:9"
     assert found.sentence.startswith("the running averages were updated although the step at train.py:9")
     assert findings(untraced) == [found]
+
+
+def _scheduled(each: int) -> Run:
+    """Nine updates, then a window that was skipped, and a schedule that steps in it and in each so many of those."""
+    step, schedule = Call(Did.SCALER_STEP, "train.py:9", 0, finite=True), Call(Did.SCHEDULE, "train.py:12", 0)
+    windows = [Window(calls=[step, schedule] if n % each == 0 else [step], moved=[True]) for n in range(9)]
+    skipped = Call(Did.SCALER_STEP, "train.py:9", 0, finite=False)
+    return Run([*windows, Window("nan-loss", calls=[skipped, schedule], moved=[False])], scaler=True)
+
+
+def test_a_schedule_of_updates_must_not_go_on_without_one() -> None:
+    (found,) = findings(_scheduled(1))
+    assert (found.rule, found.where) == ("schedule-follows-updates", "train.py:12")
+
+
+def test_one_of_epochs_may_step_in_a_window_that_is_skipped() -> None:
+    assert findings(_scheduled(3)) == []
