@@ -100,6 +100,9 @@ def stages_for(stages: Sequence[Stage], root: Path, file: str, function: str) ->
     return found
 
 
+# Cheap, and of the edges: what they find needs no check.
+_LOSS_EDGES = (_goldens("loss_refusals", *_FLOAT32), _goldens("ssim_calls", *_FLOAT32))
+_STEP_EDGES = (_goldens("step_edges", *_FLOAT32), _goldens("step_refusals", *_FLOAT32))
 # `harness check` takes the compiled way where Numba is installed, and elsewhere the other.
 _ISLANDS = _goldens("islands_ssim", *_FLOAT32)
 _BY_TORCH = (_masked_ssim(_FLOAT32, 10, "torch"), _ISLANDS, _masked_ssim(_HALVES, 10, "torch"))
@@ -120,26 +123,27 @@ TARGETS = (
     Target(
         "ssim",
         tuple(f"gslrm/model/{name}.py" for name in ("ssim_difference", "ssim_plain", "gaussian_window")),
-        (*_BY_TORCH, *_OTHER_LOSSES, _goldens("stable.*", *_FLOAT32)),
+        (*_LOSS_EDGES, *_BY_TORCH, *_OTHER_LOSSES, _goldens("stable.*", *_FLOAT32)),
         imported=_WITH_HARNESS,
     ),
     Target(
         "boxes",
         ("gslrm/model/foreground_boxes.py",),
-        (*_BY_TORCH, *_BY_NUMBA),
+        (*_LOSS_EDGES, *_BY_TORCH, *_BY_NUMBA),
         imported=_WITH_HARNESS,
         compiles=True,
     ),
     Target(
         "loss",
         tuple(f"gslrm/model/{name}.py" for name in ("ssim_loss", "utils_losses", "masked_loss", "image_checks")),
-        (*_BY_NUMBA, *_OTHER_LOSSES, *_BY_TORCH),
+        (*_LOSS_EDGES, *_BY_NUMBA, *_OTHER_LOSSES, *_BY_TORCH),
         imported=_WITH_HARNESS,
     ),
     Target(
         "step",
         ("gslrm/training/amp_step.py", "gslrm/training/step_outcome.py", "gslrm/training/monitor.py"),
         (
+            *_STEP_EDGES,
             _goldens("amp_step.*", "float32", "cpu-autocast-float16"),
             _step(["float32", "cpu-autocast-float16"], 10),
             _training(_FLOAT32, 5),
