@@ -16,6 +16,7 @@ from torch import Tensor
 from gslrm.model.masked_loss import MaskedLoss
 from gslrm.model.ssim_difference import SsimConstants, ssim_loss_difference_form
 from gslrm.model.ssim_loss import SsimTerms
+from gslrm.model.tried_losses import ForegroundSsimLoss
 from gslrm.model.utils_losses import MaskedSsimLoss, SsimLoss
 
 _CONSTANTS = SsimConstants.of(1.0, 1.0)
@@ -36,6 +37,11 @@ def ssim_calls(device: str) -> dict[str, Sequence[float] | Sequence[int] | Seque
     loss = MaskedSsimLoss()(x, y, mask)
     torch.autograd.grad(loss, (x, y), retain_graph=True)
     unchecked = MaskedSsimLoss(path="torch", check_values=False)
+
+    def mapped(*images: Tensor) -> Tensor:
+        losses: Tensor = torch.func.vmap(unchecked)(*images)
+        return losses.sum()
+
     pairs = only_x[:, None], only_y[:, None], mask[:, None]
     to_infinity = [(loss, x), (MaskedSsimLoss()(x, y, mask), x), (SsimLoss()(x, y), y)]
     found: dict[str, Sequence[float] | Sequence[int] | Sequence[str]] = {
@@ -56,6 +62,7 @@ def ssim_calls(device: str) -> dict[str, Sequence[float] | Sequence[int] | Seque
             *_of(torch.func.grad(unchecked, argnums=1)(only_x, only_y, mask)), *_of(torch.func.vmap(unchecked)(*pairs)),
             *_of(torch.func.vmap(unchecked, (0, None, None))(pairs[0], pairs[1][0], pairs[2][0])),
             *_of(torch.func.vmap(torch.func.grad(unchecked))(*pairs)),
+            *_of(torch.func.grad(mapped)(*pairs)), *_of(torch.func.grad(mapped, argnums=1)(*pairs)),
         ],
     }  # fmt: skip
 
@@ -76,7 +83,7 @@ def ssim_calls(device: str) -> dict[str, Sequence[float] | Sequence[int] | Seque
         (gradient,) = torch.autograd.grad(value, image, torch.full_like(value, math.inf), retain_graph=True)
         counts += [int(part.sum()) for part in (gradient == math.inf, gradient == -math.inf, gradient == 0)]
     found["times-infinity"] = counts
-    found["words"] = [repr(SsimLoss(2.0)), repr(MaskedSsimLoss(0.25)), repr(_ZeroLoss(data_range=3.0))]
+    found["words"] = [repr(SsimLoss(2.0)), repr(MaskedSsimLoss(0.25)), repr(_ZeroLoss()), repr(ForegroundSsimLoss())]
     return found
 
 
@@ -126,7 +133,7 @@ def loss_refusals(device: str) -> dict[str, list[str | None]]:
         lambda: SsimLoss(2.0, path="torch")(x * 65.0, x),
     ]  # fmt: skip
     masks: list[Callable[[], object]] = [
-        lambda: masked(ints, x, mask), lambda: masked(x, x[:1], mask), lambda: masked(x[..., 2:], x[..., 2:], mask),
+        lambda: masked(ints, x, mask), lambda: masked(x[..., 2:], x[..., 2:], mask),
         lambda: masked(x, x, [1.0]), lambda: masked(x, x, mask + 0j), lambda: masked(x, x, mask[0]),
         lambda: masked(x, x, mask[:1]), lambda: masked(x, x, mask.expand(2, 3, 11, 12)), lambda: masked(x, x, holed),
         lambda: masked(x, x, mask.int()), lambda: masked(x, x, mask.to("meta")), lambda: masked(bad, x, mask),
@@ -135,12 +142,12 @@ def loss_refusals(device: str) -> dict[str, list[str | None]]:
         lambda: MaskedSsimLoss(path="torch")(bad, x, mask * 0.5),
         lambda: MaskedSsimLoss(check_values=False)(far, x, mask),
         lambda: other(x, bad, mask), lambda: other(far, x, mask), lambda: other(bad, far, mask * 0.5),
-        lambda: other(x, x, holed), lambda: other(x[..., 2:], x[..., 2:], mask), lambda: other(x, x[0], mask),
-        lambda: _ZeroLoss(check_values=False)(bad, far, mask),
+        lambda: other(x, x, holed), lambda: other(x[..., 2:], x[..., 2:], mask),
+        lambda: _ZeroLoss(check_values=False)(bad, far, mask), lambda: ForegroundSsimLoss()(x, bad, mask),
     ]  # fmt: skip
     settings: list[Callable[[], object]] = [
         lambda: SsimLoss(0.0), lambda: SsimLoss(-1.0), lambda: SsimLoss(math.inf), lambda: SsimLoss(path="gpu"),
-        lambda: SsimLoss(0.5), lambda: MaskedSsimLoss(path=""), lambda: MaskedSsimLoss(2.5),
+        lambda: SsimLoss(0.5), lambda: MaskedSsimLoss(2.5),
         lambda: MaskedSsimLoss(-2.5), lambda: MaskedSsimLoss(math.nan), lambda: MaskedSsimLoss(-2.0),
         lambda: MaskedSsimLoss(4.0, data_range=2.0), lambda: MaskedSsimLoss(data_range=0.0),
         lambda: _ZeroLoss(data_range=0), lambda: set_field(_CONSTANTS, "c1"),
