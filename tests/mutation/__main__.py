@@ -64,7 +64,7 @@ def _run(options: argparse.Namespace, root: Path, targets: Sequence[Target]) -> 
         due = [mutant for mutant in part[index - 1 :: of] if mutant.key not in done]
         if options.known:
             due = [mutant for mutant in due if mutant.key not in equivalent]
-        if due and not _judged(root, target, due, deadline, out):
+        if due and not _judged(root, target, due, deadline, out, options.reached_before):
             print("mutation: out of time; run it again to go on", flush=True)
             break
     records = [one for one in read_records(out).values() if still_stands(one, sources)]
@@ -77,9 +77,10 @@ def _run(options: argparse.Namespace, root: Path, targets: Sequence[Target]) -> 
     return 0 if share >= options.least else 1
 
 
-def _judged(root: Path, target: Target, due: Sequence[Mutant], deadline: float | None, out: Path) -> bool:
+def _judged(root: Path, target: Target, due: Sequence[Mutant], deadline: float | None, out: Path, anyway: bool) -> bool:
     """Whether there was time for all."""
-    with Bench(root, target) as bench:
+    kept = out.with_name(f"{out.stem}-reached.json")
+    with Bench(root, target, kept, anyway) as bench:
         print(f"{target.name}: {len(due)} mutants; without one {bench.sound_seconds:.1f} s", flush=True)
         for number, mutant in enumerate(due, 1):
             if deadline is not None and time.monotonic() > deadline:
@@ -100,6 +101,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stages", type=int, metavar="N", help="of each target the first N stages alone")
     parser.add_argument("--budget", type=_seconds, metavar="TIME", help="as 10m: after it no mutant is begun")
     parser.add_argument("--again", action="store_true", help="judge again what survived")
+    parser.add_argument(
+        "--reached-before",
+        action="store_true",
+        help="though code has changed, take what was found before of which tests reach what; changed tests run whole",
+    )
     parser.add_argument("--known", action="store_true", help="pass over what is known to be equivalent")
     parser.add_argument("--out", default=".harness/mutation.jsonl", metavar="FILE", help="(.harness/mutation.jsonl)")
     parser.add_argument("--markdown", metavar="FILE", help="write counts and survivors there")

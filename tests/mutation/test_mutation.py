@@ -14,7 +14,7 @@ from tests.mutation.bench import Bench, BrokenBenchError
 from tests.mutation.mutants import Mutant
 from tests.mutation.records import append, read_records
 from tests.mutation.table import rendered
-from tests.mutation.targets import TARGETS, stages_for
+from tests.mutation.targets import TARGETS
 from tests.mutation.tiny_project import FILE, MODULE, TARGET, tiny_project
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,14 +142,5 @@ def test_every_target_has_modules_and_stages() -> None:
         assert target.files(ROOT), target.name
         json.dumps(target.stages)
         for stage in target.stages:
-            for path in [*stage.get("arguments", ()), stage.get("mentioning", "tests")]:
+            for path in stage.get("arguments", ()):
                 assert (ROOT / path).exists(), path
-
-
-def test_stages_look_first_at_the_tests_that_name_what_was_changed(tmp_path: Path) -> None:
-    root = tiny_project(tmp_path)
-    named = {"by": "tests", "arguments": ["tests"], "named": "function"}
-    mentioning = {"by": "tests", "arguments": [], "mentioning": "tests"}
-    found = stages_for([named, mentioning], root, FILE, "Sums._as_told")
-    assert [stage["arguments"] for stage in found] == [["tests", "-k", "as_told or as-told"], ["tests/test_sums.py"]]
-    assert not stages_for([mentioning], root, "gslrm/other.py", "f")
