@@ -48,6 +48,9 @@ def _run(options: argparse.Namespace, root: Path, targets: Sequence[Target]) -> 
     if options.stages is not None:
         cut = {target: replace(target, stages=target.stages[: options.stages]) for target, _ in chosen}
         chosen = [(cut[target], file) for target, file in chosen]
+    if options.without:
+        left = {target: _without(target, options.without) for target, _ in chosen}
+        chosen = [(left[target], file) for target, file in chosen]
     if not chosen:
         known = ", ".join(target.name for target in targets)
         raise UsageError(f"no module fits {' or '.join(options.only)}; targets are {known}, or give a part of a path.")
@@ -81,7 +84,10 @@ def _run(options: argparse.Namespace, root: Path, targets: Sequence[Target]) -> 
 
 def _judged(root: Path, target: Target, due: Sequence[Mutant], deadline: float | None, out: Path, anyway: bool) -> bool:
     """Whether there was time for all."""
-    kept = out.with_name(f"{out.stem}-reached.json")
+    parts = [part for stage in target.stages for part in stage.get("without", ())]
+    kept = out.with_name(
+        "-".join([out.stem, "reached", *(["without", *parts] if parts else [])]).replace("/", "_") + ".json"
+    )
     with Bench(root, target, kept, anyway) as bench:
         print(f"{target.name}: {len(due)} mutants; without one {bench.sound_seconds:.1f} s", flush=True)
         for number, mutant in enumerate(due, 1):
@@ -94,6 +100,11 @@ def _judged(root: Path, target: Target, due: Sequence[Mutant], deadline: float |
     return True
 
 
+def _without(target: Target, parts: Sequence[str]) -> Target:
+    stages = ({**stage, "without": list(parts)} if stage["by"] == "tests" else stage for stage in target.stages)
+    return replace(target, stages=tuple(stages))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=(__doc__ or "").partition("\n\n")[2])
     parser.add_argument("--only", action="append", metavar="NAME", default=[], help="a target, or a part of a path")
@@ -101,6 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the sample (0)")
     parser.add_argument("--slice", type=_slice, default=(1, 1), metavar="I/N", help="the I-th of N parts")
     parser.add_argument("--stages", type=int, metavar="N", help="of each target the first N stages alone")
+    parser.add_argument(
+        "--without", action="append", metavar="PART", default=[], help="leave out test files with this in their path"
+    )
     parser.add_argument("--budget", type=_seconds, metavar="TIME", help="as 10m: after it no mutant is begun")
     parser.add_argument("--again", action="store_true", help="judge again what survived")
     parser.add_argument(

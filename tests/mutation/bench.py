@@ -146,7 +146,8 @@ class Bench:
         """The digests of the files with tests among the target's folders."""
         (stage,) = self._target.stages
         paths = [path for folder in stage["arguments"] for path in sorted((self.copy / folder).rglob("test_*.py"))]
-        return {path.relative_to(self.copy).as_posix(): digest_of([path]) for path in paths}
+        found = {path.relative_to(self.copy).as_posix(): digest_of([path]) for path in paths}
+        return {name: digest for name, digest in found.items() if not any(p in name for p in stage.get("without", ()))}
 
     def close(self) -> None:
         """End what runs, and take the copy away."""

@@ -152,7 +152,8 @@ def _tests(stage: Mapping[str, Any], scratch: Path) -> Iterator[str]:
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(scratch)
     os.environ.pop("PYTEST_ADDOPTS", None)
     quiet = ["-q", "-x", "--no-header", "-p", "no:cacheprovider", "-p", "no:randomly", f"--basetemp={scratch / 'tmp'}"]
-    code = pytest.main([*quiet, *stage["arguments"]], plugins=[Listening()])
+    ignored = [f"--ignore-glob=*{part}*" for part in stage.get("without", ())]
+    code = pytest.main([*quiet, *ignored, *stage["arguments"]], plugins=[Listening()])
     if folder := os.environ.get("MUTATION_REACHED"):
         Path(folder, "seconds.json").write_text(json.dumps(seconds), encoding="utf-8")
     if failed:

@@ -97,6 +97,15 @@ def _listening(judged: list[Mutant]) -> Any:
     return listening
 
 
+def test_tests_that_are_left_out_find_nothing_and_a_target_s_name_is_no_part_of_a_path(project: Path) -> None:
+    (project / "gslrm/sums_of_others.py").write_text("")
+    other = replace(TARGET, name="others", patterns=("gslrm/sums_of_others.py",))
+    options = ["--out", str(project / "out.jsonl"), "--without", "test_sums", "--only", "sums"]
+    assert driver.main(options, project, [TARGET, other]) == 1
+    assert _outcomes(project) == {"larger": "survived", "untested": "survived"}
+    assert {one["file"] for one in read_records(project / "out.jsonl").values()} == {FILE}
+
+
 def test_out_of_time_nothing_is_begun(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(project, "--budget", "0s") == 0
     assert not _outcomes(project)
