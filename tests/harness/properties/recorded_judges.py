@@ -31,13 +31,13 @@ from harness.cases.descriptors import (
 )
 from harness.cases.loss_inputs import LossInputs, PointMap
 from harness.cases.tensors import build_pair
-from harness.cases.worlds import ParameterKind
+from harness.cases.worlds import OptimizerKind, ParameterKind, World
 from harness.oracle import levels, optimizer_model, step_world, window
 from harness.oracle.budget import budget
 from harness.oracle.definitions import DEFINITIONS, LossDefinition
 from harness.oracle.flatness import flatness
 from harness.oracle.levels import Level, gravest, noise
-from harness.oracle.policies import CLIP_NORM, NORM_FACTOR, PROMISED, Policies
+from harness.oracle.policies import CLIP_NORM, NORM_FACTOR, PROMISED, Policies, with_promises
 from harness.oracle.probe_pairs import probe_pairs
 from harness.oracle.step_model import StepModel, rounded_to
 from harness.oracle.truth import Truth
@@ -189,6 +189,11 @@ def steps() -> Any:
     ]  # fmt: skip
     return {
         "constants": [CLIP_NORM, NORM_FACTOR, step_world.GRADIENT, step_world.NEAR, window.GROWTH, window.BACKOFF],
+        "optimizers": {kind: _optimized(kind) for kind in OptimizerKind},
+        "promises": [
+            with_promises(PROMISED, given.split())
+            for given in ("clip-norm=2 norm-limit=none", "clip-value=.5 drops-nonfinite-loss=no", "counts-attempts=yes")
+        ],
         "optimizer": [optimizer_model.MOMENTUM, optimizer_model.BETAS, optimizer_model.EPSILON],
         "parameters": {kind: step_world.parameters_of(kind) for kind in ParameterKind},
         "gradients": {
@@ -214,12 +219,24 @@ def steps() -> Any:
             f"{kind.value}, {accumulation}, {scaled}": _program(kind, accumulation, scaled)
             for kind in ParameterKind for accumulation, scaled in ((1, True), (2, False), (3, True))
         },
+        "other worlds": [
+            _program(ParameterKind.ALIKE, 1, True, world)
+            for world in (World(clip_norm=None), World(clip_norm=0.0), World(clip_norm=4.0), World(scheduled=False),
+                          World(optimizer=OptimizerKind.ADAMW))
+        ],
     }  # fmt: skip
 
 
-def _program(kind: ParameterKind, accumulation: int, scaled: bool) -> Iterable[Any]:
+def _optimized(kind: OptimizerKind) -> list[float]:
+    optimizer, values = optimizer_model.ScalarOptimizer(kind, 0.125), [1.0]
+    for gradient in (0.5, -2.0, 0.0, 0.25):
+        values.append(optimizer.step(values[-1], gradient, 0.0625))
+    return values
+
+
+def _program(kind: ParameterKind, accumulation: int, scaled: bool, world: World | None = None) -> Iterable[Any]:
     case = StepCase(accumulation=accumulation, scale_exponent=12, growth_interval=2)
-    model = StepModel(replace(case, world=replace(case.world, parameters=kind)), scaled)
+    model = StepModel(replace(case, world=replace(world or World(), parameters=kind)), scaled)
     good = [Action.GOOD] * accumulation
     # Each is followed by a window that is good.
     actions = [action for one in _ACTIONS if one is not Action.RESTORE for action in (one, *good[1:], *good)]
