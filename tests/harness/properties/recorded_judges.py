@@ -30,6 +30,7 @@ from harness.cases.descriptors import (
     StepCase,
 )
 from harness.cases.loss_inputs import LossInputs, PointMap
+from harness.cases.scenes import SceneCase, build_scene
 from harness.cases.tensors import build_pair
 from harness.cases.worlds import OptimizerKind, ParameterKind, World
 from harness.oracle import levels, optimizer_model, step_world, window
@@ -39,6 +40,8 @@ from harness.oracle.flatness import flatness
 from harness.oracle.levels import Level, gravest, noise
 from harness.oracle.policies import CLIP_NORM, NORM_FACTOR, PROMISED, Policies, with_promises
 from harness.oracle.probe_pairs import probe_pairs
+from harness.oracle.splatting import WHITE, splatting_truth
+from harness.oracle.ssim_forms import Combination, Padding, Shown, SsimForm, fitting
 from harness.oracle.step_model import StepModel, rounded_to
 from harness.oracle.truth import Truth
 from harness.precision import PRECISIONS
@@ -133,6 +136,33 @@ def _waves(which: int, *shape: int) -> Tensor:
 
 def _truth(one: LossDefinition, inputs: LossInputs, kernels: Sequence[Any]) -> Truth:
     return one.truth(inputs, kernels if one.needs_convolutions else None)
+
+
+def forms() -> Any:
+    """Pictures of scenes, and every form of SSIM: its values on the probe pairs, and which one is found by them."""
+    images, found = probe_pairs(), {}
+    tensors = images.rendering, images.target, images.mask
+    for padding, shown, (size, gaussian) in product(Padding, Shown, ((11, True), (7, False))):
+        form = SsimForm(padding, size, gaussian, shown)
+        parts = form.parts(tensors)
+        made = Combination(form, 1.0, -0.75, 0.25, 0.5)
+        # It tries form after form.
+        tried = fitting(images, (1.0 - parts[0]).tolist(), True) if shown is Shown.GREY and gaussian else ()
+        fits = [fit and fit.combination.formula for fit in tried]
+        sides = [form.smallest_side, made.lower, made.upper, made.zero_at_identity]
+        found[form.words] = [*parts, made.truth(images), made.formula, *sides, fits]
+    scenes = SceneCase(12, 2, 16, 3), SceneCase(0), SceneCase(40, 1, 12, 5)
+    return found | {
+        "scenes": [
+            splatting_truth(build_scene(scene), background)
+            for scene in scenes
+            for background in (WHITE, (0.0, 0.5, 1.0))
+        ],
+        "names": [
+            Combination(SsimForm(), *given).formula
+            for given in ((0.0, 1.0), (0.5, -0.5), (0.0, -1.0, 1.0), (2.0, 0.0, 0.0, -0.3))
+        ],
+    }
 
 
 def numbers() -> Any:
@@ -253,6 +283,7 @@ SECTIONS: Mapping[str, Callable[[], Any]] = {
     "definitions": definitions,
     "properties": properties,
     "truths": truths,
+    "forms": forms,
     "numbers": numbers,
     "steps": steps,
 }
