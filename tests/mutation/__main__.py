@@ -42,10 +42,15 @@ def _run(options: argparse.Namespace, root: Path, targets: Sequence[Target]) -> 
     deadline = None if options.budget is None else time.monotonic() + options.budget
     chosen = [(target, file) for target in targets for file in target.files(root)]
     if options.only:
-        chosen = [(t, f) for t, f in chosen if any(only == t.name or only in f for only in options.only)]
+        # Else --only loss would take harness/properties/loss_value.py too.
+        names = {target.name for target in targets}
+        chosen = [(t, f) for t, f in chosen if any(o == t.name if o in names else o in f for o in options.only)]
     if options.stages is not None:
         cut = {target: replace(target, stages=target.stages[: options.stages]) for target, _ in chosen}
         chosen = [(cut[target], file) for target, file in chosen]
+    if options.without:
+        left = {target: _without(target, options.without) for target, _ in chosen}
+        chosen = [(left[target], file) for target, file in chosen]
     if not chosen:
         known = ", ".join(target.name for target in targets)
         raise UsageError(f"no module fits {' or '.join(options.only)}; targets are {known}, or give a part of a path.")
@@ -64,7 +69,7 @@ def _run(options: argparse.Namespace, root: Path, targets: Sequence[Target]) -> 
         due = [mutant for mutant in part[index - 1 :: of] if mutant.key not in done]
         if options.known:
             due = [mutant for mutant in due if mutant.key not in equivalent]
-        if due and not _judged(root, target, due, deadline, out):
+        if due and not _judged(root, target, due, deadline, out, options.reached_before):
             print("mutation: out of time; run it again to go on", flush=True)
             break
     records = [one for one in read_records(out).values() if still_stands(one, sources)]
@@ -77,9 +82,13 @@ def _run(options: argparse.Namespace, root: Path, targets: Sequence[Target]) -> 
     return 0 if share >= options.least else 1
 
 
-def _judged(root: Path, target: Target, due: Sequence[Mutant], deadline: float | None, out: Path) -> bool:
+def _judged(root: Path, target: Target, due: Sequence[Mutant], deadline: float | None, out: Path, anyway: bool) -> bool:
     """Whether there was time for all."""
-    with Bench(root, target) as bench:
+    parts = [part for stage in target.stages for part in stage.get("without", ())]
+    kept = out.with_name(
+        "-".join([out.stem, "reached", *(["without", *parts] if parts else [])]).replace("/", "_") + ".json"
+    )
+    with Bench(root, target, kept, anyway) as bench:
         print(f"{target.name}: {len(due)} mutants; without one {bench.sound_seconds:.1f} s", flush=True)
         for number, mutant in enumerate(due, 1):
             if deadline is not None and time.monotonic() > deadline:
@@ -91,6 +100,11 @@ def _judged(root: Path, target: Target, due: Sequence[Mutant], deadline: float |
     return True
 
 
+def _without(target: Target, parts: Sequence[str]) -> Target:
+    stages = ({**stage, "without": list(parts)} if stage["by"] == "tests" else stage for stage in target.stages)
+    return replace(target, stages=tuple(stages))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=(__doc__ or "").partition("\n\n")[2])
     parser.add_argument("--only", action="append", metavar="NAME", default=[], help="a target, or a part of a path")
@@ -98,8 +112,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the sample (0)")
     parser.add_argument("--slice", type=_slice, default=(1, 1), metavar="I/N", help="the I-th of N parts")
     parser.add_argument("--stages", type=int, metavar="N", help="of each target the first N stages alone")
+    parser.add_argument(
+        "--without", action="append", metavar="PART", default=[], help="leave out test files with this in their path"
+    )
     parser.add_argument("--budget", type=_seconds, metavar="TIME", help="as 10m: after it no mutant is begun")
     parser.add_argument("--again", action="store_true", help="judge again what survived")
+    parser.add_argument(
+        "--reached-before",
+        action="store_true",
+        help="though code has changed, take what was found before of which tests reach what; changed tests run whole",
+    )
     parser.add_argument("--known", action="store_true", help="pass over what is known to be equivalent")
     parser.add_argument("--out", default=".harness/mutation.jsonl", metavar="FILE", help="(.harness/mutation.jsonl)")
     parser.add_argument("--markdown", metavar="FILE", help="write counts and survivors there")

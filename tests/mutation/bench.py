@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import compileall
 import json
 import os
@@ -19,7 +20,8 @@ from pathlib import Path
 
 from harness.engine.guardian import Guardian, kill_group
 from tests.mutation.mutants import Mutant
-from tests.mutation.targets import Stage, Target, stages_for
+from tests.mutation.reached import Reached, digest_of, instrumented
+from tests.mutation.targets import Stage, Target
 
 # What tests read besides the packages themselves.
 _COPIED = ("gslrm", "harness", "tests", "golden", "docs", "conformance", "pyproject.toml", "noxfile.py", "mkdocs.yml")
@@ -58,38 +60,36 @@ class Bench:
     Args:
         root: the project.
         target: what is judged; its stages are run without a mutant first.
+        kept: where a narrowed target's tests are written down with what they reach. What is found there stands while
+            no code has changed.
+        anyway: it stands though code has changed; files of tests that are new or changed are then run whole.
 
     Raises:
         BrokenBenchError: they find a fault there.
     """
 
-    def __init__(self, root: Path, target: Target) -> None:
+    def __init__(self, root: Path, target: Target, kept: Path | None = None, anyway: bool = False) -> None:
         self._target = target
         self._folder = Path(tempfile.mkdtemp(prefix="mutation-"))
         self.copy = self._folder / "project"
         self._compiled = self._folder / "compiled"
         self._judge: subprocess.Popen[bytes] | None = None
         self._guardian = Guardian()
+        self._reached: Reached | None = None
         try:
             self._copied(root)
             self._limit = 3600.0
-            # Those that look at what was changed run a part of what others do.
-            stages = [stage for stage in target.stages if not {"named", "mentioning"} & set(stage)]
-            if not stages:
-                raise BrokenBenchError(
-                    f"of {target.name} no stage is left that can be run without a mutant: take more."
-                )
-            sound = self._judged(stages)
-            if sound.outcome != "survived":
-                raise BrokenBenchError(
-                    f"{target.name} is red without a mutant, by {sound.by or 'taking an hour'}: mend that first.\n"
-                    f"{self._printed()}"
-                )
+            began = time.monotonic()
+            if target.narrowed:
+                self._reached = self._reaching(kept or self._folder / "reached.json", anyway)
+                cpu_seconds = self._reached.cpu_seconds
+            else:
+                cpu_seconds = self._sound(target.stages).cpu_seconds
+            self.sound_seconds = time.monotonic() - began
         except BaseException:
             self.close()
             raise
-        self._limit = _TIMES * sound.cpu_seconds + _BESIDES
-        self.sound_seconds = sound.seconds
+        self._limit = _TIMES * cpu_seconds + _BESIDES
 
     def judge(self, mutant: Mutant) -> Verdict:
         """Put the mutant in its module's place, and see what finds it."""
@@ -97,9 +97,57 @@ class Bench:
         original = path.read_bytes()
         path.write_text(mutant.code, encoding="utf-8")
         try:
-            return self._judged(stages_for(self._target.stages, self.copy, mutant.file, mutant.function))
+            return self._judged(self._stages(mutant, original.decode("utf-8")))
         finally:
             path.write_bytes(original)
+
+    def _stages(self, mutant: Mutant, original: str) -> Sequence[Stage]:
+        if self._reached is None:
+            return self._target.stages
+        (stage,) = self._target.stages
+        found = self._reached.narrowed(
+            mutant.file, mutant.function, _is_in_body(original, mutant.line), self._test_files()
+        )
+        # Nothing reaches it: pytest would take all.
+        return [{**stage, **found}] if found["arguments"] else []
+
+    def _sound(self, stages: Sequence[Stage], reached: Path | None = None) -> Verdict:
+        sound = self._judged(stages, reached)
+        if sound.outcome != "survived":
+            raise BrokenBenchError(
+                f"{self._target.name} is red without a mutant, by {sound.by or 'taking an hour'}: mend that first.\n"
+                f"{self._printed()}"
+            )
+        return sound
+
+    def _reaching(self, kept: Path, anyway: bool) -> Reached:
+        """What each test reaches: as it was found before, or by running all."""
+        code = sorted(path for path in self.copy.rglob("*") if path.suffix in (".py", ".toml"))
+        digest = digest_of(code)
+        found = Reached.read(kept)
+        if found is not None and (anyway or found.digest == digest):
+            return found
+        files = {file: (self.copy / file).read_bytes() for file in self._target.files(self.copy)}
+        folder = self._folder / "calls"
+        folder.mkdir()
+        try:
+            for file, source in files.items():
+                (self.copy / file).write_text(instrumented(source.decode("utf-8"), file), encoding="utf-8")
+            cpu_seconds = self._sound(self._target.stages, folder).cpu_seconds
+        finally:
+            for file, source in files.items():
+                (self.copy / file).write_bytes(source)
+        tests = json.loads((folder / "seconds.json").read_text(encoding="utf-8"))
+        found = Reached.of(folder, tests, digest, cpu_seconds, self._test_files())
+        found.write(kept)
+        return found
+
+    def _test_files(self) -> dict[str, str]:
+        """The digests of the files with tests among the target's folders."""
+        (stage,) = self._target.stages
+        paths = [path for folder in stage["arguments"] for path in sorted((self.copy / folder).rglob("test_*.py"))]
+        found = {path.relative_to(self.copy).as_posix(): digest_of([path]) for path in paths}
+        return {name: digest for name, digest in found.items() if not any(p in name for p in stage.get("without", ()))}
 
     def close(self) -> None:
         """End what runs, and take the copy away."""
@@ -126,19 +174,20 @@ class Bench:
         checked = py_compile.PycInvalidationMode.CHECKED_HASH
         compileall.compile_dir(self.copy, quiet=2, invalidation_mode=checked)
 
-    def _judged(self, stages: Sequence[Stage]) -> Verdict:
+    def _judged(self, stages: Sequence[Stage], reached: Path | None = None) -> Verdict:
         scratch = self._folder / "scratch"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
         compiled = scratch if self._target.compiles else self._compiled
         verdict = scratch / "verdict.json"
         order = {
-            "stages": stages,
+            "stages": list(stages),
             "scratch": str(scratch),
             "compiled": str(compiled),
             "printed": str(scratch / "printed"),
             "verdict": str(verdict),
             "cpu_seconds": self._limit + 1,
+            "reached": str(reached or ""),
         }
         began, cpu = time.monotonic(), _children_seconds(self._judge)
         code = self._ended(json.dumps(order).encode() + b"\n", _CLOCK * self._limit)
@@ -208,3 +257,15 @@ def _children_seconds(judge: subprocess.Popen[bytes] | None) -> float:
     except OSError:
         return 0.0
     return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+
+def _is_in_body(source: str, line: int) -> bool:
+    """Whether a line is in a function's body, which a call runs, and not in what an import runs."""
+    innermost = None
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            if first <= line <= (node.end_lineno or first):
+                # Wider ones come first.
+                innermost = node
+    return isinstance(innermost, ast.FunctionDef) and line >= innermost.body[0].lineno

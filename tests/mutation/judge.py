@@ -58,6 +58,8 @@ def _run(order: Mapping[str, Any]) -> NoReturn:
         warnings.simplefilter("ignore")
         if "numba" in sys.modules:
             sys.modules["numba"].config.CACHE_DIR = order["compiled"]
+        if order.get("reached"):
+            os.environ["MUTATION_REACHED"] = order["reached"]
         try:
             by = _killed_by(order["stages"], Path(order["scratch"]))
         except BaseException as error:
@@ -129,9 +131,17 @@ def _tests(stage: Mapping[str, Any], scratch: Path) -> Iterator[str]:
     import pytest
 
     failed: list[str] = []
+    seconds: dict[str, float] = {}
+    left_out, expected = set(stage.get("left_out", ())), stage.get("seconds", {})
 
     class Listening:
+        @pytest.hookimpl(trylast=True)
+        def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+            items[:] = [item for item in items if item.nodeid not in left_out]
+            items.sort(key=lambda item: expected.get(item.nodeid, 0.0))
+
         def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+            seconds[report.nodeid] = seconds.get(report.nodeid, 0.0) + report.duration
             if report.failed:
                 failed.append(report.nodeid.partition("[")[0])
 
@@ -142,7 +152,10 @@ def _tests(stage: Mapping[str, Any], scratch: Path) -> Iterator[str]:
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(scratch)
     os.environ.pop("PYTEST_ADDOPTS", None)
     quiet = ["-q", "-x", "--no-header", "-p", "no:cacheprovider", "-p", "no:randomly", f"--basetemp={scratch / 'tmp'}"]
-    code = pytest.main([*quiet, *stage["arguments"]], plugins=[Listening()])
+    ignored = [f"--ignore-glob=*{part}*" for part in stage.get("without", ())]
+    code = pytest.main([*quiet, *ignored, *stage["arguments"]], plugins=[Listening()])
+    if folder := os.environ.get("MUTATION_REACHED"):
+        Path(folder, "seconds.json").write_text(json.dumps(seconds), encoding="utf-8")
     if failed:
         yield failed[0]
     elif code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):

@@ -27,6 +27,8 @@ class Target:
         patterns: of the modules, relative to the project; ``!`` before a pattern leaves out.
         stages: for :mod:`tests.mutation.judge`, in this order.
         imported: what isn't mutated and takes its time to import: done once for all.
+        narrowed: its one stage is folders of tests, of which a mutant meets those that reach it
+            (:mod:`tests.mutation.reached`).
         compiles: Numba compiles them, so that nothing compiled may be kept from one mutant to the next.
     """
 
@@ -34,6 +36,7 @@ class Target:
     patterns: tuple[str, ...]
     stages: tuple[Stage, ...]
     imported: tuple[str, ...]
+    narrowed: bool = False
     compiles: bool = False
 
     def files(self, root: Path) -> list[str]:
@@ -73,33 +76,13 @@ def _goldens(only: str, *precisions: str) -> Stage:
     return {"by": "goldens", "only": only, "precisions": list(precisions)}
 
 
-def _tests(*arguments: str, **more: str) -> Stage:
-    return {"by": "tests", "arguments": list(arguments), **more}
+def _tests(*folders: str) -> Stage:
+    return {"by": "tests", "arguments": list(folders)}
 
 
-def stages_for(stages: Sequence[Stage], root: Path, file: str, function: str) -> list[Stage]:
-    """The stages for a mutant in this function of this module.
-
-    ``named`` leaves the tests whose names hold the function's; ``mentioning`` takes the files under that folder that
-    name the module, and without any the stage is left out.
-    """
-    found = []
-    for stage in stages:
-        arguments = list(stage.get("arguments", ()))
-        if "named" in stage:
-            name = function.rpartition(".")[2].strip("_<>")
-            # A function's name in a test's, and a property's among its parameters.
-            arguments += ["-k", f"{name} or {name.replace('_', '-')}"]
-        if "mentioning" in stage:
-            module = file.removesuffix(".py").replace("/", ".")
-            paths = sorted((root / stage["mentioning"]).rglob("test_*.py"))
-            arguments += [path.relative_to(root).as_posix() for path in paths if module in path.read_text()]
-            if not arguments:
-                continue
-        found.append({**stage, "arguments": arguments} if stage["by"] == "tests" else stage)
-    return found
-
-
+# Cheap, and of the edges: what they find needs no check.
+_LOSS_EDGES = (_goldens("loss_refusals", *_FLOAT32), _goldens("ssim_calls", *_FLOAT32))
+_STEP_EDGES = (_goldens("step_edges", *_FLOAT32), _goldens("step_refusals", *_FLOAT32))
 # `harness check` takes the compiled way where Numba is installed, and elsewhere the other.
 _ISLANDS = _goldens("islands_ssim", *_FLOAT32)
 _BY_TORCH = (_masked_ssim(_FLOAT32, 10, "torch"), _ISLANDS, _masked_ssim(_HALVES, 10, "torch"))
@@ -120,26 +103,27 @@ TARGETS = (
     Target(
         "ssim",
         tuple(f"gslrm/model/{name}.py" for name in ("ssim_difference", "ssim_plain", "gaussian_window")),
-        (*_BY_TORCH, *_OTHER_LOSSES, _goldens("stable.*", *_FLOAT32)),
+        (*_LOSS_EDGES, *_BY_TORCH, *_OTHER_LOSSES, _goldens("stable.*", *_FLOAT32)),
         imported=_WITH_HARNESS,
     ),
     Target(
         "boxes",
         ("gslrm/model/foreground_boxes.py",),
-        (*_BY_TORCH, *_BY_NUMBA),
+        (*_LOSS_EDGES, *_BY_TORCH, *_BY_NUMBA),
         imported=_WITH_HARNESS,
         compiles=True,
     ),
     Target(
         "loss",
         tuple(f"gslrm/model/{name}.py" for name in ("ssim_loss", "utils_losses", "masked_loss", "image_checks")),
-        (*_BY_NUMBA, *_OTHER_LOSSES, *_BY_TORCH),
+        (*_LOSS_EDGES, *_BY_NUMBA, *_OTHER_LOSSES, *_BY_TORCH),
         imported=_WITH_HARNESS,
     ),
     Target(
         "step",
         ("gslrm/training/amp_step.py", "gslrm/training/step_outcome.py", "gslrm/training/monitor.py"),
         (
+            *_STEP_EDGES,
             _goldens("amp_step.*", "float32", "cpu-autocast-float16"),
             _step(["float32", "cpu-autocast-float16"], 10),
             _training(_FLOAT32, 5),
@@ -148,26 +132,10 @@ TARGETS = (
         imported=_WITH_HARNESS,
     ),
     Target(
-        "oracle",
-        ("harness/oracle/*.py", "!*/__init__.py"),
-        (
-            _tests(mentioning="tests/harness/oracle"),
-            _tests("tests/harness/oracle"),
-            _tests("tests/harness/trials"),
-            _tests("tests/harness/properties"),
-        ),
+        "oracle and properties",
+        ("harness/oracle/*.py", "harness/properties/*.py", "!*/__init__.py"),
+        (_tests(*(f"tests/harness/{name}" for name in ("oracle", "properties", "trials", "kinds"))),),
         imported=_OTHERS,
-    ),
-    Target(
-        "properties",
-        ("harness/properties/*.py", "!*/__init__.py"),
-        (
-            _tests("tests/harness/properties/test_properties.py", named="function"),
-            _tests(mentioning="tests/harness/properties"),
-            _tests("tests/harness/properties/test_properties.py"),
-            _tests("tests/harness/properties"),
-            _tests("tests/harness/kinds", "tests/harness/trials"),
-        ),
-        imported=_OTHERS,
+        narrowed=True,
     ),
 )

@@ -14,7 +14,7 @@ from tests.mutation.bench import Bench, BrokenBenchError
 from tests.mutation.mutants import Mutant
 from tests.mutation.records import append, read_records
 from tests.mutation.table import rendered
-from tests.mutation.targets import TARGETS, stages_for
+from tests.mutation.targets import TARGETS
 from tests.mutation.tiny_project import FILE, MODULE, TARGET, tiny_project
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,6 +97,15 @@ def _listening(judged: list[Mutant]) -> Any:
     return listening
 
 
+def test_tests_that_are_left_out_find_nothing_and_a_target_s_name_is_no_part_of_a_path(project: Path) -> None:
+    (project / "gslrm/sums_of_others.py").write_text("")
+    other = replace(TARGET, name="others", patterns=("gslrm/sums_of_others.py",))
+    options = ["--out", str(project / "out.jsonl"), "--without", "test_sums", "--only", "sums"]
+    assert driver.main(options, project, [TARGET, other]) == 1
+    assert _outcomes(project) == {"larger": "survived", "untested": "survived"}
+    assert {one["file"] for one in read_records(project / "out.jsonl").values()} == {FILE}
+
+
 def test_out_of_time_nothing_is_begun(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(project, "--budget", "0s") == 0
     assert not _outcomes(project)
@@ -142,14 +151,5 @@ def test_every_target_has_modules_and_stages() -> None:
         assert target.files(ROOT), target.name
         json.dumps(target.stages)
         for stage in target.stages:
-            for path in [*stage.get("arguments", ()), stage.get("mentioning", "tests")]:
+            for path in stage.get("arguments", ()):
                 assert (ROOT / path).exists(), path
-
-
-def test_stages_look_first_at_the_tests_that_name_what_was_changed(tmp_path: Path) -> None:
-    root = tiny_project(tmp_path)
-    named = {"by": "tests", "arguments": ["tests"], "named": "function"}
-    mentioning = {"by": "tests", "arguments": [], "mentioning": "tests"}
-    found = stages_for([named, mentioning], root, FILE, "Sums._as_told")
-    assert [stage["arguments"] for stage in found] == [["tests", "-k", "as_told or as-told"], ["tests/test_sums.py"]]
-    assert not stages_for([mentioning], root, "gslrm/other.py", "f")

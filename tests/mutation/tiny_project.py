@@ -46,8 +46,9 @@ def tiny_project(root: Path) -> Path:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    judge = root / "tests/mutation/judge.py"
-    judge.parent.mkdir()
-    shutil.copy(Path(__file__).with_name("judge.py"), judge)
+    copied = root / "tests/mutation"
+    copied.mkdir()
+    for name in ("judge.py", "reached.py"):
+        shutil.copy(Path(__file__).with_name(name), copied)
     (root / "tests/mutation/equivalent.toml").write_text("")
     return root
