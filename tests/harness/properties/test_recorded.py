@@ -1,4 +1,4 @@
-"""The oracle's numbers and the properties' attributes are what was recorded: constants, defaults and limits too."""
+"""The oracle's numbers, forms and pictures and the properties' attributes are as recorded: constants too."""
 
 from __future__ import annotations
 
