@@ -117,14 +117,17 @@ def read_expected(path: Path, listed: Sequence[Listed]) -> tuple[Expected, ...]:
 def _expected(
     row: Mapping[str, Any], roles: Mapping[str, SubjectKind], reasons: Mapping[str, tuple[str, str]], where: str
 ) -> list[Expected]:
-    only_keys(row, {"subject", "property", "precisions", "level", "because"}, where)
+    only_keys(row, {"subject", "property", "precisions", "level", "because", "not_everywhere"}, where)
     subject = one_of("subject", text(row, "subject", where), list(roles), where)
     property_ = one_of("property", text(row, "property", where), property_names(roles[subject]), where)
     level = Level(one_of("level", row.get("level", "fault"), [level.value for level in Level], where))
     reason, link = reasons[one_of("reason", text(row, "because", where), list(reasons), where)]
+    not_everywhere = row.get("not_everywhere", False)
+    if not isinstance(not_everywhere, bool):
+        raise UsageError(f"{where}: not_everywhere must be true or false, not {not_everywhere!r}.")
     names = texts(row, "precisions", where)
     if not names:
         raise UsageError(f"{where}: precisions must name at least one.")
     known = [precision.name for precision in PRECISIONS]
     precisions = [one_of("precision", name, known, where) for name in names]
-    return [Expected(subject, property_, precision, level, reason, link) for precision in precisions]
+    return [Expected(subject, property_, precision, level, reason, link, not_everywhere) for precision in precisions]

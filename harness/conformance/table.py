@@ -48,6 +48,7 @@ class Expected:
         level: how grave it is known to be.
         reason: why it is there, in a sentence.
         link: where one can read about it.
+        not_everywhere: it hangs on the processor, and isn't gone where it isn't found.
     """
 
     subject: str
@@ -56,6 +57,7 @@ class Expected:
     level: Level
     reason: str
     link: str
+    not_everywhere: bool = False
 
 
 class Standing(str, enum.Enum):
@@ -109,7 +111,7 @@ class Cell:
     @property
     def is_gone(self) -> bool:
         """What is expected here was looked for and not found, or only a lesser violation."""
-        if self.expected is None or self.status is Status.NOT_RUN:
+        if self.expected is None or self.expected.not_everywhere or self.status is Status.NOT_RUN:
             return False
         return self.status is not Status.VIOLATED or (self.level or Level.FAULT).rank > self.expected.level.rank
 

@@ -64,28 +64,33 @@ def test_every_case_file_is_of_the_table_and_of_no_one_machine() -> None:
 
 @pytest.mark.parametrize("listed", _LISTED, ids=lambda one: one.name)
 def test_the_cases_replay(listed: Listed) -> None:
-    """Each violates its property here, or nearly does: what rounding leaves differs between processors."""
+    """Each violates its property here, or nearly does: what rounding leaves differs between processors. One that is not
+    everywhere may hold.
+    """
     if (absent := absence(listed)) is not None:
         pytest.skip(absent[1])
     (found,) = [found for found in _table().found if found.listed.name == listed.name]
     if found.state is not State.RUN and (why := import_failure(listed)):
         pytest.skip(why)
-    files = list(_files(found.cells))
+    files = dict(_files(found.cells))
     assert files or not found.cells
     if not files:
         return
-    session = Session(files[0].settings())
+    session = Session(next(iter(files)).settings())
     try:
-        for file in files:
+        for file, cell in files.items():
             assert (file.subject.spec, file.subject.truth) == (listed.spec.spec, listed.spec.truth)
             verdict = judge_calls(session, file.calls)
-            assert not verdict.holds or verdict.badness > _NEAR, f"{file.file_name()}: {verdict.message}"
+            nearly = not verdict.holds or verdict.badness > _NEAR
+            assert nearly or (cell.expected is not None and cell.expected.not_everywhere), (
+                f"{file.file_name()}: {verdict.message}"
+            )
     finally:
         session.close()
 
 
-def _files(cells: Any) -> Iterator[CaseFile]:
+def _files(cells: Any) -> Iterator[tuple[CaseFile, Any]]:
     for cell in cells:
         # One that needs others before it says so in the table.
         if cell.case_file is not None and cell.alone is not False:
-            yield read_case_file(cell.case_file)
+            yield read_case_file(cell.case_file), cell

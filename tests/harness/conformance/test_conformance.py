@@ -172,6 +172,14 @@ def test_what_is_gone_is_told_and_fails(
     assert "1 gone" in told
 
 
+def test_what_is_not_on_every_processor_is_not_gone(
+    ran: tuple[int, dict[str, Any]], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here_or_not = _expecting("right", "finite") + "not_everywhere = true\n"
+    assert _again(folder, _EXPECTED + here_or_not) == ExitCode.HELD
+    assert "GONE" not in capsys.readouterr().out
+
+
 def test_a_graver_violation_than_is_expected_fails(
     ran: tuple[int, dict[str, Any]], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -303,6 +311,7 @@ def test_malformed_subjects_are_one_sentence(
         (_REASON + _expecting("a", "rang"), "did you mean 'range'?"),
         (_REASON + _expecting("a", "range", "grave"), "there is no level 'grave'"),
         (_REASON + _expecting("a", "range") * 2, "expects range of a under float32 twice"),
+        (_REASON + _expecting("a", "range") + "not_everywhere = 1\n", "not_everywhere must be true or false, not 1"),
         (_REASON + _expecting("a", "range").replace('"float32"', '"float33"'), "there is no precision 'float33'"),
         (_REASON + _expecting("a", "range").replace('["float32"]', "[]"), "precisions must name at least one"),
         (_expecting("a", "range"), "there is no reason 'planted'"),
