@@ -193,7 +193,7 @@ def json_line(value: Any) -> str:
     """
     try:
         return json.dumps(value, allow_nan=False)
-    except ValueError:
+    except (TypeError, ValueError):  # another mapping than a dict is the first
         return json.dumps(json_value(value), allow_nan=False)
 
 

@@ -35,7 +35,7 @@ from harness.engine.run import TaskRunner
 from harness.engine.search import keep_hypothesis_in
 from harness.engine.session import Session
 from harness.errors import HarnessError, SubjectError, describe_exception
-from harness.files import json_value
+from harness.files import json_line
 from harness.findings.case_file import CaseFile, read_case_file
 from harness.fuzzing.records import Found, found_task
 from harness.kinds.registry import kind_of_case
@@ -50,7 +50,7 @@ def main() -> None:
     _print_into(sys.argv[1])
 
     def write(values: Mapping[str, Any]) -> None:
-        text = json.dumps(json_value(values), allow_nan=False).encode() + b"\n"
+        text = json_line(values).encode() + b"\n"
         while text:
             text = text[os.write(answers, text) :]
 

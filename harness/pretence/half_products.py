@@ -43,9 +43,9 @@ def quick_products(model: nn.Module, autocast_to: Set[torch.dtype]) -> AbstractC
     """
     parameters = list(model.parameters())
     halves = (autocast_to | {parameter.dtype for parameter in parameters}) & slow_halves()
-    is_large = sum(parameter.numel() for parameter in parameters) >= _LARGE
-    here = is_large and all(real_device(parameter) == "cpu" for parameter in parameters[:1])
-    return HalfProducts(halves) if halves and here else nullcontext()
+    if not halves or sum(parameter.numel() for parameter in parameters) < _LARGE:
+        return nullcontext()
+    return HalfProducts(halves) if real_device(parameters[0]) == "cpu" else nullcontext()
 
 
 @functools.cache

@@ -27,7 +27,7 @@ from harness.engine.result import Call, Status, TaskResult
 from harness.engine.run import TaskRunner
 from harness.engine.search import keep_hypothesis_in
 from harness.errors import HarnessError, SubjectError, describe_exception
-from harness.files import json_value
+from harness.files import json_line
 from harness.kinds.registry import describe
 from harness.oracle.levels import Level
 from harness.subject_spec import SubjectKind, subject_from_json
@@ -65,7 +65,7 @@ def _run(order: Mapping[str, Any]) -> NoReturn:
         with Path(order["record"]).open("w", encoding="utf-8") as record:
 
             def write(values: Mapping[str, Any]) -> None:
-                record.write(json.dumps(json_value(values), allow_nan=False) + "\n")
+                record.write(json_line(values) + "\n")
                 record.flush()
 
             try:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,10 @@ def test_only_regular_files_of_a_stated_size_are_read(tmp_path: Path) -> None:
             read_bytes(tmp_path / name, LARGEST_TEXT)
 
 
-@pytest.mark.parametrize("value", [{"a": [1.5, (math.inf, -math.inf)], "b": {"c": math.nan}}, {"a": [1, "x", None]}])
+@pytest.mark.parametrize(
+    "value",
+    [{"a": [1.5, (math.inf, -math.inf)], "b": {"c": math.nan}}, {"a": [1, "x", None]}, MappingProxyType({"a": 1})],
+)
 def test_a_line_of_json_holds_what_is_not_finite_as_text(value: Any) -> None:
     line = json_line(value)
     assert "\n" not in line
