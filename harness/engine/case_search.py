@@ -224,7 +224,7 @@ class _CaseSearch:
         return smallest is not None and bool(self._plan.is_small(smallest))
 
     def _seed(self, stream: str) -> int:
-        task = replace(self._asked.task, property="any") if self._plan.shared_draws else self._asked.task
+        task = replace(self._asked.task, property=self._plan.draws or self._asked.property.name)
         if self._plan.any_precision and stream == _DRAWN:
             task = replace(task, precision="any")
         return task.seed(self._asked.seed, stream)

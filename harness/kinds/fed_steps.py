@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from harness.cases.descriptors import Action, StepCase
@@ -12,8 +13,8 @@ from harness.cases.image_folder import ImageFolder
 from harness.cases.strategies import SCALE_EXPONENTS, STEP_ACCUMULATIONS, STEP_SCALE_EXPONENTS
 from harness.kinds.kind import Bench, Judged, Kind, SearchPlan, Starting
 from harness.kinds.programs import (
-    JudgedAction,
     describe_program,
+    drawn_from,
     is_short,
     judge_program,
     parts,
@@ -21,6 +22,7 @@ from harness.kinds.programs import (
     timeline,
     without,
 )
+from harness.kinds.shared_runs import SharedRuns
 from harness.kinds.step_worlds import drawn_programs, first_programs, is_plain, simpler_worlds, worlds
 from harness.precision import Precision
 from harness.properties import STEP_PROPERTIES, StepProperty
@@ -41,6 +43,7 @@ class FedSteps(Kind[StepFactory, StepProperty, StepCase]):
 
     name, role, words = "fed step", SubjectKind.STEP, "a fault program of a step that is fed losses"
     cases, properties = StepCase, STEP_PROPERTIES
+    shares_runs = True
 
     def recognises(self, found: Any) -> bool:
         if shape_of(found) is not None:
@@ -69,10 +72,12 @@ class FedSteps(Kind[StepFactory, StepProperty, StepCase]):
 
 
 class FedStepBench(Bench[StepProperty, StepCase]):
-    """One step; every program is run on a new one."""
+    """One step; every program is run on a new one, and the properties that apply share the runs."""
 
     def __init__(self, factory: StepFactory) -> None:
         self._factory = factory
+        applicable = [p for p in STEP_PROPERTIES if self.inapplicable(p) is None]
+        self._runs: SharedRuns[StepCase] = SharedRuns(partial(FedStepTrial, factory), applicable)
 
     def inapplicable(self, property_: StepProperty) -> str | None:
         if property_.needs_state and not self._factory.keeps_state:
@@ -96,13 +101,11 @@ class FedStepBench(Bench[StepProperty, StepCase]):
             StepCase, actions, STEP_SCALE_EXPONENTS, _LONGEST_PROGRAM, STEP_ACCUMULATIONS, world=worlds(factory)
         )
         first = first_programs(actions, factory, examples)
-        return SearchPlan(drawn, drawn_programs(examples), _is_small, _simpler, first=first)
+        draws = drawn_from(actions)
+        return SearchPlan(drawn, drawn_programs(examples), _is_small, _simpler, first=first, draws=draws)
 
     def judge(self, property_: StepProperty, precision: Precision, case: StepCase, starting: Starting) -> Judged:
-        def begin() -> _Run:
-            return _Run(FedStepTrial(self._factory, precision, case), property_)
-
-        return judge_program(case, begin, starting)
+        return judge_program(case, lambda: self._runs.run(property_, precision, case), starting)
 
     def evidence(
         self, property_: StepProperty, precision: Precision, case: StepCase, brief: bool = False
@@ -119,13 +122,3 @@ def _is_small(case: StepCase) -> bool:
 def _simpler(case: StepCase) -> Iterator[StepCase]:
     likes = [replace(case, world=world) for world in simpler_worlds(case.world)]
     return itertools.islice(parts(case, SCALE_EXPONENTS, likes), _MOST_PARTS)
-
-
-@dataclass(frozen=True)
-class _Run:
-    trial: FedStepTrial
-    property: StepProperty
-
-    def act(self, action: Action) -> JudgedAction:
-        seen = self.trial.act(action)
-        return JudgedAction(self.property.verdict(seen), seen.raised is not None)

@@ -77,7 +77,8 @@ class SearchPlan(Generic[C]):
             for from the worst on. ``None`` for no such walk.
         weight: how many ordinary cases take as long as this one.
         shrinks: cases run in search of a smaller one after the first failure.
-        shared_draws: the same cases are drawn for every property, so that these can share the runs.
+        draws: what the drawn cases are called: plans that call theirs alike draw the same, whatever the property, so
+            that the properties can share the runs; empty for the property's own.
         any_precision: the same cases are drawn under every precision, so that these can share what is built of them.
     """
 
@@ -94,7 +95,7 @@ class SearchPlan(Generic[C]):
     varied: Callable[[C, Random], C] | None = None
     weight: Callable[[C], float] = lambda case: 1.0
     shrinks: int = SHRINKS
-    shared_draws: bool = False
+    draws: str = ""
     any_precision: bool = False
 
 

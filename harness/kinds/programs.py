@@ -90,6 +90,11 @@ def without(actions: Sequence[A], faults: Iterable[str]) -> tuple[A, ...]:
     return kept
 
 
+def drawn_from(actions: Sequence[Action | PassKind]) -> str:
+    """What programs of these actions are called as draws: alike for all properties that take the same."""
+    return "programs of " + ", ".join(action.value for action in actions)
+
+
 def is_short(case: ProgramCase) -> bool:
     """Whether a person can follow it."""
     return case.micro_steps <= SMALL

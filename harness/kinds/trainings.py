@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from harness.cases.descriptors import PassKind, TrainingCase
@@ -12,8 +13,8 @@ from harness.cases.strategies import TRAINING_SCALE_EXPONENTS
 from harness.errors import UsageError
 from harness.kinds.kind import Bench, Judged, Kind, SearchPlan, Starting
 from harness.kinds.programs import (
-    JudgedAction,
     describe_program,
+    drawn_from,
     is_short,
     judge_program,
     parts,
@@ -21,6 +22,7 @@ from harness.kinds.programs import (
     timeline,
     without,
 )
+from harness.kinds.shared_runs import SharedRuns
 from harness.precision import Precision
 from harness.properties import STEP_PROPERTIES, StepProperty
 from harness.subject_spec import SubjectKind, SubjectSpec
@@ -65,14 +67,11 @@ class Trainings(Kind[TrainingFactory, StepProperty, TrainingCase]):
 
 
 class TrainingBench(Bench[StepProperty, TrainingCase]):
-    """One training. What every property said of every pass of every program is kept: the properties share the runs.
-
-    A pass takes milliseconds, and judging it next to nothing.
-    """
+    """One training, whose properties share the runs."""
 
     def __init__(self, factory: TrainingFactory) -> None:
         self._factory = factory
-        self._judged: dict[tuple[str, TrainingCase], Mapping[str, JudgedAction]] = {}
+        self._runs: SharedRuns[TrainingCase] = SharedRuns(partial(TrainingTrial, factory), STEP_PROPERTIES)
 
     def inapplicable(self, property_: StepProperty) -> str | None:
         return (why_unpredictable(self._factory) if property_.needs_prediction else "") or None
@@ -85,14 +84,11 @@ class TrainingBench(Bench[StepProperty, TrainingCase]):
             is_short,
             lambda case: parts(case, TRAINING_SCALE_EXPONENTS),
             first=_shortest(passes, examples),
-            shared_draws=True,
+            draws=drawn_from(passes),
         )
 
     def judge(self, property_: StepProperty, precision: Precision, case: TrainingCase, starting: Starting) -> Judged:
-        def begin() -> _SharedRun:
-            return _SharedRun(self._judged, self._factory, property_, precision, case)
-
-        return judge_program(case, begin, starting)
+        return judge_program(case, lambda: self._runs.run(property_, precision, case), starting)
 
     def evidence(
         self, property_: StepProperty, precision: Precision, case: TrainingCase, brief: bool = False
@@ -110,42 +106,3 @@ def _shortest(passes: Sequence[PassKind], examples: int) -> list[TrainingCase]:
     programs = [*((kind,) for kind in passes), *resumed, *itertools.product(passes, passes)]
     asked_for = programs[: max(len(passes) + len(resumed), examples)]
     return [TrainingCase(scale_exponent=min(TRAINING_SCALE_EXPONENTS), actions=program) for program in asked_for]
-
-
-class _SharedRun:
-    """A run that only happens where its passes have not been run before."""
-
-    def __init__(
-        self,
-        judged: dict[tuple[str, TrainingCase], Mapping[str, JudgedAction]],
-        factory: TrainingFactory,
-        property_: StepProperty,
-        precision: Precision,
-        case: TrainingCase,
-    ) -> None:
-        self._judged, self._factory, self._property, self._precision = judged, factory, property_, precision
-        self._setting = _with_passes(case, ())
-        self._done: tuple[PassKind, ...] = ()
-        self._trial: TrainingTrial | None = None
-
-    def act(self, action: PassKind) -> JudgedAction:
-        self._done = (*self._done, action)
-        key = (self._precision.name, _with_passes(self._setting, self._done))
-        if key not in self._judged:
-            self._judged[key] = self._run()
-        return self._judged[key][self._property.name]
-
-    def _run(self) -> dict[str, JudgedAction]:
-        """Catch up with what was run before, then run the last pass and have every property judge it."""
-        earlier: tuple[PassKind, ...] = ()
-        if self._trial is None:
-            self._trial = TrainingTrial(self._factory, self._precision, self._setting)
-            earlier = self._done[:-1]
-        for action in earlier:
-            self._trial.act(action)
-        seen = self._trial.act(self._done[-1])
-        return {p.name: JudgedAction(p.verdict(seen), seen.raised is not None) for p in STEP_PROPERTIES}
-
-
-def _with_passes(case: TrainingCase, passes: tuple[PassKind, ...]) -> TrainingCase:
-    return TrainingCase(case.accumulation, case.scale_exponent, case.growth_interval, passes)

@@ -35,18 +35,16 @@ def test_precisions_in_which_nothing_is_run_are_named() -> None:
         plan(_BOTH, ("scale",), ("float16-inputs",))
 
 
-def test_one_process_takes_a_property_or_of_a_training_a_precision() -> None:
+def test_one_process_takes_a_property_or_of_a_step_a_precision() -> None:
     tasks = plan(_BOTH, ("range", "counters", "scale", RANKS_AGREE.name), ("float32", "cpu-autocast-float16"))
-    fed = [{(task.property, task.precision) for task in group} for group in groups_of(tasks, ("fed step",))]
     precisions = ("float32", "cpu-autocast-float16")
-    assert fed == [{(name, p) for p in precisions} for name in ("range", "counters", "scale", RANKS_AGREE.name)]
-    training = [
-        {(task.property, task.precision) for task in group} for group in groups_of(tasks, ("training", "pair of ranks"))
-    ]
-    assert training == [
-        *({(name, p) for name in ("counters", "scale")} for p in precisions),
-        *({(name, p) for p in precisions} for name in ("range", RANKS_AGREE.name)),
-    ]
+
+    def groups(*kinds: str) -> list[set[tuple[str, str]]]:
+        return [{(task.property, task.precision) for task in group} for group in groups_of(tasks, kinds)]
+
+    shared = [{(name, precision) for name in ("counters", "scale")} for precision in precisions]
+    others = [{(name, precision) for precision in precisions} for name in ("range", RANKS_AGREE.name)]
+    assert groups("fed step") == groups("training", "pair of ranks") == [*shared, *others]
 
 
 def test_what_is_named_twice_is_run_once() -> None:

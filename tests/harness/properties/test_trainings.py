@@ -19,8 +19,7 @@ from harness.findings.case_file import read_case_file
 from harness.findings.recorder import CaseRecorder, case_path
 from harness.findings.replay import Answer, replay
 from harness.kinds.rank_pairs import RankBench, RankPairs
-from harness.kinds.registry import KINDS, describe
-from harness.kinds.trainings import TrainingBench
+from harness.kinds.registry import describe
 from harness.precision import precisions_named
 from harness.properties import RANKS_AGREE, STEP_PROPERTIES
 from harness.subject_spec import SubjectKind, SubjectSpec
@@ -156,17 +155,6 @@ def test_a_step_that_is_fed_losses_does_not_run_in_two_processes() -> None:
     result = _run("gslrm.training.amp_step:AmpStep", RANKS_AGREE.name)
     assert result.status is Status.NOT_APPLICABLE
     assert "only a whole training" in result.message
-
-
-def test_properties_share_their_runs() -> None:
-    runner = TaskRunner(Settings(step=OURS, max_examples=12))
-    bench = runner.session.bench(next(kind for kind in KINDS if kind.shares_runs))
-    assert isinstance(bench, TrainingBench)
-    counted = []
-    for name in ("counters", "schedule"):
-        runner.run(Task(SubjectKind.STEP, name, "float32"), lambda _: None)
-        counted.append(len(bench._judged))
-    assert counted[0] == counted[1] > 0
 
 
 def test_what_happens_is_told_from_real_losses_and_gradients() -> None:
