@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
-from hypothesis import Phase, given, seed, target
+from hypothesis import Phase, given, seed
 from hypothesis.strategies import SearchStrategy
 
 from harness.cases.descriptors import Case
@@ -15,7 +15,7 @@ from harness.engine.draws import Draws
 from harness.engine.events import Listener
 from harness.engine.plan import Task
 from harness.engine.result import TaskResult
-from harness.engine.search import Search, ViolationFound, climbing_score, hypothesis_settings, run_quietly
+from harness.engine.search import Search, ViolationFound, hypothesis_settings, run_quietly
 from harness.errors import PrecisionError
 from harness.kinds.kind import Bench, Judged, SearchPlan
 from harness.oracle.levels import Level
@@ -51,16 +51,16 @@ class Asked:
 
 
 def search_case(bench: Bench[Any, Any], asked: Asked, emit: Listener) -> TaskResult:
-    """Run the suspects and the plan's first cases, then drawn ones; then climb towards the bound, and past it, where
+    """Run the suspects and the plan's first cases, then drawn ones; then walk towards the bound, and past it, where
     that is worth while; make what fails smaller. What is known has been run before.
 
-    The drawn cases depend on the seed and the task alone, or on seed and property where the plan says so.  The climb
+    The drawn cases depend on the seed and the task alone, or on seed and property where the plan says so.  The walk
     goes where the verdicts lead, so on another processor it may run other cases.
     """
     return _CaseSearch(bench, asked, emit).result()
 
 
-_DRAWN, _CLIMB, _WALKED, _SIMPLER = "", "climb", "walk", "simpler"
+_DRAWN, _WALKED, _SIMPLER = "", "walk", "simpler"
 # Cases of the walk from the worst on, large ones counted as what they weigh; and of that from what is no fault.
 _WALK = 150
 _LESSER_WALK = 80
@@ -76,6 +76,7 @@ class _CaseSearch:
             self._plan = replace(self._plan, gravest=asked.until, after_fault=0, varied=None)
         self._search = Search(asked.task, emit, asked.deadline, self._plan.after_fault, self._plan.gravest)
         self._stream = _DRAWN
+        self._numbers = Random(self._seed(_WALKED))
 
     def result(self) -> TaskResult:
         """The result; of what was met before the precision proved wanting, where it did.
@@ -105,11 +106,11 @@ class _CaseSearch:
                 self._survey(case)
         if not self._is_over:
             self._survey_drawn(plan.drawn, plan.examples)
-        if plan.climbs and not self._is_over and search.begin_climb(max(1, plan.examples // 2)):
-            self._draw(plan.drawn, max(1, plan.examples // 2), _CLIMB, (Phase.generate, Phase.target))
-        cases = _WALK if search.has_gravest else _LESSER_WALK
-        if plan.varied is not None and search.has_failed and search.begin_climb(cases):
-            self._walk(plan.varied, cases)
+        if plan.varied is not None:
+            # Half as many as are drawn: the way to what fails; then on from there.
+            self._walk(plan.varied, max(1, plan.examples // 2))
+            if search.has_failed:
+                self._walk(plan.varied, _WALK if search.has_gravest else _LESSER_WALK)
         known = search.count_what_was_tried_before()
         if self._asked.until is not None or not search.has_failed:
             return
@@ -134,15 +135,18 @@ class _CaseSearch:
         return self._asked.until is not None and self._search.has_gravest
 
     def _walk(self, varied: Callable[[Any, Random], Any], cases: int) -> None:
-        """From the worst case to worse ones, each much like the worst so far."""
+        """From the case that comes furthest towards the bound, or past it, to ones that come further, each much like
+        the furthest so far.
+        """
+        if self._is_over or not self._search.begin_walk(cases):
+            return
         self._stream = _WALKED
-        numbers = Random(self._seed(_WALKED))
         walked = 0.0
         for _ in range(cases):
-            case = varied(self._search.worst, numbers)
+            case = varied(self._search.furthest, self._numbers)
             if self._search.known(case) is None and self._search.may_survey():
                 walked += self._plan.weight(case)
-                if walked > cases:
+                if walked > cases or self._is_over:
                     return
                 self._survey(case)
 
@@ -152,9 +156,7 @@ class _CaseSearch:
         search.begin_shrinking(0 if search.slow else shrinks)
         stream = search.found_in
         if stream is not None and stream != _WALKED:
-            examples = plan.examples if stream == _DRAWN else max(1, plan.examples // 2)
-            phases = (Phase.generate, Phase.shrink)
-            self._draw(plan.drawn, examples, stream, phases if stream == _DRAWN else (*phases, Phase.target))
+            self._draw(plan.drawn, plan.examples, stream, (Phase.generate, Phase.shrink))
         if not search.has_gravest:
             return
         if not self._is_small():
@@ -211,8 +213,6 @@ class _CaseSearch:
         if self._is_over:
             # Nothing more is to be drawn.
             raise ViolationFound
-        if self._stream == _CLIMB:
-            target(climbing_score(verdict))
         search.fail_if_shrinking(case)
 
     def _survey(self, case: Case) -> Verdict:

@@ -122,9 +122,9 @@ class Search:
         return (self._left or 0) > 0 if self._shrinking else self.may_survey()
 
     @property
-    def worst(self) -> Case | None:
-        """The case of the worst violation so far."""
-        return self._worst[0] if self.has_failed and self._worst is not None else None
+    def furthest(self) -> Case | None:
+        """The case that came furthest towards the bound, or past it; ``None`` before any was run."""
+        return self._worst[0] if self._worst is not None else None
 
     @property
     def smallest(self) -> Case | None:
@@ -136,10 +136,11 @@ class Search:
         if self._fails_gravely(case):
             self._smallest = case
 
-    def begin_climb(self, cases: int) -> bool:
+    def begin_walk(self, cases: int) -> bool:
         """Whether the survey goes on towards what is worse; after a fault, by so many more cases."""
+        if self._worst is None:
+            return False
         if self._left is not None:
-            assert self._worst is not None
             self._left = 0 if self.slow or self._worst[1].badness == math.inf else cases
         return self.may_survey()
 
@@ -273,12 +274,6 @@ class Search:
             cut_short=self._cut_short,
             badness=verdict.badness,
         )
-
-
-def climbing_score(verdict: Verdict) -> float:
-    """How bad, as ``hypothesis.target`` wants it: finite, by orders of magnitude, a graver level above any lesser."""
-    above = 0 if verdict.holds else len(Level) - verdict.level.rank
-    return math.log10(min(max(verdict.badness, 1e-12), 1e12)) + 100.0 * above
 
 
 def run_quietly(test: Callable[[], None]) -> None:

@@ -66,15 +66,14 @@ class SearchPlan(Generic[C]):
         first: run before any is drawn.
         drawn: where cases are drawn from; its first choices are what they shrink towards.
         examples: how many are drawn.
-        climbs: half as many more are drawn after them, led towards the bound, and past it, by the verdicts.
         is_small: the case is one that a person takes in at a glance.
         simpler: cases like a failing one, but smaller, tried where shrinking hasn't found a small one.
         small: small cases to draw afresh where that hasn't found one either; ``None`` for none.
         small_examples: how many of them.
-        after_fault: drawn cases run after a fault, in search of a worse one; as many climb as are drawn for that.
+        after_fault: drawn cases run after a fault, in search of a worse one.
         gravest: level that a violation can have.
-        varied: a case much like another, as the random numbers have it; after a fault, so ever worse ones are looked
-            for from the worst on. ``None`` for no such walk.
+        varied: a case much like another, as the random numbers have it: half as many as were drawn are so led towards
+            the bound, and after a violation so ever worse ones are looked for. ``None`` for no such walk.
         weight: how many ordinary cases take as long as this one.
         shrinks: cases run in search of a smaller one after the first failure.
         draws: what the drawn cases are called: plans that call theirs alike draw the same, whatever the property, so
@@ -87,7 +86,6 @@ class SearchPlan(Generic[C]):
     is_small: Callable[[C], bool]
     simpler: Callable[[C], Iterable[C]]
     first: Sequence[C] = ()
-    climbs: bool = False
     small: SearchStrategy[C] | None = None
     small_examples: int = 0
     after_fault: int = 0

@@ -130,7 +130,6 @@ class LossBench(Bench[LossProperty, LossCase]):
             is_small,
             _nearby(property_.fewest_images, cases["smallest_side"]),
             first=(*_one_of_each(cases), *_beyond(cases), *(_large(cases) if property_.large else ())),
-            climbs=property_.searched,
             gravest=property_.gravest,
             after_fault=max(_AFTER_FAULT, examples) if property_.searched else _AFTER_FAULT,
             varied=_varied(cases, self._definition) if property_.searched else None,

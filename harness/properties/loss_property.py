@@ -42,7 +42,7 @@ class LossProperty:
         large: it is also tried on a few large pictures, up to 512 pixels a side.
         compares: it compares two runs, or a run and the truth, so its cases must differ by more than float32's
             rounding.
-        searched: the verdict's badness is worth climbing.
+        searched: the verdict's badness leads towards the bound, and past it to what is worse.
         gravest: level that a violation can have.
         effort: how many times the examples asked for are run: more where a check is cheap and a break is rare,
             fewer where a break is common.

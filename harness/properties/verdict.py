@@ -16,7 +16,7 @@ class Verdict:
         holds: the claim is true of this case.
         quantity: what the claim bounds, as it was measured; what reports show as the worst value. ``None``
             where the claim is a plain yes or no.
-        badness: 0 far inside the bound, 1 at it, more outside; what the search climbs and "worst" is ranked by.
+        badness: 0 far inside the bound, 1 at it, more outside; what the search walks up and "worst" is ranked by.
         message: the sentence for people; empty where it holds.
         level: how grave it is where it doesn't hold.
     """

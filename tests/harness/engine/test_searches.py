@@ -4,13 +4,19 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from random import Random
+from types import SimpleNamespace
 
 import pytest
+from hypothesis import strategies
 
 from harness.cases.descriptors import Case, LossCase, StepCase
 from harness.config import Settings
 from harness.engine import case_search
+from harness.engine.case_search import Asked, search_case
 from harness.engine.events import CaseFailed, CaseStarted, Event, ViolationMet
 from harness.engine.groups import groups_of
 from harness.engine.plan import Task
@@ -19,8 +25,9 @@ from harness.engine.run import TaskRunner
 from harness.engine.search import Search
 from harness.errors import SubjectError
 from harness.kinds import losses
-from harness.kinds.kind import Judged
+from harness.kinds.kind import Bench, Judged, SearchPlan, Starting
 from harness.oracle.levels import Level
+from harness.precision import Precision, precisions_named
 from harness.properties.verdict import Verdict
 from harness.subject_spec import SubjectKind
 from harness.subjects.known_bad import KNOWN_BAD
@@ -129,6 +136,40 @@ def test_so_it_does_after_rounding(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     stayed, _ = _run(settings, "loss", "accuracy", "float32")
     assert walked.level is stayed.level is Level.ROUNDING
     assert walked.badness > stayed.badness > 1.0
+
+
+class _SeedsBelowTwenty(Bench[None, LossCase]):
+    """Cases of seeds from 0 to 9, the further up the nearer to the bound, which is at a seed that isn't drawn."""
+
+    def __init__(self, varied: Callable[[LossCase, Random], LossCase] | None) -> None:
+        self._varied = varied
+
+    def inapplicable(self, property_: None) -> str | None:
+        return None
+
+    def plan(self, property_: None, examples: int) -> SearchPlan[LossCase]:
+        drawn = strategies.builds(LossCase, seed=strategies.integers(0, 9))
+        return SearchPlan(drawn, examples, lambda case: True, lambda case: (), varied=self._varied)
+
+    def judge(self, property_: None, precision: Precision, case: LossCase, starting: Starting) -> Judged:
+        starting(case)
+        return Judged(Verdict(case.seed < 20, case.seed, case.seed / 20, "" if case.seed < 20 else "over"), case)
+
+
+def _one_more(case: LossCase, numbers: Random) -> LossCase:
+    return replace(case, seed=case.seed + 1)
+
+
+@pytest.mark.parametrize(("varied", "status"), [(None, Status.HELD), (_one_more, Status.VIOLATED)])
+def test_a_search_walks_from_what_holds_to_what_does_not(
+    varied: Callable[[LossCase, Random], LossCase] | None, status: Status
+) -> None:
+    (float32,) = precisions_named(["float32"])
+    named = SimpleNamespace(name="range")
+    asked = Asked(Task(SubjectKind.LOSS, "range", "float32"), float32, named, examples=30, seed=0)
+    result = search_case(_SeedsBelowTwenty(varied), asked, lambda _: None)
+    assert result.status is status
+    assert result.examples <= 10 + (0 if varied is None else 15 + case_search._WALK)
 
 
 def test_failing_cases_are_told_before_and_after_shrinking() -> None:
