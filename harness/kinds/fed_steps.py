@@ -101,8 +101,8 @@ class FedStepBench(Bench[StepProperty, StepCase]):
             StepCase, actions, STEP_SCALE_EXPONENTS, _LONGEST_PROGRAM, STEP_ACCUMULATIONS, world=worlds(factory)
         )
         first = first_programs(actions, factory, examples)
-        draws = drawn_from(actions)
-        return SearchPlan(drawn, drawn_programs(examples), _is_small, _simpler, first=first, draws=draws)
+        count, draws = max(1, round(drawn_programs(examples) * property_.effort)), drawn_from(actions)
+        return SearchPlan(drawn, count, _is_small, _simpler, first=first, draws=draws)
 
     def judge(self, property_: StepProperty, precision: Precision, case: StepCase, starting: Starting) -> Judged:
         return judge_program(case, lambda: self._runs.run(property_, precision, case), starting)

@@ -25,7 +25,7 @@ from harness.trials.rank_pair import PASS_SECONDS, START_SECONDS, DiedError, Han
 
 _LONGEST_PROGRAM = 4
 # A pass in two processes takes tens of milliseconds: one program for so many examples asked for.
-_EXAMPLES_A_PROGRAM = 4
+_EXAMPLES_A_PROGRAM = 10
 _SHRINKS = 60
 
 _Ranks = tuple[list[RankState], list[RankState]]
@@ -74,8 +74,10 @@ class RankBench(Bench[RanksProperty, TrainingCase]):
 
     def plan(self, property_: RanksProperty, examples: int) -> SearchPlan[TrainingCase]:
         """No simpler cases are tried: two short programs are drawn as they are."""
-        count = max(1, examples // _EXAMPLES_A_PROGRAM)
-        return SearchPlan(_pairs(property_.passes), count, lambda case: True, lambda case: (), shrinks=_SHRINKS)
+        first, count = _first(property_.passes)[:examples], max(1, examples // _EXAMPLES_A_PROGRAM)
+        return SearchPlan(
+            _pairs(property_.passes), count, lambda case: True, lambda case: (), first=first, shrinks=_SHRINKS
+        )
 
     def judge(self, property_: RanksProperty, precision: Precision, case: TrainingCase, starting: Starting) -> Judged:
         if not case.actions or len(case.actions) != len(case.second_rank):
@@ -102,6 +104,15 @@ class RankBench(Bench[RanksProperty, TrainingCase]):
 
     def close(self) -> None:
         self._pair.close()
+
+
+def _first(passes: tuple[PassKind, ...]) -> list[TrainingCase]:
+    """Each pass in one process beside a good one in the other."""
+    beside = [pair for kind in passes for pair in ((PassKind.GOOD, kind), (kind, PassKind.GOOD))]
+    least = min(TRAINING_SCALE_EXPONENTS)
+    return [
+        TrainingCase(scale_exponent=least, actions=(one,), second_rank=(other,)) for one, other in dict.fromkeys(beside)
+    ]
 
 
 def _pairs(passes: tuple[PassKind, ...]) -> st.SearchStrategy[TrainingCase]:

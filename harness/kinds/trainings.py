@@ -80,7 +80,7 @@ class TrainingBench(Bench[StepProperty, TrainingCase]):
         passes = without(property_.passes, self._factory.name.without)
         return SearchPlan(
             program_cases(TrainingCase, passes, TRAINING_SCALE_EXPONENTS, _LONGEST_PROGRAM),
-            max(1, examples // _EXAMPLES_A_PROGRAM),
+            max(1, round(examples / _EXAMPLES_A_PROGRAM * property_.effort)),
             is_short,
             lambda case: parts(case, TRAINING_SCALE_EXPONENTS),
             first=_shortest(passes, examples),

@@ -62,7 +62,7 @@ def _call(trial: LossTrial, inputs: LossInputs, autocast: torch.dtype | None, in
             reraise_unless_subjects(error)
 
 
-@loss_property(perturbations=DIFFERENT, masks=FOREGROUND, compares=True, effort=0.25)
+@loss_property(perturbations=DIFFERENT, masks=FOREGROUND, compares=True, effort=0.1)
 def first_call(trial: LossTrial) -> Verdict:
     """Whatever a new instance was first called in (half, float64, autocast, inference_mode, another size), the loss is
     the same afterwards, to 1e-3."""
@@ -152,7 +152,7 @@ def _saved(module: nn.Module | None) -> dict[str, Tensor]:
     }
 
 
-@loss_property(modules_only=_WHY_NO_MODULE, perturbations=DIFFERENT, masks=FOREGROUND, compares=True, effort=0.25)
+@loss_property(modules_only=_WHY_NO_MODULE, perturbations=DIFFERENT, masks=FOREGROUND, compares=True, effort=0.1)
 def casts(trial: LossTrial) -> Verdict:
     """Cast to another dtype and back to float32, before or after a call, a module gives the same loss, to 1e-3 (with a
     network's weights: to float64)."""
@@ -183,7 +183,7 @@ def _after_cast(trial: LossTrial, dtype: torch.dtype, called: bool) -> Verdict:
     return same_value(trial, value, changed, f"a cast to {name} and back {when} changes the loss")
 
 
-@loss_property(masks=FOREGROUND, effort=0.1)
+@loss_property(masks=FOREGROUND, effort=0.05)
 def keeps_nothing(trial: LossTrial) -> Verdict:
     """Calls leave nothing alive but the last one's: no inputs, no graph, no list of tensors that grows."""
     counts = left_alive(trial, _CALLS)

@@ -23,7 +23,7 @@ from harness.properties.verdict import Verdict, at_most, holds_if, relative_to
 from harness.trials.loss_trial import LossTrial
 
 
-@loss_property(unless=lambda definition: definition.asymmetry, compares=True)
+@loss_property(unless=lambda definition: definition.asymmetry, compares=True, effort=0.25)
 def symmetry(trial: LossTrial) -> Verdict:
     """Swapping the images leaves the loss, to 1e-3."""
     pair = trial.inputs
@@ -33,7 +33,7 @@ def symmetry(trial: LossTrial) -> Verdict:
     return same_value(trial, there, back, "swapping the images changes the loss")
 
 
-@loss_property(masked_only=NO_MASK, hidden=tuple(Hidden), compares=True)
+@loss_property(masked_only=NO_MASK, hidden=tuple(Hidden), compares=True, effort=0.5)
 def hidden_pixels(trial: LossTrial) -> Verdict:
     """Value and gradient don't depend on the pixels that the mask leaves out, be they NaN or infinity, and no gradient
     reaches them.
@@ -89,7 +89,7 @@ def mask_dtype(trial: LossTrial) -> Verdict:
     return verdict.at(Level.STRICTNESS) if values is MaskValues.BYTES else verdict
 
 
-@loss_property(masked_only=NO_MASK, masks=(MaskKind.FULL,), perturbations=DIFFERENT, compares=True)
+@loss_property(masked_only=NO_MASK, masks=(MaskKind.FULL,), perturbations=DIFFERENT, compares=True, effort=0.25)
 def full_mask(trial: LossTrial) -> Verdict:
     """Where the mask leaves out nothing, the loss is that of all pixels, to 1e-3."""
     value, truth = trial.value(trial.inputs), trial.truth.value
@@ -106,7 +106,7 @@ def full_mask(trial: LossTrial) -> Verdict:
     )
 
 
-@loss_property(masked_only=NO_MASK, masks=(MaskKind.EMPTY,))
+@loss_property(masked_only=NO_MASK, masks=(MaskKind.EMPTY,), effort=0.25)
 def empty_mask(trial: LossTrial) -> Verdict:
     """Where the mask leaves out everything, the loss and its gradient are zero, to 1e-6."""
     measured = trial.evaluation
@@ -122,7 +122,7 @@ def empty_mask(trial: LossTrial) -> Verdict:
     return verdict.at(Level.DEFINITION) if another else verdict
 
 
-@loss_property(unless=lambda definition: definition.pooling, compares=True, fewest_images=2)
+@loss_property(unless=lambda definition: definition.pooling, compares=True, fewest_images=2, effort=0.25)
 def batch(trial: LossTrial) -> Verdict:
     """A batch's loss is the mean of its images' losses in any order, to 1e-3."""
     whole = trial.value(trial.inputs)
@@ -139,7 +139,7 @@ def batch(trial: LossTrial) -> Verdict:
     return same_value(trial, whole, trial.value(flipped), "reversing the batch changes the loss")
 
 
-@loss_property(compares=True)
+@loss_property(compares=True, effort=0.25)
 def strides(trial: LossTrial) -> Verdict:
     """Channels-last, non-contiguous and expanded images give the same loss and gradient, to 1e-3."""
     for layout, name in ((_channels_last, "channels-last images"), (_every_other, "non-contiguous images")):

@@ -31,7 +31,7 @@ from harness.trials.loss_trial import LossTrial, differs
 _UPSTREAM = (-2.0, 0.5)
 
 
-@loss_property()
+@loss_property(effort=0.25)
 @refusing_unknown_ops()
 def side_effects(trial: LossTrial) -> Verdict:
     """The call, with gradients or without, leaves its inputs, the random state, the process' modes (torch's, NumPy's)

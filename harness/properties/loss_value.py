@@ -60,7 +60,7 @@ def finite(trial: LossTrial) -> Verdict:
     )
 
 
-@loss_property(perturbations=(PerturbationKind.NONE,), searched=True)
+@loss_property(perturbations=(PerturbationKind.NONE,), searched=True, effort=0.5)
 def identity(trial: LossTrial) -> Verdict:
     """For equal images the loss and its gradient are zero, to 1e-6, or what they are known to be, to 1e-3."""
     measured = trial.evaluation
@@ -88,6 +88,7 @@ def accuracy(trial: LossTrial) -> Verdict:
     masks=FOREGROUND,
     mask_values=(MaskValues.NUMBERS, MaskValues.ANY),
     compares=True,
+    effort=0.25,
 )
 def soft_mask(trial: LossTrial) -> Verdict:
     """With soft masks, 0.4999, 0.5 and 0.51 among their values, the loss is within 1e-3 of its float64 value."""
@@ -185,7 +186,7 @@ def _gradient_against(trial: LossTrial, measured: Evaluation, right: Truth, allo
     )
 
 
-@loss_property(perturbations=DIFFERENT, masks=FOREGROUND, compares=True, searched=True)
+@loss_property(perturbations=DIFFERENT, masks=FOREGROUND, compares=True, searched=True, effort=0.5)
 def gradient_alive(trial: LossTrial) -> Verdict:
     """Where the inputs differ in what counts, the gradient keeps at least a tenth of its true length."""
     length = float(trial.truth.gradient.norm())

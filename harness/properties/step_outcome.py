@@ -25,7 +25,10 @@ def never_raises(seen: Observation) -> Verdict:
 
 
 @step_property(
-    actions=(Action.FROZEN, Action.GOOD, Action.NAN_LOSS), passes=(PassKind.FROZEN, PassKind.GOOD), of_raising=True
+    actions=(Action.FROZEN, Action.GOOD, Action.NAN_LOSS),
+    passes=(PassKind.FROZEN, PassKind.GOOD),
+    effort=0.2,
+    of_raising=True,
 )
 def no_gradients(seen: Observation) -> Verdict:
     """A window that reaches no parameter (all frozen) doesn't make the step raise."""

@@ -25,6 +25,8 @@ class StepProperty:
         check: gives the verdict on one action. Calling the property does the same.
         actions: what its fault programs are made of, for a step that is fed losses.
         passes: likewise, for a whole training.
+        effort: how many times as many programs as asked for are drawn, beside the shortest; fewer where a break is
+            common.
         needs_state: it applies only to steps that can save and restore themselves.
         needs_report: it applies only to steps that say what they did.
         needs_prediction: it applies only to steps whose optimizer's updates can be predicted.
@@ -40,6 +42,7 @@ class StepProperty:
     actions: tuple[Action, ...] = tuple(action for action in Action if action is not Action.RESTORE)
     # The same for nearly all: one run of a training's program serves them together.
     passes: tuple[PassKind, ...] = tuple(kind for kind in PassKind if kind is not PassKind.FROZEN)
+    effort: float = 1.0
     needs_state: bool = False
     needs_report: bool = False
     needs_prediction: bool = False

@@ -54,5 +54,5 @@ def test_a_property_draws_from_its_own_actions_whatever_was_drawn_before(step: s
         return started
 
     alone = cases(property_.name)
-    assert len(alone) > 20
+    assert len(alone) > 10
     assert cases("counters", property_.name) == alone
