@@ -73,7 +73,7 @@ class _CaseSearch:
         self._bench, self._asked = bench, asked
         self._plan: SearchPlan[Any] = bench.plan(asked.property, asked.examples)
         if asked.until is not None:
-            self._plan = replace(self._plan, gravest=asked.until, after_fault=0, varied=None)
+            self._plan = replace(self._plan, gravest=asked.until, after_fault=0)
         self._search = Search(asked.task, emit, asked.deadline, self._plan.after_fault, self._plan.gravest)
         self._stream = _DRAWN
         self._numbers = Random(self._seed(_WALKED))
