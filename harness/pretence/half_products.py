@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Set
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -35,8 +34,9 @@ _LARGE = 300_000
 """Numbers in a model's parameters. In a smaller one to step in at each op costs as much as it saves."""
 
 
-def quick_products(model: nn.Module, autocast_to: Set[torch.dtype]) -> AbstractContextManager[Any]:
-    """The mode that a step of this model is worth, on this processor; one without effect where there is none.
+def worth_while(model: nn.Module, autocast_to: Set[torch.dtype]) -> frozenset[torch.dtype]:
+    """The half precisions that :class:`HalfProducts` is worth being entered for, in a step of this model on this
+    processor; none where it isn't.
 
     Args:
         autocast_to: the half precisions that it is run in, besides those of its parameters.
@@ -44,8 +44,8 @@ def quick_products(model: nn.Module, autocast_to: Set[torch.dtype]) -> AbstractC
     parameters = list(model.parameters())
     halves = (autocast_to | {parameter.dtype for parameter in parameters}) & slow_halves()
     if not halves or sum(parameter.numel() for parameter in parameters) < _LARGE:
-        return nullcontext()
-    return HalfProducts(halves) if real_device(parameters[0]) == "cpu" else nullcontext()
+        return frozenset()
+    return frozenset(halves) if real_device(parameters[0]) == "cpu" else frozenset()
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from harness.pretence import compiling
-from harness.pretence.half_products import quick_products
+from harness.pretence.half_products import HalfProducts, worth_while
 from harness.pretence.patches import Patches
 from harness.rehearsal.parameters import scaler_in
 from harness.rehearsal.places import Places
@@ -38,6 +38,10 @@ class Observer(Windows):
         self._handles: list[Any] = []
         self._depth = 0
         self._inside = False
+        # Of optimizers whose step a scaler is about to make.
+        self._norms: dict[int, float | None] = {}
+        self._products_asked: object = None
+        self._slow: frozenset[torch.dtype] = frozenset()
 
     def __enter__(self) -> Observer:
         patch = self._patches.wrap
@@ -126,7 +130,13 @@ class Observer(Windows):
 
     def _products(self) -> AbstractContextManager[Any]:
         """In which products in a half precision that this processor is slow at take no longer than in float32."""
-        return nullcontext() if self._model is None else quick_products(self._model, self._halves.given)
+        if self._model is None:
+            return nullcontext()
+        # To count a model's numbers at every pass would cost more than all else here.
+        asked = id(self._model), frozenset(self._halves.given), next(self._model.parameters()).dtype
+        if asked != self._products_asked:
+            self._products_asked, self._slow = asked, worth_while(self._model, self._halves.given)
+        return HalfProducts(self._slow) if self._slow else nullcontext()
 
     def _clip(self, stock: Callable[..., Any]) -> Callable[..., Any]:
         by_norm = "norm" in stock.__name__
@@ -177,11 +187,24 @@ class Observer(Windows):
                 index = self._parameters.index(_given(stock, (scaler, *args), kwargs)["optimizer"])
                 self._window.rates = self._parameters.rates()
                 self._state_at_step(index)
-                self._note(Did.SCALER_STEP, index, finite=self._parameters.gradients_finite(index))
+                self._note(Did.SCALER_STEP, index, finite=self._gradients_finite(index))
             # The optimizer's own step within it is recorded too, where it is called at all.
-            return stock(scaler, *args, **kwargs)
+            try:
+                return stock(scaler, *args, **kwargs)
+            finally:
+                self._norms.clear()
 
         return step
+
+    def _gradients_finite(self, index: int) -> bool | None:
+        """Whether an optimizer's gradients are, on their way through the scaler's step; ``None`` where it has none.
+
+        Unscaled already, they have the norm that they will have in the optimizer's step.
+        """
+        if not any(call.optimizer == index for call in self._window.of(Did.UNSCALE)):
+            return self._parameters.gradients_finite(index)
+        norm = self._norms[index] = self._parameters.norm(index)
+        return None if norm is None else math.isfinite(norm) or self._parameters.gradients_finite(index)
 
     def _update(self, stock: Callable[..., Any]) -> Callable[..., Any]:
         def update(scaler: Any, *args: Any, **kwargs: Any) -> Any:
@@ -196,7 +219,7 @@ class Observer(Windows):
         index = self._parameters.index(optimizer)
         self._window.rates = self._parameters.rates()
         self._state_at_step(index)
-        norm = self._parameters.norm(index)
+        norm = self._norms[index] if index in self._norms else self._parameters.norm(index)
         self._note(Did.OPTIMIZER_STEP, index, norm, finite=None if norm is None else math.isfinite(norm))
 
     def _zero_grad(self, stock: Callable[..., Any]) -> Callable[..., Any]:

@@ -53,16 +53,18 @@ class Parameters:
         """For each optimizer, whether a parameter has changed since this was asked last. NaN differs from nothing."""
         found = []
         for index in range(len(self.optimizers)):
-            now = self._copies(index)
-            before = self._before[index]
-            found.append(len(now) != len(before) or any(_differ(a, b) for a, b in zip(before, now, strict=True)))
-            self._before[index] = now
+            now, before = [p.detach() for p in self.of(index)], self._before[index]
+            moved = len(now) != len(before) or any(_differ(a, b) for a, b in zip(before, now, strict=True))
+            found.append(moved)
+            if moved and not _overwritten(before, now):
+                self._before[index] = self._copies(index)
         return found
 
-    def finite(self) -> bool:
-        """Whether all parameters and the optimizers' states are."""
+    def finite(self, states: bool = True) -> bool:
+        """Whether all parameters are, and the optimizers' states, where these are asked for."""
         indices = range(len(self.optimizers))
-        return _finite(tensor for i in indices for tensor in (*self.of(i), *_state(self.optimizers[i])))
+        kept = [tensor for i in indices for tensor in _state(self.optimizers[i])] if states else []
+        return _finite([*(parameter for i in indices for parameter in self.of(i)), *kept])
 
     def gradients_finite(self, index: int) -> bool | None:
         """Whether an optimizer's gradients are; ``None`` where it has none."""
@@ -241,6 +243,17 @@ def _by_device(numbers: Iterable[Tensor]) -> Iterable[list[Tensor]]:
     for number in numbers:
         found.setdefault(number.device, []).append(number)
     return found.values()
+
+
+def _overwritten(copies: list[Tensor], now: list[Tensor]) -> bool:
+    """Whether the copies could be brought up to date where they are: new memory costs more than what is written."""
+    same = len(copies) == len(now) and all(
+        (a.shape, a.dtype, a.device) == (b.shape, b.dtype, b.device) for a, b in zip(copies, now, strict=True)
+    )
+    if same:
+        for copy, tensor in zip(copies, now, strict=True):
+            copy.copy_(tensor)
+    return same
 
 
 def _differ(a: Tensor, b: Tensor) -> bool:

@@ -23,6 +23,9 @@ from harness.rehearsal.tracing import LineTrace
 LEARNED_FROM = 4
 """Windows without a fault that a program begins with: from them it is learned what a window is."""
 
+# Its square fits into float16 too, as which some optimizers keep it.
+_SMALL_NORM = 100.0
+
 
 class Director(Protocol):
     """Decides what is put into the windows."""
@@ -78,7 +81,7 @@ class Windows:
         window = self._window
         lines = self._trace.end()
         window.counted_at, window.rates_at, window.averages_at = dict(lines.counters), lines.rates, lines.averages
-        window.moved, window.finite = self._parameters.moved(), self._parameters.finite()
+        window.moved, window.finite = self._parameters.moved(), self._parameters.finite(states=self._in_doubt())
         if self._thorough:
             self._state_at_end()
         if self._model is not None and len(self.run.windows) == 1:
@@ -101,6 +104,13 @@ class Windows:
         seen = self.run.windows[1:]
         if not self._forwards and len(seen) >= LEARNED_FROM - 1:
             self._forwards = Counter(w.forwards for w in seen).most_common(1)[0][0]
+
+    def _in_doubt(self) -> bool:
+        """Whether this window's updates may have spoilt what an optimizer keeps: small, finite gradients can't."""
+        before, steps = self.run.windows[-1:], self._window.of(Did.OPTIMIZER_STEP)
+        if self._injection is not None or not before or not before[0].finite:
+            return True
+        return any(call.value is None or not call.value < _SMALL_NORM for call in steps)
 
     def _count(self) -> None:
         """Of the script's own whole numbers, by how much each went up or down in this window."""

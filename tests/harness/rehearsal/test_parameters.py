@@ -79,3 +79,35 @@ def test_a_sparse_gradient_counts_once() -> None:
     parameters.index(torch.optim.SparseAdam(embedding.parameters()))
     assert parameters.norm(0) == pytest.approx(math.sqrt(2 * 2.0**2 + 2 * 1.0))
     assert parameters.gradients_finite(0)
+
+
+def test_what_an_optimizer_keeps_is_left_out_where_it_is_not_asked_for() -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([parameter], lr=0.1, momentum=0.9)
+    parameter.grad = torch.ones(3)
+    optimizer.step()
+    parameters = Parameters()
+    parameters.index(optimizer)
+    optimizer.state[parameter]["momentum_buffer"][0] = math.nan
+    assert parameters.finite(states=False)
+    with torch.no_grad():
+        parameter[1] = math.nan
+    assert not parameters.finite(states=False)
+
+
+def test_a_parameter_moves_as_often_as_it_is_changed_and_by_whatever() -> None:
+    held = [nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2))]
+    parameters = Parameters()
+    parameters.index(torch.optim.SGD(held, lr=0.1))
+    assert parameters.moved() == [False]
+    for _ in range(2):
+        held[1].data[0] += 1.0
+        assert parameters.moved() == [True]
+        assert parameters.moved() == [False]
+    for other in (torch.ones(3, dtype=torch.float64), torch.ones(4)):
+        held[0].data = other
+        assert parameters.moved() == [True]
+        assert parameters.moved() == [False]
+    held[0].data[0] = math.nan
+    assert parameters.moved() == [True]
+    assert parameters.moved() == [False]
