@@ -27,6 +27,8 @@ from harness.oracle.truth import Truth
 C1, C2 = 0.01**2, 0.03**2
 _SIZE, _SIGMA = 11, 1.5
 _WINDOWS_AT_ONCE = 2**13
+# Of fewer, to look for those that differ takes as long as to cut all out.
+_WORTH_CUTTING = 2**9
 
 
 def masked_ssim_truth(pair: MaskedPair, neutral_value: float = 0.5) -> Truth:
@@ -56,12 +58,11 @@ def window_terms(
     """1 − l and 1 − cs of every window of two float64 batches, differentiable; windows row by row.
 
     Every window's pixels take about 6 KB. Of a large batch they are held band by band, and cut out once more for the
-    gradient; windows in which the images are equal aren't cut out at all where all those that differ lie together.
+    gradient; windows around those that see a difference, in which the images are equal, aren't cut out at all.
     """
     planes, (height, width) = x.shape[0] * x.shape[1], x.shape[2:]
-    if planes * (height - _SIZE + 1) * (width - _SIZE + 1) <= _WINDOWS_AT_ONCE:
-        return _window_terms(x, y)
-    if (box := _differing(x, y)) is not None:
+    windows = planes * (height - _SIZE + 1) * (width - _SIZE + 1)
+    if windows > _WORTH_CUTTING and (box := _differing(x, y)) is not None:
         rows, columns = box
         within = [
             image[..., rows.start : rows.stop + _SIZE - 1, columns.start : columns.stop + _SIZE - 1] for image in (x, y)
@@ -71,21 +72,23 @@ def window_terms(
         # Of equal pixels both terms are 0, and so is their gradient: they are squares of the difference.
         found = (F.pad(term.reshape(inner), margins).flatten(2) for term in window_terms(*within))
         return next(found), next(found)
+    if windows <= _WINDOWS_AT_ONCE:
+        return _window_terms(x, y)
     terms = _InBands.apply(*(image.reshape(planes, 1, height, width) for image in (x, y)))
     one_minus_l, one_minus_cs = (term.reshape(*x.shape[:2], -1) for term in terms)
     return one_minus_l, one_minus_cs
 
 
 def _differing(x: Tensor, y: Tensor) -> tuple[range, range] | None:
-    """Rows and columns of the windows that see a pixel in which the images differ; ``None`` where that is all of them,
-    or none.
+    """Rows and columns of the windows that see a pixel in which the images differ, or of one where none does; ``None``
+    where that is all of them.
     """
     differ = (x != y).flatten(0, 1).any(0)
     windows = []
     for across, side in ((1, x.shape[2]), (0, x.shape[3])):
         where = differ.any(across).nonzero().flatten().tolist()
         if not where:
-            return None
+            return range(1), range(1)
         windows.append(range(max(0, where[0] - _SIZE + 1), min(where[-1], side - _SIZE) + 1))
     rows, columns = windows
     whole = len(rows) == x.shape[2] - _SIZE + 1 and len(columns) == x.shape[3] - _SIZE + 1

@@ -106,10 +106,13 @@ def test_the_constants_are_those_of_images_in_zero_to_one() -> None:
 
 @pytest.mark.parametrize(("pixels", "kind"), [(1, MaskKind.PIXEL), (40, MaskKind.BORDER), (40, MaskKind.DISC)])
 def test_windows_of_equal_pixels_may_be_left_out(pixels: int, kind: MaskKind, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As of large pictures, of which small ones are taken here, with a difference in a corner of them."""
+    """As of large pictures, of which small ones are taken here, with a difference in a corner of them; in bands and
+    all at once."""
     patch, texture = Perturbation(PerturbationKind.PATCH), Picture(PictureKind.TEXTURE)
     pair = build_pair(LossCase(33, 41, seed=pixels, picture=texture, mask=Mask(kind, pixels), perturbation=patch))
+    monkeypatch.setattr(masked_ssim, "_WORTH_CUTTING", 10**9)
     whole = masked_ssim_truth(pair), ssim_truth(pair)
+    monkeypatch.undo()
     cut_out: list[int] = []
 
     def counted(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,10 +120,21 @@ def test_windows_of_equal_pixels_may_be_left_out(pixels: int, kind: MaskKind, mo
         cut_out.append(found[0].numel())
         return found
 
-    monkeypatch.setattr(masked_ssim, "_WINDOWS_AT_ONCE", 100)
     monkeypatch.setattr(masked_ssim, "_window_terms", counted)
-    for truth, same in zip((masked_ssim_truth(pair), ssim_truth(pair)), whole, strict=True):
-        assert truth.value == pytest.approx(same.value, rel=1e-13)
-        torch.testing.assert_close(truth.gradient, same.gradient, rtol=1e-10, atol=1e-16)
-    # Each is cut out once for the value and once for the gradient.
-    assert 0 < sum(cut_out) < 0.5 * 2 * 2 * 3 * (33 - 10) * (41 - 10)
+    # In bands each is cut out once for the value and once for the gradient.
+    for at_once, times in ((100, 2), (10**6, 1)):
+        monkeypatch.setattr(masked_ssim, "_WINDOWS_AT_ONCE", at_once)
+        for truth, same in zip((masked_ssim_truth(pair), ssim_truth(pair)), whole, strict=True):
+            assert truth.value == pytest.approx(same.value, rel=1e-13)
+            torch.testing.assert_close(truth.gradient, same.gradient, rtol=1e-10, atol=1e-16)
+        assert 0 < sum(cut_out) < 0.5 * times * 2 * 3 * (33 - 10) * (41 - 10)
+        cut_out.clear()
+
+
+def test_of_equal_images_one_window_stands_for_all() -> None:
+    x = torch.rand(2, 3, 40, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = x.clone().requires_grad_()
+    loss = ssim_loss(x, y)
+    (gradient,) = torch.autograd.grad(loss, y)
+    assert loss.item() == 0.0
+    assert not gradient.any()
