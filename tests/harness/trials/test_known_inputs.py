@@ -68,3 +68,20 @@ def test_a_subject_that_writes_into_its_target_is_held_to_the_target_it_was_give
     expected = LossTrial(loss, precision, _CASE).truth.value
     assert trial.truth.value == expected
     assert LossTrial(loss, precision, _CASE, known=known).truth is trial.truth
+
+
+def test_a_networks_kernels_are_converted_once_and_again_where_they_change() -> None:
+    known, kernel, bias = KnownInputs(LossKind.BARE), torch.ones(2, 1, 3, 3), torch.zeros(2)
+    assert known.exact(None) is None
+    first = known.exact([(kernel, bias)])
+    assert first is not None
+    assert first[0][0].dtype == torch.float64
+    assert known.exact([(kernel, bias)]) is first
+    kernel[0] = 2.0
+    changed = known.exact([(kernel, bias)])
+    assert changed is not None
+    assert torch.equal(changed[0][0], kernel.double())
+    kernel.data = torch.full_like(kernel, 3.0)
+    changed = known.exact([(kernel, bias)])
+    assert changed is not None
+    assert torch.equal(changed[0][0], kernel.double())
