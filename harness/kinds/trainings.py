@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -33,7 +34,7 @@ from harness.trials.training import TrainingTrial
 
 _LONGEST_PROGRAM = 6
 # A pass takes milliseconds: a program is drawn for so many examples asked for.
-_EXAMPLES_A_PROGRAM = 4
+_EXAMPLES_A_PROGRAM = 5
 _RESUMED = (PassKind.GOOD, PassKind.RESTORE, PassKind.GOOD)
 
 
@@ -99,10 +100,14 @@ class TrainingBench(Bench[StepProperty, TrainingCase]):
 
 
 def _shortest(passes: Sequence[PassKind], examples: int) -> list[TrainingCase]:
-    """Every pass alone and after every other, and an update before and after a restore, which tells whether the
-    optimizer's state came along: too few programs are drawn to count on these.
+    """Every pass alone and after every other, an update before and after a restore, which tells whether the optimizer's
+    state came along, and every pass in a window with a good one, before it and after it: too few programs are drawn to
+    count on these.
     """
     resumed = [_RESUMED] if PassKind.RESTORE in passes else []
     programs = [*((kind,) for kind in passes), *resumed, *itertools.product(passes, passes)]
-    asked_for = programs[: max(len(passes) + len(resumed), examples)]
-    return [TrainingCase(scale_exponent=min(TRAINING_SCALE_EXPONENTS), actions=program) for program in asked_for]
+    cases = [TrainingCase(scale_exponent=min(TRAINING_SCALE_EXPONENTS), actions=program) for program in programs]
+    others = [kind for kind in passes if kind not in (PassKind.GOOD, PassKind.RESTORE)]
+    beside = [pair for kind in others for pair in ((kind, PassKind.GOOD), (PassKind.GOOD, kind))]
+    cases += [replace(cases[0], accumulation=2, actions=pair) for pair in beside]
+    return cases[: max(len(passes) + len(resumed), examples)]

@@ -127,7 +127,7 @@ class LossDefinition:
 
     def noise(self, flatness: float = 0.0) -> Noise:
         """What rounding may do to it, of pictures of this flatness."""
-        return noise(self.subtracts, self.scale, flatness, self.window**2 if self.uniform else 0)
+        return noise(self.subtracts, self.scale, flatness, self.window**2, self.uniform)
 
     @property
     def why_mask_says_nothing(self) -> str:

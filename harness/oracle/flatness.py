@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from harness.oracle.masked_ssim import C2
 
+_SIGMA = 1.5
 
-def flatness(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"], window: int) -> float:
+
+def flatness(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"], window: int, uniform: bool = False) -> float:
     """How bright and flat two pictures are, from 0 (black, or full of detail) to 1 (white all over).
 
     The textbook form makes a variance of E[x²] − E[x]², each off by some units in the last place of E[x]², and divides
@@ -20,10 +23,21 @@ def flatness(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"], window: i
     Args:
         x, y: float64.
         window: its side in pixels, where the pictures have them.
+        uniform: its pixels all weigh alike; else as in a Gaussian of σ 1.5, which sees little of what lies at a corner.
     """
-    sides = [min(window, side) for side in x.shape[2:]]
-    means = [F.avg_pool2d(image, sides, 1) for image in (x, y)]
-    squares = [F.avg_pool2d(image.square(), sides, 1) for image in (x, y)]
+    means = [_mean(image, window, uniform) for image in (x, y)]
+    squares = [_mean(image.square(), window, uniform) for image in (x, y)]
     variances = sum(((s - m.square()).clamp(min=0.0) for s, m in zip(squares, means, strict=True)), means[0] * 0.0)
     found = float((means[0].square().maximum(means[1].square()) * C2 / (variances + C2)).mean())
     return found if math.isfinite(found) else 0.0
+
+
+def _mean(image: Float[Tensor, "n c h w"], window: int, uniform: bool) -> Float[Tensor, "n c rows columns"]:
+    """Over every window."""
+    sides = [min(window, side) for side in image.shape[2:]]
+    if uniform or min(sides) < window:
+        return F.avg_pool2d(image, sides, 1)
+    taps = torch.exp(-((torch.arange(window, dtype=torch.float64) - window // 2) ** 2) / (2 * _SIGMA**2))
+    taps = (taps / taps.sum()).expand(image.shape[1], 1, 1, window)
+    across = F.conv2d(image, taps, groups=image.shape[1])
+    return F.conv2d(across, taps.transpose(2, 3), groups=image.shape[1])

@@ -182,7 +182,7 @@ def _gradient_against(trial: LossTrial, measured: Evaluation, right: Truth, allo
         length,
         f"{what} is off by {off} times its true length {length:.3g} (cosine {cosine:.4f}) where {most} is allowed",
         noise.gradient / truth.numel() ** 0.5,
-        noise.of_gradient(error, truth.numel()),
+        noise.of_gradient(error, truth.numel(), length),
     )
 
 

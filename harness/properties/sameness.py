@@ -73,7 +73,7 @@ def same_gradient(trial: LossTrial, first: Evaluation, second: Evaluation, what:
         length,
         f"{what} the gradient by {off}, its length being {length:.3g} and {allowed} allowed",
         trial.noise.gradient / first.gradient.numel() ** 0.5,
-        trial.noise.of_gradient(difference, first.gradient.numel()),
+        trial.noise.of_gradient(difference, first.gradient.numel(), length),
     )
 
 

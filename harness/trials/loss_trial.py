@@ -118,14 +118,15 @@ class LossTrial:
     def _flatness(self, inputs: LossInputs) -> float:
         assert isinstance(inputs, MaskedPair)
         shown = inputs.composited() if self.definition.counting is Counting.COMPOSITED else inputs
-        return flatness(shown.rendering.double(), shown.target.double(), self.definition.window)
+        window, uniform = self.definition.window, self.definition.uniform
+        return flatness(shown.rendering.double(), shown.target.double(), window, uniform)
 
     def level_of_zero(self, measured: Evaluation) -> Level:
         """How grave it is that a value and a gradient that should be zero are not."""
-        gradient = measured.gradient
+        gradient, noise = measured.gradient, self.noise.at(0.0)
         steepest = float(gradient.abs().max()) if gradient.numel() else 0.0
-        of_steepest = self.noise.of_element(steepest, max(1, gradient.numel()))
-        return gravest(self.noise.of_value(abs(measured.value)), of_steepest)
+        of_steepest = noise.of_element(steepest, max(1, gradient.numel()))
+        return gravest(noise.of_value(abs(measured.value)), of_steepest)
 
     @functools.cached_property
     def evaluation(self) -> Evaluation:

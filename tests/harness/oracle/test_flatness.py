@@ -15,7 +15,7 @@ from harness.oracle.flatness import flatness
 from harness.oracle.levels import Level, noise
 from harness.precision import precisions_named
 from harness.properties.loss_property import LossProperty
-from harness.properties.loss_value import accuracy, gradient_accuracy
+from harness.properties.loss_value import accuracy, gradient_accuracy, range_
 from harness.subject_spec import AUTO_TRUTH, SubjectKind, SubjectSpec
 from harness.trials.loss_trial import LossTrial
 
@@ -37,7 +37,8 @@ def test_detail_takes_it_away_and_windows_see_only_so_far() -> None:
     assert flatness(noisy, noisy, 11) < 0.01
     # A ramp is flat to who sees three pixels of it.
     ramp = torch.linspace(0.5, 1.0, 30, dtype=torch.float64).expand(1, 3, 20, 30)
-    assert flatness(ramp, ramp, 3) > 0.4 > 3 * flatness(ramp, ramp, 11)
+    seen = {side: flatness(ramp, ramp, side, uniform=True) for side in (3, 11)}
+    assert seen[3] > 0.4 > 3 * seen[11]
 
 
 def test_pictures_smaller_than_a_window_and_nan() -> None:
@@ -46,7 +47,7 @@ def test_pictures_smaller_than_a_window_and_nan() -> None:
 
 
 def test_it_widens_what_is_rounding_only_where_much_is_flat() -> None:
-    assert noise(True, 1.0, 0.2) == noise(True)
+    assert noise(True, 1.0, 0.2).value == noise(True).value
     assert noise(True, 1.0, 1.0).value == pytest.approx(5 * noise(True).value)
     assert noise(True, 1.0, 1.0).gradient == noise(True).gradient
     assert noise(True).at(1e-4).gradient > noise(True).at(1e-2).gradient == noise(True).gradient
@@ -56,10 +57,27 @@ def test_it_widens_what_is_rounding_only_where_much_is_flat() -> None:
 def test_the_longer_the_sums_of_a_window_the_more_they_round() -> None:
     assert noise(True, 1.0, 1.0, 121).value == pytest.approx(121 * 2.0**-24 / 0.03**2)
     assert noise(True, 1.0, 1.0, 9) == noise(True, 1.0, 1.0)
-    longer = noise(True, 1.0, 0.0, 121)
+    assert noise(True, 1.0, 1.0, 121).gradient == noise(True).gradient
+    longer = noise(True, 1.0, 0.0, 121, uniform=True)
     assert longer.value == noise(True).value
     assert longer.gradient / noise(True).gradient == pytest.approx(longer.element / noise(True).element)
     assert longer.gradient > 3 * noise(True).gradient
+
+
+def test_a_gaussian_window_sees_little_of_what_lies_at_its_corner() -> None:
+    window = _grey(1.0)[..., :11, :11].clone()
+    window[..., 0, 0] = 0.0
+    assert flatness(window, window, 11) > 0.99
+    assert flatness(window, window, 11, uniform=True) < 0.1
+
+
+def test_the_gradient_may_be_off_by_the_same_share_and_by_itself_where_the_loss_is_next_to_nothing() -> None:
+    flat = noise(True, 1.0, 0.5, 121)
+    assert flat.of_gradient(0.9 * flat.value, 10**6, length=1.0) is Level.ROUNDING
+    assert flat.of_gradient(0.9 * flat.value, 10**6) is flat.of_gradient(1.1 * flat.value, 10**6, 1.0) is Level.FAULT
+    nothing = flat.at(flat.value)
+    assert nothing.of_gradient(1.0, 10**6, 1.0) is Level.ROUNDING
+    assert nothing.of_gradient(1.1, 10**6, 1.0) is nothing.of_gradient(0.9, 10**6) is Level.FAULT
 
 
 @pytest.mark.parametrize(
@@ -86,6 +104,32 @@ def test_the_longer_the_sums_of_a_window_the_more_they_round() -> None:
                 16,
                 picture=Picture(PictureKind.FLAT, 254),
                 perturbation=Perturbation(PerturbationKind.OFFSET, 6e-4),
+            ),
+        ),
+        # The same, in a Gaussian window: 121 terms, taken one after the other.
+        (
+            "tap_by_tap",
+            range_,
+            LossCase(
+                12,
+                12,
+                seed=2886,
+                picture=Picture(PictureKind.FLAT, 210),
+                mask=Mask(MaskKind.BORDER, 142),
+                perturbation=Perturbation(PerturbationKind.OFFSET, 4.22e-5),
+            ),
+        ),
+        # Denominators are off by a share of themselves, and with them the gradient, however long it is.
+        (
+            "gaussian",
+            gradient_accuracy,
+            LossCase(
+                12,
+                11,
+                seed=7204,
+                picture=Picture(PictureKind.FLAT, 213),
+                mask=Mask(MaskKind.BORDER, 240),
+                perturbation=Perturbation(PerturbationKind.NOISE, 0.01),
             ),
         ),
         # Windows that rounding takes below 0 are clamped, and lose their gradient: half of it.
