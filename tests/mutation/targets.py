@@ -14,6 +14,10 @@ _OTHERS = ("torch", "torch._dynamo", "numpy", "hypothesis", "jaxtyping", "numba"
 _WITH_HARNESS = (
     *_OTHERS, "harness.engine.run", "harness.kinds.registry", "harness.goldens.checking", "harness.goldens.folder"
 )  # fmt: skip
+_BELOW_PROPERTIES = (
+    *_OTHERS, "gslrm.model.utils_losses", "gslrm.testing.single_terms", "gslrm.testing.tiny_training",
+    "harness.adapters", "harness.rehearsal.rehearsal", "harness.trials.left_alive", "harness.trials.rank_pair",
+)  # fmt: skip
 _FLOAT32, _HALVES = ["float32"], ["float16-inputs", "cpu-autocast-bfloat16"]
 _SEED = 0
 
@@ -27,7 +31,7 @@ class Target:
         patterns: of the modules, relative to the project; ``!`` before a pattern leaves out.
         stages: for :mod:`tests.mutation.judge`, in this order.
         imported: what isn't mutated and takes its time to import: done once for all.
-        narrowed: its one stage is folders of tests, of which a mutant meets those that reach it
+        narrowed: one stage is folders of tests, of which a mutant meets those that reach it
             (:mod:`tests.mutation.reached`).
         compiles: Numba compiles them, so that nothing compiled may be kept from one mutant to the next.
     """
@@ -38,6 +42,11 @@ class Target:
     imported: tuple[str, ...]
     narrowed: bool = False
     compiles: bool = False
+
+    @property
+    def tests(self) -> tuple[Stage, ...]:
+        """The stages that are tests."""
+        return tuple(stage for stage in self.stages if stage["by"] == "tests")
 
     def files(self, root: Path) -> list[str]:
         """Its modules, sorted."""
@@ -80,6 +89,18 @@ def _tests(*folders: str) -> Stage:
     return {"by": "tests", "arguments": list(folders)}
 
 
+def _catalogue(rights: Sequence[str], strict: Sequence[str], examples: int, seconds: float) -> Stage:
+    names = [f"right-{name}" for name in (*strict, *rights)]
+    return {
+        "by": "catalogue",
+        "rights": names,
+        "strict": names[: len(strict)],
+        "examples": examples,
+        "seconds": seconds,
+        "seed": _SEED,
+    }
+
+
 # Cheap, and of the edges: what they find needs no check.
 _LOSS_EDGES = (_goldens("loss_refusals", *_FLOAT32), _goldens("ssim_calls", *_FLOAT32))
 _STEP_EDGES = (_goldens("step_edges", *_FLOAT32), _goldens("step_refusals", *_FLOAT32))
@@ -98,6 +119,11 @@ _OTHER_LOSSES = (
     _goldens("l1.*", *_FLOAT32),
     _check("loss", "gslrm.testing.single_terms:SsimTerm", _FLOAT32, 10, truth="ssim"),
 )
+
+# Cheap ones, of every kind of definition: with kinks, without, of points, in float32's rounding.
+_RIGHTS = (
+    "term-masked-mse", "term-pixel-alignment", "float32-gaussian", "other-words", "averages", "limited"
+)  # fmt: skip
 
 TARGETS = (
     Target(
@@ -132,10 +158,17 @@ TARGETS = (
         imported=_WITH_HARNESS,
     ),
     Target(
-        "oracle and properties",
-        ("harness/oracle/*.py", "harness/properties/*.py", "!*/__init__.py"),
+        "oracle",
+        ("harness/oracle/*.py", "!*/__init__.py"),
         (_tests(*(f"tests/harness/{name}" for name in ("oracle", "properties", "trials", "kinds"))),),
         imported=_OTHERS,
+        narrowed=True,
+    ),
+    Target(
+        "properties",
+        ("harness/properties/*.py", "!*/__init__.py"),
+        (_catalogue(_RIGHTS, ("masked-ssim", "amp-step"), 4, 90.0), _tests("tests/harness/properties")),
+        imported=_BELOW_PROPERTIES,
         narrowed=True,
     ),
 )
