@@ -80,7 +80,7 @@ class Bench:
             self._copied(root)
             self._limit = 3600.0
             began = time.monotonic()
-            tests = target.tests if target.narrowed else ()
+            tests = target.tests
             others = [stage for stage in target.stages if stage not in tests]
             cpu_seconds = self._sound(others).cpu_seconds if others else 0.0
             if tests:

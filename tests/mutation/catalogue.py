@@ -1,7 +1,7 @@
 """A mutant of the properties judged by the catalogue of ``harness selfcheck``, in process, nothing made smaller.
 
-The faults that the mutated module has a say in must be found as the catalogue expects them, and in what is right
-nothing may be found.
+The faults that the mutated module has a say in must be found just as the catalogue expects them, level included, and in
+what is right nothing may be found.
 """
 
 from __future__ import annotations
@@ -175,11 +175,13 @@ def _searched(entry: Entry, tasks: list[Task], stage: Mapping[str, Any], scratch
     runner = TaskRunner(settings)
     for task in tasks:
         result = runner.run(task, unheard, until=until)
-        said = f"{task.property}, {task.precision}: {result.status.value} {result.message}"
+        level = f", {result.level.value}" if result.level is not None else ""
+        said = f"{task.property}, {task.precision}: {result.status.value}{level} {result.message}"
         told.write_text(said, encoding="utf-8")
         if is_violated(result, until):
             runner.session.close()
-            return _NOTICED
+            # Graver than it is known to be is a change too.
+            return _NOTICED if result.level is until or not isinstance(entry, Fault) else _BROKEN
         if result.status is Status.NOT_RUN:
             return _BROKEN
     runner.session.close()

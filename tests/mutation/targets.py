@@ -45,8 +45,9 @@ class Target:
 
     @property
     def tests(self) -> tuple[Stage, ...]:
-        """The stages that are tests."""
-        return tuple(stage for stage in self.stages if stage["by"] == "tests")
+        """The stages that are tests of which a mutant meets some."""
+        stages = self.stages if self.narrowed else ()
+        return tuple(stage for stage in stages if stage["by"] == "tests" and not stage.get("whole"))
 
     def files(self, root: Path) -> list[str]:
         """Its modules, sorted."""
@@ -85,8 +86,8 @@ def _goldens(only: str, *precisions: str) -> Stage:
     return {"by": "goldens", "only": only, "precisions": list(precisions)}
 
 
-def _tests(*folders: str) -> Stage:
-    return {"by": "tests", "arguments": list(folders)}
+def _tests(*folders: str, whole: bool = False) -> Stage:
+    return {"by": "tests", "arguments": list(folders), "whole": whole}
 
 
 def _catalogue(rights: Sequence[str], strict: Sequence[str], examples: int, seconds: float) -> Stage:
@@ -120,10 +121,22 @@ _OTHER_LOSSES = (
     _check("loss", "gslrm.testing.single_terms:SsimTerm", _FLOAT32, 10, truth="ssim"),
 )
 
-# Cheap ones, of every kind of definition: with kinks, without, of points, in float32's rounding.
-_RIGHTS = (
-    "term-masked-mse", "term-pixel-alignment", "float32-gaussian", "other-words", "averages", "limited"
-)  # fmt: skip
+# Right ones that are cheap, of every kind of definition: with kinks, without, of points, in float32's rounding.
+_KNOWN = _catalogue(
+    ("term-masked-mse", "term-pixel-alignment", "float32-gaussian", "other-words", "averages", "limited"),
+    strict=("masked-ssim", "amp-step"),
+    examples=4,
+    seconds=90.0,
+)
+_OF_PROPERTIES = _tests("tests/harness/properties")
+# Those that search for nothing.
+_OF_PROPERTIES_QUICK = _tests(
+    *(
+        f"tests/harness/properties/test_{name}.py"
+        for name in ("recorded", "verdict", "sampling", "skip_reason", "messages", "kept", "claims")
+    ),
+    whole=True,
+)
 
 TARGETS = (
     Target(
@@ -166,8 +179,18 @@ TARGETS = (
     ),
     Target(
         "properties",
-        ("harness/properties/*.py", "!*/__init__.py"),
-        (_catalogue(_RIGHTS, ("masked-ssim", "amp-step"), 4, 90.0), _tests("tests/harness/properties")),
+        tuple(
+            f"harness/properties/{name}.py" for name in ("loss_[iuv]*", "step_[bor]*", "sameness", "skip_*", "ranks")
+        ),
+        (_KNOWN, _OF_PROPERTIES_QUICK, _OF_PROPERTIES),
+        imported=_BELOW_PROPERTIES,
+        narrowed=True,
+    ),
+    # All properties hang on them: most of the catalogue is run for a mutant.
+    Target(
+        "what properties share",
+        tuple(f"harness/properties/{name}.py" for name in ("*_property", "claim", "sampling", "verdict")),
+        (_OF_PROPERTIES_QUICK, _KNOWN, _OF_PROPERTIES),
         imported=_BELOW_PROPERTIES,
         narrowed=True,
     ),

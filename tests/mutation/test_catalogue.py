@@ -43,6 +43,7 @@ loss = "losses.py:{loss}"
 truth = "mse"
 property = "{expected}"
 examples = 5
+level = "{level}"
 """
 _RIGHT = """
 [[right]]
@@ -51,6 +52,10 @@ about = "planted"
 loss = "losses.py:{loss}"
 truth = "mse"
 """
+
+
+def _fault(name: str, loss: str, expected: str, level: str = "fault") -> str:
+    return _FAULT.format(name=name, loss=loss, expected=expected, level=level)
 
 
 @pytest.fixture
@@ -68,11 +73,13 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_fault_that_is_noticed_is_no_finding_and_one_that_is_not_is_one(said: Any) -> None:
-    (found,) = said(
-        _FAULT.format(name="noticed", loss="negative", expected="range")
-        + _FAULT.format(name="unnoticed", loss="negative", expected="strides")
+    unnoticed, graver = said(
+        _fault("noticed", "negative", "range")
+        + _fault("unnoticed", "negative", "strides")
+        + _fault("graver", "negative", "accuracy", "rounding")
     )
-    assert found.startswith("fault unnoticed: strides, float32: held")
+    assert unnoticed.startswith("fault unnoticed: strides, float32: held")
+    assert graver.startswith("fault graver: accuracy, float32: violated, fault the loss is")
 
 
 def test_a_false_alarm_is_a_finding_and_strictness_only_where_it_is_asked_for(said: Any) -> None:
@@ -80,17 +87,17 @@ def test_a_false_alarm_is_a_finding_and_strictness_only_where_it_is_asked_for(sa
     right, mutant = _RIGHT.format(name="right", loss="right"), {"file": "harness/properties/loss_use.py"}
     assert not said(right, ("right",), **mutant)
     (found,) = said(right, ("right",), ("right",), **mutant)
-    assert found.startswith("right right: bad-input, float32: violated")
+    assert found.startswith("right right: bad-input, float32: violated, strictness ")
     (found,) = said(_RIGHT.format(name="wrong", loss="negative"), ("wrong",), file="harness/properties/loss_value.py")
-    assert found.startswith("right wrong: range, float32: violated")
+    assert found.startswith("right wrong: range, float32: violated, fault ")
     with pytest.raises(ValueError, match="has no other"):
         said(right, ("other",))
 
 
 def test_what_ends_its_process_or_takes_too_long_is_a_finding(said: Any) -> None:
-    (found,) = said(_FAULT.format(name="ends", loss="ends", expected="range"))
+    (found,) = said(_fault("ends", "ends", "range"))
     assert found == "fault ends: range: ends with 0"
-    (found,) = said(_FAULT.format(name="late", loss="late", expected="range"), seconds=2.0)
+    (found,) = said(_fault("late", "late", "range"), seconds=2.0)
     assert found == "fault late: still running after 2 s"
 
 
@@ -128,6 +135,14 @@ def test_a_mutant_is_judged_by_its_own_part_of_the_catalogue(monkeypatch: pytest
     bench = Bench(ROOT, target)
     bench._target, bench._reached = target, None
     mutant = Mutant("harness/properties/loss_use.py", 1, "modes", "ByHand", "a", "b", "c")
-    first, second = bench._stages(mutant, "")
+    first, *others = bench._stages(mutant, "")
     assert (first["file"], first["function"]) == (mutant.file, mutant.function)
-    assert second["by"] == "tests"
+    assert {stage["by"] for stage in others} == {"tests"}
+
+
+def test_each_module_of_the_properties_is_mutated_once() -> None:
+    found = [file for target in TARGETS for file in target.files(ROOT) if file.startswith("harness/properties/")]
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "harness/properties").glob("*.py")}
+    # One is tables, without anything to change; what says what a package offers is in no target.
+    tables = {f"harness/properties/{name}.py" for name in ("__init__", "loss", "step")}
+    assert sorted(found) == sorted(modules - tables)
