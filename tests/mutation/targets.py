@@ -130,11 +130,9 @@ _KNOWN = _catalogue(
 )
 _OF_PROPERTIES = _tests("tests/harness/properties")
 # Those that search for nothing.
+_QUICK = "ranks", "verdict", "sampling", "skip_reason", "kept", "sameness", "edges", "messages", "recorded", "claims"
 _OF_PROPERTIES_QUICK = _tests(
-    *(
-        f"tests/harness/properties/test_{name}.py"
-        for name in ("recorded", "verdict", "sampling", "skip_reason", "messages", "kept", "claims")
-    ),
+    *(f"tests/harness/properties/test_{name}.py" for name in _QUICK),
     whole=True,
 )
 
@@ -179,17 +177,15 @@ TARGETS = (
     ),
     Target(
         "properties",
-        tuple(
-            f"harness/properties/{name}.py" for name in ("loss_[iuv]*", "step_[bor]*", "sameness", "skip_*", "ranks")
-        ),
+        tuple(f"harness/properties/{name}.py" for name in ("loss_[iuv]*", "step_[bor]*", "sameness", "skip_*")),
         (_KNOWN, _OF_PROPERTIES_QUICK, _OF_PROPERTIES),
         imported=_BELOW_PROPERTIES,
         narrowed=True,
     ),
-    # All properties hang on them: most of the catalogue is run for a mutant.
+    # Most of the catalogue is run for a mutant of them, since all properties hang on them, or what takes long of it.
     Target(
         "what properties share",
-        tuple(f"harness/properties/{name}.py" for name in ("*_property", "claim", "sampling", "verdict")),
+        tuple(f"harness/properties/{name}.py" for name in ("*_property", "claim", "ranks", "sampling", "verdict")),
         (_OF_PROPERTIES_QUICK, _KNOWN, _OF_PROPERTIES),
         imported=_BELOW_PROPERTIES,
         narrowed=True,
