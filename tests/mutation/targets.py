@@ -130,9 +130,9 @@ _KNOWN = _catalogue(
 )
 _OF_PROPERTIES = _tests("tests/harness/properties")
 # Those that search for nothing.
-_QUICK = "ranks", "verdict", "sampling", "skip_reason", "kept", "sameness", "edges", "messages", "recorded", "claims"
+_QUICK = "ranks verdict sampling skip_reason kept sameness step_edges edges messages recorded claims"
 _OF_PROPERTIES_QUICK = _tests(
-    *(f"tests/harness/properties/test_{name}.py" for name in _QUICK),
+    *(f"tests/harness/properties/test_{name}.py" for name in _QUICK.split()),
     whole=True,
 )
 
