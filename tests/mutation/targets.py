@@ -171,7 +171,10 @@ TARGETS = (
     Target(
         "oracle",
         ("harness/oracle/*.py", "!*/__init__.py"),
-        (_tests(*(f"tests/harness/{name}" for name in ("oracle", "properties", "trials", "kinds"))),),
+        (
+            _tests("tests/harness/properties/test_recorded.py", whole=True),
+            _tests(*(f"tests/harness/{name}" for name in ("oracle", "properties", "trials", "kinds"))),
+        ),
         imported=_OTHERS,
         narrowed=True,
     ),
