@@ -143,6 +143,6 @@ def test_a_mutant_is_judged_by_its_own_part_of_the_catalogue(monkeypatch: pytest
 def test_each_module_of_the_properties_is_mutated_once() -> None:
     found = [file for target in TARGETS for file in target.files(ROOT) if file.startswith("harness/properties/")]
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "harness/properties").glob("*.py")}
-    # One is tables, without anything to change; what says what a package offers is in no target.
+    # Tables, without anything to change.
     tables = {f"harness/properties/{name}.py" for name in ("__init__", "loss", "step")}
     assert sorted(found) == sorted(modules - tables)
