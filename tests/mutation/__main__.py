@@ -85,9 +85,8 @@ def _run(options: argparse.Namespace, root: Path, targets: Sequence[Target]) -> 
 def _judged(root: Path, target: Target, due: Sequence[Mutant], deadline: float | None, out: Path, anyway: bool) -> bool:
     """Whether there was time for all."""
     parts = [part for stage in target.stages for part in stage.get("without", ())]
-    kept = out.with_name(
-        "-".join([out.stem, "reached", *(["without", *parts] if parts else [])]).replace("/", "_") + ".json"
-    )
+    names = [out.stem, target.name, "reached", *(["without", *parts] if parts else [])]
+    kept = out.with_name("-".join(names).replace("/", "_") + ".json")
     with Bench(root, target, kept, anyway) as bench:
         print(f"{target.name}: {len(due)} mutants; without one {bench.sound_seconds:.1f} s", flush=True)
         for number, mutant in enumerate(due, 1):

@@ -80,11 +80,12 @@ class Bench:
             self._copied(root)
             self._limit = 3600.0
             began = time.monotonic()
-            if target.narrowed:
+            tests = target.tests
+            others = [stage for stage in target.stages if stage not in tests]
+            cpu_seconds = self._sound(others).cpu_seconds if others else 0.0
+            if tests:
                 self._reached = self._reaching(kept or self._folder / "reached.json", anyway)
-                cpu_seconds = self._reached.cpu_seconds
-            else:
-                cpu_seconds = self._sound(target.stages).cpu_seconds
+                cpu_seconds += self._reached.cpu_seconds
             self.sound_seconds = time.monotonic() - began
         except BaseException:
             self.close()
@@ -102,14 +103,18 @@ class Bench:
             path.write_bytes(original)
 
     def _stages(self, mutant: Mutant, original: str) -> Sequence[Stage]:
-        if self._reached is None:
-            return self._target.stages
-        (stage,) = self._target.stages
-        found = self._reached.narrowed(
-            mutant.file, mutant.function, _is_in_body(original, mutant.line), self._test_files()
-        )
-        # Nothing reaches it: pytest would take all.
-        return [{**stage, **found}] if found["arguments"] else []
+        found = []
+        for stage in self._target.stages:
+            if stage["by"] == "catalogue":
+                found.append({**stage, "file": mutant.file, "function": mutant.function})
+            elif self._reached is None or stage not in self._target.tests:
+                found.append(stage)
+            else:
+                in_body = _is_in_body(original, mutant.line)
+                narrowed = self._reached.narrowed(mutant.file, mutant.function, in_body, self._test_files())
+                # Where nothing reaches it, pytest would take all.
+                found += [{**stage, **narrowed}] if narrowed["arguments"] else []
+        return found
 
     def _sound(self, stages: Sequence[Stage], reached: Path | None = None) -> Verdict:
         sound = self._judged(stages, reached)
@@ -133,7 +138,7 @@ class Bench:
         try:
             for file, source in files.items():
                 (self.copy / file).write_text(instrumented(source.decode("utf-8"), file), encoding="utf-8")
-            cpu_seconds = self._sound(self._target.stages, folder).cpu_seconds
+            cpu_seconds = self._sound(self._target.tests, folder).cpu_seconds
         finally:
             for file, source in files.items():
                 (self.copy / file).write_bytes(source)
@@ -144,7 +149,7 @@ class Bench:
 
     def _test_files(self) -> dict[str, str]:
         """The digests of the files with tests among the target's folders."""
-        (stage,) = self._target.stages
+        (stage,) = self._target.tests
         paths = [path for folder in stage["arguments"] for path in sorted((self.copy / folder).rglob("test_*.py"))]
         found = {path.relative_to(self.copy).as_posix(): digest_of([path]) for path in paths}
         return {name: digest for name, digest in found.items() if not any(p in name for p in stage.get("without", ()))}

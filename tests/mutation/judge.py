@@ -126,6 +126,14 @@ def _check(stage: Mapping[str, Any], scratch: Path) -> Iterator[str]:
     runner.session.close()
 
 
+def _catalogue(stage: Mapping[str, Any], scratch: Path) -> Iterator[str]:
+    """What the catalogue of known faults and right implementations has against it."""
+    # It imports the properties, which may be mutated.
+    from tests.mutation.catalogue import catalogue_findings
+
+    yield from catalogue_findings(stage, scratch)
+
+
 def _tests(stage: Mapping[str, Any], scratch: Path) -> Iterator[str]:
     """The first test that fails."""
     import pytest
@@ -162,7 +170,7 @@ def _tests(stage: Mapping[str, Any], scratch: Path) -> Iterator[str]:
         yield f"pytest's exit code {int(code)}"
 
 
-_JUDGES = {"goldens": _goldens, "check": _check, "tests": _tests}
+_JUDGES = {"goldens": _goldens, "check": _check, "catalogue": _catalogue, "tests": _tests}
 
 if __name__ == "__main__":
     main()

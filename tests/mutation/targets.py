@@ -14,6 +14,10 @@ _OTHERS = ("torch", "torch._dynamo", "numpy", "hypothesis", "jaxtyping", "numba"
 _WITH_HARNESS = (
     *_OTHERS, "harness.engine.run", "harness.kinds.registry", "harness.goldens.checking", "harness.goldens.folder"
 )  # fmt: skip
+_BELOW_PROPERTIES = (
+    *_OTHERS, "gslrm.model.utils_losses", "gslrm.testing.single_terms", "gslrm.testing.tiny_training",
+    "harness.adapters", "harness.rehearsal.rehearsal", "harness.trials.left_alive", "harness.trials.rank_pair",
+)  # fmt: skip
 _FLOAT32, _HALVES = ["float32"], ["float16-inputs", "cpu-autocast-bfloat16"]
 _SEED = 0
 
@@ -27,7 +31,7 @@ class Target:
         patterns: of the modules, relative to the project; ``!`` before a pattern leaves out.
         stages: for :mod:`tests.mutation.judge`, in this order.
         imported: what isn't mutated and takes its time to import: done once for all.
-        narrowed: its one stage is folders of tests, of which a mutant meets those that reach it
+        narrowed: one stage is folders of tests, of which a mutant meets those that reach it
             (:mod:`tests.mutation.reached`).
         compiles: Numba compiles them, so that nothing compiled may be kept from one mutant to the next.
     """
@@ -38,6 +42,12 @@ class Target:
     imported: tuple[str, ...]
     narrowed: bool = False
     compiles: bool = False
+
+    @property
+    def tests(self) -> tuple[Stage, ...]:
+        """The stages that are tests of which a mutant meets some."""
+        stages = self.stages if self.narrowed else ()
+        return tuple(stage for stage in stages if stage["by"] == "tests" and not stage.get("whole"))
 
     def files(self, root: Path) -> list[str]:
         """Its modules, sorted."""
@@ -76,8 +86,20 @@ def _goldens(only: str, *precisions: str) -> Stage:
     return {"by": "goldens", "only": only, "precisions": list(precisions)}
 
 
-def _tests(*folders: str) -> Stage:
-    return {"by": "tests", "arguments": list(folders)}
+def _tests(*folders: str, whole: bool = False) -> Stage:
+    return {"by": "tests", "arguments": list(folders), "whole": whole}
+
+
+def _catalogue(rights: Sequence[str], strict: Sequence[str], examples: int, seconds: float) -> Stage:
+    names = [f"right-{name}" for name in (*strict, *rights)]
+    return {
+        "by": "catalogue",
+        "rights": names,
+        "strict": names[: len(strict)],
+        "examples": examples,
+        "seconds": seconds,
+        "seed": _SEED,
+    }
 
 
 # Cheap, and of the edges: what they find needs no check.
@@ -97,6 +119,21 @@ _OTHER_LOSSES = (
     _goldens("ms_ssim.*", *_FLOAT32),
     _goldens("l1.*", *_FLOAT32),
     _check("loss", "gslrm.testing.single_terms:SsimTerm", _FLOAT32, 10, truth="ssim"),
+)
+
+# Right ones that are cheap, of every kind of definition: with kinks, without, of points, in float32's rounding.
+_KNOWN = _catalogue(
+    ("term-masked-mse", "term-pixel-alignment", "float32-gaussian", "other-words", "averages", "limited"),
+    strict=("masked-ssim", "amp-step"),
+    examples=4,
+    seconds=90.0,
+)
+_OF_PROPERTIES = _tests("tests/harness/properties")
+# Those that search for nothing.
+_QUICK = "ranks verdict sampling skip_reason kept sameness step_edges edges messages recorded claims"
+_OF_PROPERTIES_QUICK = _tests(
+    *(f"tests/harness/properties/test_{name}.py" for name in _QUICK.split()),
+    whole=True,
 )
 
 TARGETS = (
@@ -132,10 +169,28 @@ TARGETS = (
         imported=_WITH_HARNESS,
     ),
     Target(
-        "oracle and properties",
-        ("harness/oracle/*.py", "harness/properties/*.py", "!*/__init__.py"),
-        (_tests(*(f"tests/harness/{name}" for name in ("oracle", "properties", "trials", "kinds"))),),
+        "oracle",
+        ("harness/oracle/*.py", "!*/__init__.py"),
+        (
+            _tests("tests/harness/properties/test_recorded.py", whole=True),
+            _tests(*(f"tests/harness/{name}" for name in ("oracle", "properties", "trials", "kinds"))),
+        ),
         imported=_OTHERS,
+        narrowed=True,
+    ),
+    Target(
+        "properties",
+        tuple(f"harness/properties/{name}.py" for name in ("loss_[iuv]*", "step_[bor]*", "sameness", "skip_*")),
+        (_KNOWN, _OF_PROPERTIES_QUICK, _OF_PROPERTIES),
+        imported=_BELOW_PROPERTIES,
+        narrowed=True,
+    ),
+    # Most of the catalogue is run for a mutant of them, since all properties hang on them, or what takes long of it.
+    Target(
+        "what properties share",
+        tuple(f"harness/properties/{name}.py" for name in ("*_property", "claim", "ranks", "sampling", "verdict")),
+        (_OF_PROPERTIES_QUICK, _KNOWN, _OF_PROPERTIES),
+        imported=_BELOW_PROPERTIES,
         narrowed=True,
     ),
 )

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from importlib import import_module
 from pkgutil import iter_modules
+from types import SimpleNamespace
 
 import pytest
 
 from harness import properties
-from harness.errors import ExitCode
+from harness.errors import ExitCode, UsageError
 from harness.properties import LOSS_PROPERTIES, RANKS_AGREE, STEP_PROPERTIES, LossProperty, StepProperty
+from harness.properties.claim import claim_of
 from harness.properties.loss_property import loss_property
 from harness.properties.ranks import RanksProperty
 from tests.harness.properties import broken_trainings, input_mutants, instance_mutants, mutants
@@ -66,6 +68,19 @@ def test_a_property_without_a_claim_is_none() -> None:
 
     with pytest.raises(TypeError, match="the property silent makes no claim"):
         loss_property()(silent)
+
+
+@pytest.mark.parametrize(("optimize", "refused"), [(0, False), (1, False), (2, True), (3, True)])
+def test_docstrings_are_there_unless_two_are_asked_for(
+    optimize: int, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.properties.claim.sys", SimpleNamespace(flags=SimpleNamespace(optimize=optimize)))
+    check = LOSS_PROPERTIES[0].check
+    if refused:
+        with pytest.raises(UsageError, match="leaves out docstrings"):
+            claim_of(check)
+    else:
+        assert claim_of(check) == LOSS_PROPERTIES[0].claim
 
 
 def test_python_without_docstrings_is_told_in_a_sentence() -> None:

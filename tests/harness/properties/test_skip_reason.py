@@ -58,6 +58,7 @@ def test_other_words_are_left_alone(reason: str) -> None:
 
 def test_a_norm_whose_squares_overflow_is_infinite_to_its_step() -> None:
     assert misfit("inf in gradients", LARGE, 1e3)
+    assert misfit("inf in gradients", LARGE, 2.0**60)
     assert not misfit("inf in gradients", LARGE, 1e25)
 
 
