@@ -10,7 +10,7 @@ from harness.cases.descriptors import Case
 from harness.engine.messages import Check
 from harness.engine.plan import Task
 from harness.engine.result import KnownCase
-from harness.kinds.registry import kind_for
+from harness.kinds.registry import AnyKind, kind_for
 from harness.precision import PRECISIONS
 from harness.subject_spec import SubjectKind
 
@@ -49,14 +49,14 @@ def groups_of(tasks: Sequence[Task], kinds: Sequence[str]) -> list[tuple[Task, .
         kinds: those of the subjects.
     """
 
-    def shared(task: Task) -> bool:
-        return kind_for(task.kind, task.property, kinds).shares_runs
+    def kind(task: Task) -> AnyKind:
+        return kind_for(task.kind, task.property, kinds)
 
     def key(task: Task) -> tuple[str, str]:
-        return task.kind.value, task.precision if shared(task) else task.property
+        return task.kind.value, task.precision if kind(task).shares_runs else task.property
 
     groups: dict[tuple[str, str], list[Task]] = {}
-    for task in sorted(tasks, key=lambda task: not shared(task)):
+    for task in sorted(tasks, key=lambda task: (not kind(task).shares_runs, not kind(task).takes_long)):
         groups.setdefault(key(task), []).append(task)
     return [tuple(sorted(group, key=_comes_late)) for group in groups.values()]
 

@@ -156,6 +156,8 @@ class Kind(ABC, Generic[S, P, C]):
         properties: the rows of its properties, each with a ``name`` and a ``claim``. Within a role a name means one
             claim: kinds that share it share the row.
         shares_runs: one run serves all its properties, which therefore belong in one process.
+        takes_long: a property of it takes longer than most, so it is begun early: else one process would be at it when
+            all others are done.
         confirms: whether a violation shows by itself can be asked of a fork of the process that found it.
     """
 
@@ -165,6 +167,7 @@ class Kind(ABC, Generic[S, P, C]):
     cases: type[C]
     properties: Sequence[P]
     shares_runs = False
+    takes_long = False
     confirms = True
 
     @abstractmethod

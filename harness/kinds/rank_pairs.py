@@ -36,6 +36,7 @@ class RankPairs(Kind[TrainingFactory, RanksProperty, TrainingCase]):
 
     name, role, words = "pair of ranks", SubjectKind.STEP, "a pair of fault programs of a whole training"
     cases, properties = TrainingCase, (RANKS_AGREE,)
+    takes_long = True
     # A fork can't take the two processes along.
     confirms = False
 
