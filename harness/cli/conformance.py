@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.reports.console import ReportConsole
 
 _MOST_EXAMPLES = 100_000
-_EXAMPLES = 10
+_EXAMPLES = 40
 _EXPECTED = "expected.toml"
 _CASES = ".harness/conformance"
 

@@ -68,7 +68,7 @@ class Noise:
         value: of its value.
         gradient: of its gradient, as an L2 norm times the square root of its elements.
         element: of one element, times their number.
-        share: of the gradient, as a share of its length.
+        share: of the gradient besides, as a share of its length.
     """
 
     value: float
@@ -90,8 +90,8 @@ class Noise:
 
     def of_gradient(self, error: float, elements: int, length: float = 0.0) -> Level:
         """The level of an error of the gradient of so many elements, an L2 norm; its length, where that is known."""
-        rounding = error * math.sqrt(elements) <= self.gradient or error <= self.share * length
-        return Level.ROUNDING if rounding else Level.FAULT
+        rounding = self.gradient / math.sqrt(max(1, elements)) + self.share * length
+        return Level.ROUNDING if error <= rounding else Level.FAULT
 
     def of_element(self, error: float, elements: int) -> Level:
         """The level of an error of one element of so many."""

@@ -73,11 +73,14 @@ def test_a_gaussian_window_sees_little_of_what_lies_at_its_corner() -> None:
 
 def test_the_gradient_may_be_off_by_the_same_share_and_by_itself_where_the_loss_is_next_to_nothing() -> None:
     flat = noise(True, 1.0, 0.5, 121)
-    assert flat.of_gradient(0.9 * flat.value, 10**6, length=1.0) is Level.ROUNDING
-    assert flat.of_gradient(0.9 * flat.value, 10**6) is flat.of_gradient(1.1 * flat.value, 10**6, 1.0) is Level.FAULT
+    many, absolute = 10**6, flat.gradient / 1e3
+    assert flat.of_gradient(0.9 * (flat.value + absolute), many, length=1.0) is Level.ROUNDING
+    assert flat.of_gradient(1.1 * (flat.value + absolute), many, length=1.0) is Level.FAULT
+    assert flat.of_gradient(0.9 * absolute, many) is Level.ROUNDING
+    assert flat.of_gradient(1.1 * absolute, many) is Level.FAULT
     nothing = flat.at(flat.value)
-    assert nothing.of_gradient(1.0, 10**6, 1.0) is Level.ROUNDING
-    assert nothing.of_gradient(1.1, 10**6, 1.0) is nothing.of_gradient(0.9, 10**6) is Level.FAULT
+    assert nothing.of_gradient(1.0, many, 1.0) is Level.ROUNDING
+    assert nothing.of_gradient(1.1, many, 1.0) is nothing.of_gradient(0.9, many) is Level.FAULT
 
 
 @pytest.mark.parametrize(
