@@ -101,8 +101,8 @@ class TrainingBench(Bench[StepProperty, TrainingCase]):
 
 def _shortest(passes: Sequence[PassKind], examples: int) -> list[TrainingCase]:
     """Every pass alone and after every other, an update before and after a restore, which tells whether the optimizer's
-    state came along, and every pass in a window with a good one, before it and after it: too few programs are drawn to
-    count on these.
+    state came along, every pass in a window with a good one, before it and after it, and good ones whose gradients the
+    scale makes overflow: too few programs are drawn to count on these.
     """
     resumed = [_RESUMED] if PassKind.RESTORE in passes else []
     programs = [*((kind,) for kind in passes), *resumed, *itertools.product(passes, passes)]
@@ -110,4 +110,7 @@ def _shortest(passes: Sequence[PassKind], examples: int) -> list[TrainingCase]:
     others = [kind for kind in passes if kind not in (PassKind.GOOD, PassKind.RESTORE)]
     beside = [pair for kind in others for pair in ((kind, PassKind.GOOD), (PassKind.GOOD, kind))]
     cases += [replace(cases[0], accumulation=2, actions=pair) for pair in beside]
+    if PassKind.GOOD in passes:
+        largest, good = max(TRAINING_SCALE_EXPONENTS), (PassKind.GOOD,)
+        cases += [replace(cases[0], scale_exponent=largest, actions=times * good) for times in (1, 2)]
     return cases[: max(len(passes) + len(resumed), examples)]

@@ -19,6 +19,7 @@ def flatness(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"], window: i
 
     The textbook form makes a variance of E[x²] − E[x]², each off by some units in the last place of E[x]², and divides
     by σx² + σy² + C2. So its error goes with E[x]² over that, whose mean over windows, times C2, this is.
+    Of equal pixels every moment comes out alike, error and all, so a window without a difference counts for nothing.
 
     Args:
         x, y: float64.
@@ -28,7 +29,9 @@ def flatness(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"], window: i
     means = [_mean(image, window, uniform) for image in (x, y)]
     squares = [_mean(image.square(), window, uniform) for image in (x, y)]
     variances = sum(((s - m.square()).clamp(min=0.0) for s, m in zip(squares, means, strict=True)), means[0] * 0.0)
-    found = float((means[0].square().maximum(means[1].square()) * C2 / (variances + C2)).mean())
+    errors = means[0].square().maximum(means[1].square()) * C2 / (variances + C2)
+    differ = F.max_pool2d((x != y).to(x), [min(window, side) for side in x.shape[2:]], 1)
+    found = float((errors * differ).mean())
     return found if math.isfinite(found) else 0.0
 
 

@@ -26,23 +26,28 @@ def _grey(level: float) -> Tensor:
     return torch.full((1, 3, 20, 30), level, dtype=torch.float64)
 
 
+def _beside_itself(image: Tensor, window: int, uniform: bool = False) -> float:
+    """Of a picture and one that is next to it, but nowhere the same."""
+    return flatness(image, image * (1.0 - 1e-9) - 1e-12, window, uniform)
+
+
 def test_flat_pictures_are_as_flat_as_they_are_bright() -> None:
-    assert flatness(_grey(1.0), _grey(1.0), 11) == pytest.approx(1.0)
+    assert _beside_itself(_grey(1.0), 11) == pytest.approx(1.0)
     assert flatness(_grey(0.5), _grey(0.25), 11) == pytest.approx(0.25)
-    assert flatness(_grey(0.0), _grey(0.0), 11) == 0.0
+    assert _beside_itself(_grey(0.0), 11) == pytest.approx(0.0)
 
 
 def test_detail_takes_it_away_and_windows_see_only_so_far() -> None:
     noisy = torch.rand(1, 3, 20, 30, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    assert flatness(noisy, noisy, 11) < 0.01
+    assert _beside_itself(noisy, 11) < 0.01
     # A ramp is flat to who sees three pixels of it.
     ramp = torch.linspace(0.5, 1.0, 30, dtype=torch.float64).expand(1, 3, 20, 30)
-    seen = {side: flatness(ramp, ramp, side, uniform=True) for side in (3, 11)}
+    seen = {side: _beside_itself(ramp, side, uniform=True) for side in (3, 11)}
     assert seen[3] > 0.4 > 3 * seen[11]
 
 
 def test_pictures_smaller_than_a_window_and_nan() -> None:
-    assert flatness(_grey(1.0)[..., :4, :5], _grey(1.0)[..., :4, :5], 11) == pytest.approx(1.0)
+    assert _beside_itself(_grey(1.0)[..., :4, :5], 11) == pytest.approx(1.0)
     assert flatness(_grey(float("nan")), _grey(1.0), 11) == 0.0
 
 
@@ -64,11 +69,18 @@ def test_the_longer_the_sums_of_a_window_the_more_they_round() -> None:
     assert longer.gradient > 3 * noise(True).gradient
 
 
+def test_windows_without_a_difference_count_for_nothing() -> None:
+    assert flatness(_grey(1.0), _grey(1.0), 11) == 0.0
+    other = _grey(1.0)
+    other[..., 0, 0] = 1.0 - 1e-9
+    assert flatness(_grey(1.0), other, 11) == pytest.approx(1 / (10 * 20))
+
+
 def test_a_gaussian_window_sees_little_of_what_lies_at_its_corner() -> None:
     window = _grey(1.0)[..., :11, :11].clone()
     window[..., 0, 0] = 0.0
-    assert flatness(window, window, 11) > 0.99
-    assert flatness(window, window, 11, uniform=True) < 0.1
+    assert _beside_itself(window, 11) > 0.99
+    assert _beside_itself(window, 11, uniform=True) < 0.1
 
 
 def test_the_gradient_may_be_off_by_the_same_share_and_by_itself_where_the_loss_is_next_to_nothing() -> None:
