@@ -53,6 +53,7 @@ def test_every_precision_has_the_same_and_every_property_its_own(tmp_path: Path)
         return [event.case for event in told if isinstance(event, CaseStarted)]
 
     alike = cases("symmetry", "float32")
-    assert len(alike) >= 10
+    # A quarter of ten, and the cases that are always run.
+    assert len(alike) >= 5
     assert cases("symmetry", "cpu-autocast-bfloat16") == alike
     assert cases("batch", "float32") != alike

@@ -202,6 +202,7 @@ def test_tasks_that_share_their_runs_are_one_unit() -> None:
     together = make_plan(settings, Loaded(("training", "pair of ranks"), {}, ""))
     names = [[task.property for task in group] for group in together.units.groups]
     assert sorted(map(sorted, names)) == [["counters", "scale"], ["ranks-agree"]]
-    apart = make_plan(settings, Loaded(("fed step",), {}, ""))
-    assert sorted(len(group) for group in apart.units.groups) == [1, 1, 1]
-    assert Task(SubjectKind.STEP, "scale", "float32") in {task for group in apart.units.groups for task in group}
+    losses = replace(settings, step=None, loss="m:L", properties=("range", "accuracy"))
+    apart = make_plan(losses, Loaded(("loss",), {}, ""))
+    assert sorted(len(group) for group in apart.units.groups) == [1, 1]
+    assert Task(SubjectKind.LOSS, "range", "float32") in {task for group in apart.units.groups for task in group}

@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 
 from harness.cases.descriptors import Action, PassKind
+from harness.cases.strategies import TRAINING_SCALE_EXPONENTS
 from harness.config import Settings
 from harness.engine.events import CaseStarted, Event
 from harness.engine.plan import Task
 from harness.engine.run import TaskRunner
 from harness.kinds.fed_steps import FedStepBench
+from harness.kinds.rank_pairs import RankBench
 from harness.kinds.trainings import TrainingBench
-from harness.properties import STEP_PROPERTIES
-from harness.subject_spec import SubjectKind
+from harness.properties import RANKS_AGREE, STEP_PROPERTIES
+from harness.subject_spec import SubjectKind, SubjectSpec
+from harness.subjects.training import TrainingFactory, load_training
 
 STEP = "gslrm.training.amp_step:AmpStep"
 OUR_TRAINING = "gslrm.testing.tiny_training:TinyTraining"
@@ -56,3 +59,26 @@ def test_a_property_draws_from_its_own_actions_whatever_was_drawn_before(step: s
     alone = cases(property_.name)
     assert len(alone) > 10
     assert cases("counters", property_.name) == alone
+
+
+def test_two_ranks_meet_every_pass_beside_a_good_one_first() -> None:
+    factory = load_training(SubjectSpec(OUR_TRAINING))
+    assert isinstance(factory, TrainingFactory)
+    plan = RankBench(factory).plan(RANKS_AGREE, 100)
+    met = {(*case.actions, *case.second_rank) for case in plan.first}
+    for kind in RANKS_AGREE.passes:
+        assert {(PassKind.GOOD, kind), (kind, PassKind.GOOD)} <= met
+    assert plan.examples == 10
+
+
+def test_a_training_meets_every_fault_in_one_window_with_a_good_pass_and_an_overflow() -> None:
+    factory = load_training(SubjectSpec(OUR_TRAINING))
+    assert isinstance(factory, TrainingFactory)
+    property_ = next(one for one in STEP_PROPERTIES if one.name == "drops-bad-windows")
+    first = TrainingBench(factory).plan(property_, 100).first
+    together = {case.actions for case in first if case.accumulation == 2}
+    for kind in {*property_.passes} - {PassKind.GOOD, PassKind.RESTORE}:
+        assert {(PassKind.GOOD, kind), (kind, PassKind.GOOD)} <= together
+    assert {case.actions for case in first if case.scale_exponent == max(TRAINING_SCALE_EXPONENTS)} == {
+        (PassKind.GOOD,), (PassKind.GOOD, PassKind.GOOD)
+    }  # fmt: skip
