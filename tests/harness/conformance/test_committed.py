@@ -16,6 +16,7 @@ from harness.engine.judge import judge_calls
 from harness.engine.session import Session
 from harness.errors import ExitCode
 from harness.findings.case_file import CaseFile, read_case_file
+from harness.oracle.levels import Level
 from harness.reports.conformance import markdown
 from harness.reports.conformance_json import read_conformance
 
@@ -64,8 +65,8 @@ def test_every_case_file_is_of_the_table_and_of_no_one_machine() -> None:
 
 @pytest.mark.parametrize("listed", _LISTED, ids=lambda one: one.name)
 def test_the_cases_replay(listed: Listed) -> None:
-    """Each violates its property here, or nearly does: what rounding leaves differs between processors. One that is not
-    everywhere may hold.
+    """Each fault shows here, or nearly does: what rounding leaves differs between processors. One that is not
+    everywhere may be gone, and so may one in ten of what is no fault.
     """
     if (absent := absence(listed)) is not None:
         pytest.skip(absent[1])
@@ -76,17 +77,20 @@ def test_the_cases_replay(listed: Listed) -> None:
     assert files or not found.cells
     if not files:
         return
-    session = Session(next(iter(files)).settings())
+    session, lesser_gone = Session(next(iter(files)).settings()), []
     try:
         for file, cell in files.items():
             assert (file.subject.spec, file.subject.truth) == (listed.spec.spec, listed.spec.truth)
             verdict = judge_calls(session, file.calls)
             nearly = not verdict.holds or verdict.badness > _NEAR
-            assert nearly or (cell.expected is not None and cell.expected.not_everywhere), (
-                f"{file.file_name()}: {verdict.message}"
-            )
+            if not nearly and cell.level is not Level.FAULT:
+                lesser_gone.append(file.file_name())
+            elif not nearly:
+                assert cell.expected is not None, file.file_name()
+                assert cell.expected.not_everywhere, file.file_name()
     finally:
         session.close()
+    assert len(lesser_gone) <= len(files) / 10, lesser_gone
 
 
 def _files(cells: Any) -> Iterator[tuple[CaseFile, Any]]:
