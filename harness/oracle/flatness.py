@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from harness.oracle.masked_ssim import C2
-
-_SIGMA = 1.5
+from harness.oracle.masked_ssim import C2, gaussian_taps
 
 
 def flatness(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"], window: int, uniform: bool = False) -> float:
@@ -40,7 +37,7 @@ def _mean(image: Float[Tensor, "n c h w"], window: int, uniform: bool) -> Float[
     sides = [min(window, side) for side in image.shape[2:]]
     if uniform or min(sides) < window:
         return F.avg_pool2d(image, sides, 1)
-    taps = torch.exp(-((torch.arange(window, dtype=torch.float64) - window // 2) ** 2) / (2 * _SIGMA**2))
+    taps = gaussian_taps(window)
     taps = (taps / taps.sum()).expand(image.shape[1], 1, 1, window)
     across = F.conv2d(image, taps, groups=image.shape[1])
     return F.conv2d(across, taps.transpose(2, 3), groups=image.shape[1])

@@ -69,20 +69,21 @@ class Noise:
         gradient: of its gradient, as an L2 norm times the square root of its elements.
         element: of one element, times their number.
         share: of the gradient besides, as a share of its length.
+        share_of_nothing: the same where the loss itself is within its rounding.
     """
 
     value: float
     gradient: float
     element: float
     share: float = 0.0
+    share_of_nothing: float = 0.0
 
     def at(self, value: float) -> Noise:
         """Of the gradient, where the true loss is ``value``: where that is within the rounding, there is more of it."""
         if abs(value) > self.value:
             return self
-        # A clamp may take all of it, and no more.
         more = {"gradient": _WHERE_ALIKE * self.gradient, "element": _WHERE_ALIKE * self.element}
-        return replace(self, share=1.0, **more)
+        return replace(self, share=max(self.share, self.share_of_nothing), **more)
 
     def of_value(self, error: float) -> Level:
         """The level of an error of the value; NaN is a fault."""
@@ -112,7 +113,8 @@ def noise(subtracts: bool, scale: float = 1.0, flatness: float = 0.0, window: in
         share = flat * longer * flatness
         times = scale * (longer if uniform else 1.0)
         value = max(SSIM_VALUE_NOISE, share) * scale
-        return Noise(value, SSIM_GRADIENT_NOISE * times, SSIM_ELEMENT_NOISE * times, share)
+        # A clamp may take all of a gradient, and no more.
+        return Noise(value, SSIM_GRADIENT_NOISE * times, SSIM_ELEMENT_NOISE * times, share, share_of_nothing=1.0)
     return Noise(PLAIN_NOISE * scale, PLAIN_NOISE * scale, PLAIN_NOISE * scale)
 
 

@@ -153,6 +153,11 @@ def _window_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 def gaussian_window() -> Float[Tensor, "121 1"]:
     """The window's weights, row by row, float64, of sum 1."""
-    taps = torch.exp(-((torch.arange(_SIZE, dtype=torch.float64) - _SIZE // 2) ** 2) / (2 * _SIGMA**2))
+    taps = gaussian_taps(_SIZE)
     window = torch.outer(taps, taps).flatten()[:, None]
     return window / window.sum()
+
+
+def gaussian_taps(size: int) -> Float[Tensor, " size"]:
+    """A Gaussian of σ 1.5 at so many pixels, float64, 1 in the middle."""
+    return torch.exp(-((torch.arange(size, dtype=torch.float64) - size // 2) ** 2) / (2 * _SIGMA**2))

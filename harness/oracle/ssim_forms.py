@@ -17,10 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harness.cases.loss_inputs import MaskedPair
-from harness.oracle.masked_ssim import C1, C2
+from harness.oracle.masked_ssim import C1, C2, gaussian_taps
 from harness.oracle.truth import Truth, differentiated
 
-_SIGMA = 1.5
 # What a right form leaves over, of the values' size: most losses keep their window in float32, which alone makes 2e-6.
 FITS = 1e-5
 # Which of 1, S, A and Q are tried together: the fewest first.
@@ -118,9 +117,7 @@ class SsimForm:
         return (luminance * structure).reshape(n, c, height - self.size + 1, width - self.size + 1)
 
     def _window(self) -> Float[Tensor, "pixels 1"]:
-        taps = torch.ones(self.size, dtype=torch.float64)
-        if self.gaussian:
-            taps = torch.exp(-((torch.arange(self.size, dtype=torch.float64) - self.size // 2) ** 2) / (2 * _SIGMA**2))
+        taps = gaussian_taps(self.size) if self.gaussian else torch.ones(self.size, dtype=torch.float64)
         window = torch.outer(taps, taps).flatten()[:, None]
         return window / window.sum()
 

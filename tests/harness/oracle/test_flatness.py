@@ -93,6 +93,8 @@ def test_the_gradient_may_be_off_by_the_same_share_and_by_itself_where_the_loss_
     nothing = flat.at(flat.value)
     assert nothing.of_gradient(1.0, many, 1.0) is Level.ROUNDING
     assert nothing.of_gradient(1.1, many, 1.0) is nothing.of_gradient(0.9, many) is Level.FAULT
+    # What subtracts nothing has nothing to clamp.
+    assert noise(False).at(0.0).of_gradient(0.9, many, 1.0) is Level.FAULT
 
 
 @pytest.mark.parametrize(
