@@ -25,6 +25,10 @@ _TORCHS_OWN = {
     "torch", "filelock", "fsspec", "jinja2", "markupsafe", "mpmath", "networkx", "sympy", "typing-extensions",
 }  # fmt: skip
 
+# Libraries whose loops are rehearsed, without what else they ask for: servers, plots, downloads.
+_TRAINERS = (
+    "pytorch-lightning", "mmengine", "addict", "termcolor", "yapf", "platformdirs", "opencv-python-headless",
+)  # fmt: skip
 # cosmic-ray makes the mutants; its servers, database and command line, which ask for much else, aren't used.
 _MUTANTS = ("cosmic-ray>=8.4", "parso", "stevedore")
 
@@ -47,8 +51,7 @@ def _constraints_for(lines: Iterable[str], torch: str) -> str:
 def tests(session: nox.Session) -> None:
     """python -m pytest -n auto"""
     _install(session, "test")
-    # mmengine asks for OpenCV, which its optimizers don't use. Without it, its test says that it is skipped.
-    session.install("-c", "constraints.txt", "--no-deps", "mmengine", "addict", "termcolor", "yapf", "platformdirs")
+    session.install("-c", "constraints.txt", "--no-deps", *_TRAINERS)
     session.install("-c", "constraints.txt", "--no-deps", *_MUTANTS)
     session.run("python", "-m", "pytest", "-n", "auto", *session.posargs)
 

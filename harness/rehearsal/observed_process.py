@@ -7,6 +7,7 @@ import runpy
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -56,7 +57,7 @@ def _spawned(order: Mapping[str, Any], fn: Any, count: int, rank: int, *args: An
 
 def _watch(order: Mapping[str, Any], recorder: Recorder, places: Places, run: Callable[[], object]) -> NoReturn:
     observer = Observer(places, recorder.director, order["half"], thorough=recorder.thorough)
-    recorder.run = observer.run
+    recorder.run, recorder.settle = observer.run, partial(observer.settle, wait=True)
     ending = Ending()
     if recorder.rank is not None:
         end_if_stuck(recorder)
@@ -71,10 +72,7 @@ def _watch(order: Mapping[str, Any], recorder: Recorder, places: Places, run: Ca
         except BaseException as error:
             traceback.print_exc()
             ending = Ending(raised=describe_exception(error), where=places.of(error.__traceback__))
-        seen = len(observer.run.windows)
         observer.finish(bool(ending.raised or ending.refusal))
-        for window in observer.run.windows[seen:]:
-            recorder.window_ended(window)
         recorder.end(ending)
 
 

@@ -39,7 +39,7 @@ class Observer(Windows):
         self._depth = 0
         self._inside = False
         # Of optimizers whose step a scaler is about to make.
-        self._norms: dict[int, float | None] = {}
+        self._norms: dict[int, float | Tensor | None] = {}
         self._products_asked: object = None
         self._slow: frozenset[torch.dtype] = frozenset()
 
@@ -114,7 +114,7 @@ class Observer(Windows):
                 return stock(*args, **kwargs)
             given = _given(stock, args, kwargs)
             if not self._window.backwards:
-                self._window.stale = self._parameters.have_gradients()
+                self._measure("stale", self._parameters.have_gradients())
             injection = self._injection
             if injection is not None and isinstance(given["tensors"], Tensor):
                 given["tensors"] = injection.into_root(given["tensors"], self._window.backwards)
@@ -196,7 +196,7 @@ class Observer(Windows):
 
         return step
 
-    def _gradients_finite(self, index: int) -> bool | None:
+    def _gradients_finite(self, index: int) -> bool | Tensor | None:
         """Whether an optimizer's gradients are, on their way through the scaler's step; ``None`` where it has none.
 
         Unscaled already, they have the norm that they will have in the optimizer's step.
@@ -204,7 +204,9 @@ class Observer(Windows):
         if not any(call.optimizer == index for call in self._window.of(Did.UNSCALE)):
             return self._parameters.gradients_finite(index)
         norm = self._norms[index] = self._parameters.norm(index)
-        return None if norm is None else math.isfinite(norm) or self._parameters.gradients_finite(index)
+        if norm is None or isinstance(norm, Tensor):
+            return None if norm is None else norm.isfinite()
+        return math.isfinite(norm) or self._parameters.gradients_finite(index)
 
     def _update(self, stock: Callable[..., Any]) -> Callable[..., Any]:
         def update(scaler: Any, *args: Any, **kwargs: Any) -> Any:
@@ -220,7 +222,7 @@ class Observer(Windows):
         self._window.rates = self._parameters.rates()
         self._state_at_step(index)
         norm = self._norms[index] if index in self._norms else self._parameters.norm(index)
-        self._note(Did.OPTIMIZER_STEP, index, norm, finite=None if norm is None else math.isfinite(norm))
+        self._note(Did.OPTIMIZER_STEP, index, norm, finite=None if norm is None else self._is_finite(norm))
 
     def _zero_grad(self, stock: Callable[..., Any]) -> Callable[..., Any]:
         def zero_grad(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -257,23 +259,24 @@ class Observer(Windows):
 
         return load
 
-    # What is measured; another observer may put it off.
+    # What is measured: a number, or the tensor of a device that holds it.
 
-    def _loss_value(self, root: Any) -> float | None:
+    def _loss_value(self, root: Any) -> float | Tensor | None:
         """What is differentiated, the scale divided out; ``None`` for what is no single number."""
         value = self._number(root)
         if value is not None and self._scaler is not None and self._window.of(Did.SCALE):
-            value /= self._scale_of(self._scaler)
+            scale = self._scale_of(self._scaler)
+            value = value / scale if isinstance(value, Tensor) else value / float(scale)
         return value
 
-    def _number(self, found: Any) -> float | None:
-        return float(found.detach()) if isinstance(found, Tensor) and found.numel() == 1 else None
+    def _number(self, found: Any) -> float | Tensor | None:
+        if not isinstance(found, Tensor) or found.numel() != 1:
+            return None
+        return found.detach() if self._readings.is_away(found) else float(found.detach())
 
-    def _is_finite(self, norm: float) -> bool:
-        return math.isfinite(norm)
-
-    def _scale_of(self, scaler: Any) -> float:
-        return float(scaler.get_scale())
+    def _is_finite(self, norm: float | Tensor) -> bool | None:
+        """``None`` where it is told once the norm has come."""
+        return None if isinstance(norm, Tensor) else math.isfinite(norm)
 
     def _within(self, stock: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         outer, self._inside = self._inside, True

@@ -1,29 +1,37 @@
-"""The parameters that a training moves, and the running averages that follow them."""
+"""The parameters that a training moves.
+
+What is measured is a plain value, or a tensor of one element where it is on a device that one would have to wait for.
+"""
 
 from __future__ import annotations
 
-import gc
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-_NEAR = 0.5  # of the parameters' norm: how far an average may be from them when it is looked for
+from harness.rehearsal.readings import Readings, together
 
-_MARKED = 8  # tensors
+Measured = bool | Tensor
+"""A truth value; of a device, as a tensor of one element."""
 
 
 class Parameters:
     """What the optimizers that have stepped move; each optimizer has the number of its first step.
 
+    Args:
+        readings: tells what one would have to wait for.
+
     Attributes:
         optimizers: in the order of their first steps.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, readings: Readings) -> None:
         self.optimizers: list[torch.optim.Optimizer] = []
+        self._readings = readings
         self._before: list[list[Tensor]] = []
 
     def index(self, optimizer: Any) -> int:
@@ -49,155 +57,81 @@ class Parameters:
                 return index
         return -1
 
-    def moved(self) -> list[bool]:
+    def moved(self) -> list[Measured]:
         """For each optimizer, whether a parameter has changed since this was asked last. NaN differs from nothing."""
-        found = []
+        found: list[Measured] = []
         for index in range(len(self.optimizers)):
             now, before = [p.detach() for p in self.of(index)], self._before[index]
-            moved = len(now) != len(before) or any(_differ(a, b) for a, b in zip(before, now, strict=True))
+            moved = any_changed(before, now, self._readings.any_away(now))
             found.append(moved)
-            if moved and not _overwritten(before, now):
+            # Where it isn't known yet, they are copied in any case.
+            if moved is not False and not _overwritten(before, now):
                 self._before[index] = self._copies(index)
         return found
 
-    def finite(self, states: bool = True) -> bool:
+    def finite(self, states: bool = True) -> Measured:
         """Whether all parameters are, and the optimizers' states, where these are asked for."""
         indices = range(len(self.optimizers))
         kept = [tensor for i in indices for tensor in _state(self.optimizers[i])] if states else []
-        return _finite([*(parameter for i in indices for parameter in self.of(i)), *kept])
+        return self._finite([*(parameter for i in indices for parameter in self.of(i)), *kept])
 
-    def gradients_finite(self, index: int) -> bool | None:
+    def gradients_finite(self, index: int) -> Measured | None:
         """Whether an optimizer's gradients are; ``None`` where it has none."""
         gradients = [p.grad for p in self.of(index) if p.grad is not None]
-        return _finite(gradients) if gradients else None
+        return self._finite(gradients) if gradients else None
 
-    def norm(self, index: int) -> float | None:
+    def norm(self, index: int) -> float | Tensor | None:
         """The L2 norm of an optimizer's gradients; ``None`` where it has none."""
         gradients = [p.grad for p in self.of(index) if p.grad is not None]
         if not gradients:
             return None
         plain = [numbers for gradient in gradients if (numbers := _plain(gradient)) is not None]
-        norms = _by_device(torch.linalg.vector_norm(numbers, dtype=torch.float64) for numbers in plain)
-        return float(torch.linalg.vector_norm(torch.cat([torch.stack(these).cpu() for these in norms])))
+        norm = torch.linalg.vector_norm(together(torch.linalg.vector_norm(each, dtype=torch.float64) for each in plain))
+        return norm if self._readings.any_away(plain) else float(norm)
 
-    def have_gradients(self) -> bool:
+    def have_gradients(self) -> Measured:
         """Whether any gradient is other than zero."""
         gradients = [p.grad for index in range(len(self.optimizers)) for p in self.of(index) if p.grad is not None]
-        return any(bool(g.any()) for g in gradients)
+        if not self._readings.any_away(gradients):
+            return any(bool(g.any()) for g in gradients)
+        return together(_values(g).any() for g in gradients).any()
 
     def rates(self) -> list[list[float]]:
-        """The learning rates of each optimizer's groups."""
-        return [[float(group["lr"]) for group in optimizer.param_groups] for optimizer in self.optimizers]
+        """The learning rates of each optimizer's groups; NaN for one that a device holds, until it has come."""
+        found: list[list[float]] = []
+        for optimizer in self.optimizers:
+            found.append([])
+            for group in optimizer.param_groups:
+                rate = group["lr"]
+                if isinstance(rate, Tensor) and self._readings.is_away(rate):
+                    found[-1].append(math.nan)
+                    self._readings.take(rate, partial(found[-1].__setitem__, len(found[-1]) - 1))
+                else:
+                    found[-1].append(float(rate))
+        return found
+
+    def rate_marks(self) -> list[list[Any]]:
+        """Others after a rate has changed, without a look at what a device holds."""
+        return [
+            [(id(g["lr"]), g["lr"]._version) if isinstance(g["lr"], Tensor) else float(g["lr"]) for g in o.param_groups]
+            for o in self.optimizers
+        ]
 
     def keeps(self, held: Any) -> bool:
         """Whether this is of what is remembered here."""
         return any(held is before for before in self._before)
 
+    def _finite(self, tensors: Sequence[Tensor]) -> Measured:
+        return all_finite(tensors, self._readings.any_away(tensors))
+
     def _copies(self, index: int) -> list[Tensor]:
         return [p.detach().clone() for p in self.of(index)]
 
 
-class Averages:
-    """Running averages of a model's parameters: modules, lists and dictionaries of tensors with the parameters' shapes,
-    which share no memory with them.
-    """
-
-    def __init__(self) -> None:
-        self._followers: list[Any] = []
-        self._before: list[Tensor] = []
-
-    def find(self, model: nn.Module, parameters: Parameters) -> None:
-        """Look for them among all that lives in the process."""
-        trained = [p for index in range(len(parameters.optimizers)) for p in parameters.of(index)]
-        if not trained:
-            return
-        own = {id(p) for p in trained}
-        self._followers = _outermost_removed(_modules_like(model, own))
-        # A module's own parameters come as dictionaries too.
-        taken = {p.data_ptr() for p in (*trained, *self._tensors())}
-        shapes = [p.detach() for p in model.parameters() if id(p) in own]
-        self._followers += [held for held in _collections_like(shapes, taken) if not parameters.keeps(held)]
-        self._before = self._copies()
-
-    def moved(self) -> bool | None:
-        """Whether any has changed since this was asked last; ``None`` where there are none."""
-        if not self._followers:
-            return None
-        now, before = self._copies(), self._before
-        self._before = now
-        return len(now) != len(before) or any(_differ(a, b) for a, b in zip(before, now, strict=True))
-
-    def mark(self) -> Callable[[], Any]:
-        """Gives, cheaply, something that is another after they have changed."""
-        tensors = self._tensors()
-        counted = [t for t in tensors if not t.is_inference()]
-        # A change through `.data` isn't counted.
-        few = [t.detach() for t in sorted(tensors, key=Tensor.numel)[:_MARKED]]
-        return lambda: ([t._version for t in counted], [float(t.sum()).hex() for t in few])
-
-    def finite(self) -> bool:
-        """Whether all their numbers are."""
-        return _finite(self._copies())
-
-    def each(self) -> list[list[Tensor]]:
-        """The tensors of each that was found."""
-        return [list(h.parameters()) if isinstance(h, nn.Module) else _tensors_in(h) for h in self._followers]
-
-    def _tensors(self) -> list[Tensor]:
-        return [tensor for tensors in self.each() for tensor in tensors]
-
-    def _copies(self) -> list[Tensor]:
-        return [p.detach().clone() for p in self._tensors()]
-
-
-def _modules_like(model: nn.Module, trained: set[int]) -> list[nn.Module]:
-    shapes = [p.shape for p in model.parameters() if id(p) in trained]
-    found = []
-    for thing in gc.get_objects():
-        # Not isinstance: it would ask lazy modules and proxies for their class.
-        if issubclass(type(thing), nn.Module) and thing is not model:
-            own = list(thing.parameters())
-            if shapes and [p.shape for p in own][: len(shapes)] == shapes and trained.isdisjoint(id(p) for p in own):
-                found.append(thing)
-    return found
-
-
-def _outermost_removed(found: list[nn.Module]) -> list[Any]:
-    """Of a module and what it holds, the outer one alone."""
-    inner = {id(child) for thing in found for child in thing.modules() if child is not thing}
-    return [thing for thing in found if id(thing) not in inner]
-
-
-def _collections_like(model: Sequence[Tensor], taken: set[int]) -> list[Any]:
-    """Lists and dictionaries of tensors near these, in order: an average is, gradients and moments are not."""
-    found = []
-    for thing in gc.get_objects():
-        if type(thing) not in (list, dict, OrderedDict) or len(thing) < len(model):
-            continue
-        if not isinstance(next(iter(thing.values() if isinstance(thing, dict) else thing), None), Tensor):
-            continue
-        tensors = _tensors_in(thing)
-        same = len(tensors) >= len(model) and all(a.shape == b.shape for a, b in zip(tensors, model, strict=False))
-        if same and taken.isdisjoint(t.data_ptr() for t in tensors) and _are_near(tensors, model):
-            found.append(thing)
-    return found
-
-
-def _are_near(tensors: Sequence[Tensor], model: Sequence[Tensor]) -> bool:
-    pairs = [(a.detach().double(), b.double()) for a, b in zip(tensors, model, strict=False) if b.is_floating_point()]
-    away = sum(float((a - b).square().sum()) for a, b in pairs)
-    return away < _NEAR**2 * sum(float(b.square().sum()) for _, b in pairs)
-
-
-def _tensors_in(held: Any) -> list[Tensor]:
-    values = list(held.values()) if isinstance(held, dict) else list(held)
-    return [value for value in values if isinstance(value, Tensor)]
-
-
-def buffers_finite(model: nn.Module) -> bool | None:
+def buffers_finite(model: nn.Module, readings: Readings) -> Measured | None:
     """Whether a model's floating buffers are finite; ``None`` where it has none."""
     buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
-    return _finite(buffers) if buffers else None
+    return all_finite(buffers, readings.any_away(buffers)) if buffers else None
 
 
 def scaler_in(saved: Any) -> tuple[bool, bool]:
@@ -220,11 +154,14 @@ def _state(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
 
 
-def _finite(tensors: Iterable[Tensor]) -> bool:
+def all_finite(tensors: Iterable[Tensor], away: bool) -> Measured:
+    """Whether all numbers are."""
     floating = [plain for tensor in tensors if (plain := _plain(tensor)) is not None]
+    if away:
+        return together(tensor.isfinite().all() for tensor in floating).all() if floating else True
     # A sum of finite numbers may overflow; one that is finite has no others in it.
     sums = [tensor.sum(dtype=torch.float32 if tensor.dtype.itemsize < 4 else None).float() for tensor in floating]
-    if all(bool(torch.stack(these).isfinite().all()) for these in _by_device(sums)):
+    if not sums or bool(together(sums).isfinite().all()):
         return True
     return all(bool(tensor.isfinite().all()) for tensor in floating)
 
@@ -237,12 +174,21 @@ def _plain(tensor: Tensor) -> Tensor | None:
     return torch.view_as_real(plain.resolve_conj()) if plain.is_complex() else plain
 
 
-def _by_device(numbers: Iterable[Tensor]) -> Iterable[list[Tensor]]:
-    """Tensors of one number each, those of a device together: to read each by itself is to wait for each."""
-    found: dict[torch.device, list[Tensor]] = {}
-    for number in numbers:
-        found.setdefault(number.device, []).append(number)
-    return found.values()
+def _values(tensor: Tensor) -> Tensor:
+    return tensor.coalesce().values() if tensor.is_sparse else tensor
+
+
+def any_changed(before: Sequence[Tensor], now: Sequence[Tensor], away: bool) -> Measured:
+    """Whether any of these is another than it was. NaN differs from nothing."""
+    if len(now) != len(before) or any(a.shape != b.shape for a, b in zip(before, now, strict=True)):
+        return True
+    if away:
+        return together(_others(a, b).any() for a, b in zip(before, now, strict=True)).any()
+    return any(not torch.equal(a, b) and bool(_others(a, b).any()) for a, b in zip(before, now, strict=True))
+
+
+def _others(a: Tensor, b: Tensor) -> Tensor:
+    return (a != b) & ~(a.isnan() & b.isnan())
 
 
 def _overwritten(copies: list[Tensor], now: list[Tensor]) -> bool:
@@ -254,9 +200,3 @@ def _overwritten(copies: list[Tensor], now: list[Tensor]) -> bool:
         for copy, tensor in zip(copies, now, strict=True):
             copy.copy_(tensor)
     return same
-
-
-def _differ(a: Tensor, b: Tensor) -> bool:
-    if a.shape != b.shape:
-        return True
-    return not torch.equal(a, b) and bool(((a != b) & ~(a.isnan() & b.isnan())).any())

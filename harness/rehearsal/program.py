@@ -38,7 +38,8 @@ class Program:
     Attributes:
         planned: the faults, in order.
         finished: called when they are through, or when going on would show nothing: the parameters aren't finite.
-        window_ended: told of every window that is over.
+        tell: of every window that is over.
+        settle: has all windows told of, waiting for what was measured in them.
         rank: of this process.
         learned: called once, before the first fault, with the faults; it gives those that are put in.
         begun: how many of the faults were put in.
@@ -46,19 +47,28 @@ class Program:
 
     planned: Sequence[Planned]
     finished: Callable[[], None]
-    window_ended: Callable[[Window], None] = lambda _: None
+    tell: Callable[[Window], None] = lambda _: None
+    settle: Callable[[], None] = lambda: None
     rank: int | None = None
     learned: Callable[[Sequence[Planned]], Sequence[Planned]] | None = None
     begun: int = 0
     _wait: int = field(default=LEARNED_FROM, init=False)
+    _told_of: int = field(default=0, init=False)
+
+    def window_ended(self, window: Window, goes_on: bool = True) -> None:
+        """Nothing is to be learned from windows after one that left the parameters not finite."""
+        self.tell(window)
+        self._told_of += bool(window.fault)
+        if not window.finite and self._told_of and goes_on:
+            # Those that were put in before this was known have their turn another time.
+            self.begun = self._told_of
+            self.finished()
 
     def next_window(self, run: Run) -> Injection | None:
         """The fault of the window that begins, if it is one's turn."""
-        last = run.windows[-1]
-        self.window_ended(last)
         self._wait -= 1
-        poisoned = not last.finite and bool(self.begun)
-        if poisoned or (self._wait <= 0 and self.begun == len(self.planned)):
+        if self._wait <= 0 and self.begun == len(self.planned):
+            self.settle()
             self.finished()
         if self._wait > 0 or self.begun >= len(self.planned):
             return None
@@ -87,22 +97,28 @@ class UntilSaved:
         planned: a fault that comes first, so that the scaler's scale is another than at the beginning; or none.
         killed: called at the end.
         given_up: called if no checkpoint comes.
-        window_ended: told of every window that is over.
+        tell: of every window that is over.
+        settle: has all windows told of, waiting for what was measured in them.
     """
 
     planned: Sequence[Planned]
     killed: Callable[[], None]
     given_up: Callable[[], None]
-    window_ended: Callable[[Window], None] = lambda _: None
+    tell: Callable[[Window], None] = lambda _: None
+    settle: Callable[[], None] = lambda: None
     _saved: int = field(default=0, init=False)
     _begun: int = field(default=0, init=False)
+
+    def window_ended(self, window: Window, goes_on: bool = True) -> None:
+        """Tell of it."""
+        self.tell(window)
 
     def next_window(self, run: Run) -> Injection | None:
         """The fault, after a few good windows."""
         last = run.windows[-1]
-        self.window_ended(last)
         count = len(run.windows)
         if self._saved and count == self._saved + AFTER_SAVE:
+            self.settle()
             self.killed()
         saves = any(call.notes.get("saved_optimizer") for call in last.of(Did.SAVE))
         if (
@@ -113,6 +129,7 @@ class UntilSaved:
         ):
             self._saved = count
         if count > _LONGEST:
+            self.settle()
             self.given_up()
         if self._begun or count < LEARNED_FROM or not self.planned:
             return None

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -39,6 +39,7 @@ class Recorder:
         run: what is seen.
         director: that decides what is put in.
         thorough: whether each window's state is wanted.
+        settle: has all be told of that was seen so far, waiting for a device that holds some of it.
         last: when a window ended last, of a monotonic clock; ``None`` before the first.
         slowest: the seconds that the slowest took.
     """
@@ -48,6 +49,7 @@ class Recorder:
     ) -> None:
         self.order, self.rank, self.places = order, rank, places
         self.run = Run()
+        self.settle: Callable[[], None] = lambda: None
         self.last: float | None = None
         self.slowest = 0.0
         self._lock = threading.Lock()
@@ -60,10 +62,12 @@ class Recorder:
         self.thorough = order["until"] != "faults" or rank is not None
         self.director: Director
         if order["until"] == "saved":
-            self.director = UntilSaved(planned, self.killed, lambda: self.end(Ending()), self.window_ended)
+            self.director = UntilSaved(
+                planned, self.killed, lambda: self.end(Ending()), self.window_ended, lambda: self.settle()
+            )
         else:
             learned = self._learned if channel is not None else None
-            self.director = Program(planned, self.finished, self.window_ended, rank, learned)
+            self.director = Program(planned, self.finished, self.window_ended, lambda: self.settle(), rank, learned)
 
     def window_ended(self, window: Window) -> None:
         """Write it."""

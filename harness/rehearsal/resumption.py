@@ -109,7 +109,7 @@ def differences(resumption: Resumption) -> dict[str, str]:
         what = "the scaler's scale" if name == "scale" else "the number of good steps that the scaler has counted"
         found["scaler"] = f"{what} is {float(new[name]):g} after a resume, and was {float(scaler[name]):g}"
     averages, those = before.get("averages"), after.get("averages")
-    if averages and those and not set(averages) <= set(those):
+    if averages and those and not all(average in those for average in averages):
         found["running averages"] = "the running averages after a resume are others than those before"
     return found
 
@@ -179,7 +179,7 @@ def _alike(one: Sequence[float], other: Sequence[float]) -> bool:
     return len(one) == len(other) and all(math.isclose(a, b, rel_tol=1e-6) for a, b in zip(one, other, strict=True))
 
 
-def _of_state(one: Sequence[str], other: Sequence[str]) -> str:
+def _of_state(one: Sequence[Mapping[str, str]], other: Sequence[Mapping[str, str]]) -> str:
     if not any(other):
         return "the optimizer's state is gone after a resume: its averages and step counts begin anew"
     return "the optimizer's state after a resume is another than before"

@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from harness.rehearsal.parameters import Averages, Parameters
+import torch
+from torch import Tensor
+
+from harness.rehearsal.averages import Averages
+from harness.rehearsal.parameters import Parameters
 from harness.rehearsal.places import Places
 
 _MOST_LINES = 20_000  # of a window: then its lines are told no more
@@ -23,11 +27,20 @@ class Lines:
         counters: for each counter, the line that changed it; not there where several did, or none.
         rates: the line that changed a learning rate; empty for several, or none.
         averages: the first line that changed a running average; empty for none.
+        sums: of averages on a device, their sums at first and after each line of ``summed``; ``None`` for none.
+        summed: the lines that were run until ``averages`` was found otherwise.
     """
 
     counters: Mapping[str, str] = field(default_factory=dict)
     rates: str = ""
     averages: str = ""
+    sums: Tensor | None = None
+    summed: Sequence[str] = ()
+
+    def averages_by(self, sums: Tensor) -> str:
+        """As ``averages``, with the sums that have come meanwhile."""
+        changed = ((sums[1:] != sums[:-1]) & ~(sums[1:].isnan() & sums[:-1].isnan())).any(1).tolist()
+        return next((line for line, other in zip(self.summed, changed, strict=True) if other), self.averages)
 
 
 @dataclass
@@ -73,11 +86,13 @@ class LineTrace:
     def __init__(self, places: Places, parameters: Parameters, averages: Averages) -> None:
         self._places, self._parameters, self._averages = places, parameters, averages
         self._counters: dict[str, _Counter] = {}
-        self._rates: list[list[float]] = []
+        self._rates: list[list[Any]] = []
         self._rate_lines: set[str] = set()
-        self._mark: Callable[[], Any] = int
-        self._marked: Any = None
+        self._mark: Callable[[], tuple[list[int], Tensor | list[str]]] = _nothing
+        self._marked: tuple[list[int], Tensor | list[str]] = _nothing()
         self._average_line = ""
+        self._sums: list[Tensor] = []
+        self._summed: list[str] = []
         self._at: FrameType | None = None
         self._line = ""
         self._left = 0
@@ -94,9 +109,11 @@ class LineTrace:
             found = next((c for c in (_found(name, frame) for frame in frames) if c is not None), None)
             if found is not None:
                 self._counters[name] = found
-        self._rates = self._parameters.rates()
+        self._rates = self._parameters.rate_marks()
         self._mark = self._averages.mark()
         self._marked = self._mark()
+        self._sums = [self._marked[1]] if isinstance(self._marked[1], Tensor) else []
+        self._summed = []
         self._left = _MOST_LINES
         self._move(sys._getframe(1))
         self._on = True
@@ -116,8 +133,10 @@ class LineTrace:
             self._look(frame)
         self._stop()
         counted = {name: only for name, counter in self._counters.items() if (only := _only(counter.lines))}
-        self._counters, self._mark = {}, int  # which keep tensors
-        return Lines(counted, _only(self._rate_lines), self._average_line)
+        sums = torch.stack(self._sums) if self._summed else None
+        lines = Lines(counted, _only(self._rate_lines), self._average_line, sums, self._summed)
+        self._counters, self._mark, self._sums, self._summed = {}, _nothing, [], []  # which keep tensors
+        return lines
 
     def _stop(self) -> None:
         sys.settrace(None)
@@ -154,11 +173,19 @@ class LineTrace:
             if type(value) is int and value != counter.value:
                 counter.value = value
                 counter.lines.add(self._told(counter))
-        rates = self._parameters.rates()
+        rates = self._parameters.rate_marks()
         if rates != self._rates:
             self._rates = rates
             self._rate_lines.add(self._line)
-        if not self._average_line and self._mark() != self._marked:
+        if not self._average_line:
+            self._look_at_averages()
+
+    def _look_at_averages(self) -> None:
+        counts, sums = self._mark()
+        if isinstance(sums, Tensor):
+            self._sums.append(sums)
+            self._summed.append(self._line)
+        if counts != self._marked[0] or (isinstance(sums, list) and sums != self._marked[1]):
             self._average_line = self._line
 
     def _told(self, counter: _Counter) -> str:
@@ -179,6 +206,10 @@ def _found(name: str, frame: FrameType) -> _Counter | None:
         holder = _attributes(holder).get(part)
     value = _attributes(holder).get(path[-1])
     return _Counter(frame, holder, path[-1], len(path) == 1 and first == "self", value) if type(value) is int else None
+
+
+def _nothing() -> tuple[list[int], Tensor | list[str]]:
+    return [], []
 
 
 def _attributes(held: Any) -> dict[str, Any]:

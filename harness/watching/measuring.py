@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -13,9 +12,8 @@ from harness.pretence.patches import Patches
 from harness.rehearsal.half_precision import HalfPrecision
 from harness.rehearsal.observer import Observer
 from harness.rehearsal.places import Places
-from harness.rehearsal.record import Call, Did, Run
+from harness.rehearsal.record import Call, Did, Run, Window
 from harness.watching.guard import Guard, GuardedPatches
-from harness.watching.readings import Readings
 from harness.watching.watched_parameters import WatchedParameters
 
 _NORM_EVERY = 8
@@ -24,6 +22,9 @@ _NORM_EVERY = 8
 
 class _NoFaults:
     """Puts nothing into any window."""
+
+    def window_ended(self, window: Window, goes_on: bool = True) -> None:
+        return
 
     def next_window(self, run: Run) -> None:
         return None
@@ -53,8 +54,7 @@ class MeasuringLittle(Observer):
         self._guard = guard
         self._patches = GuardedPatches(guard)
         self._halves = _NoHalves()
-        self._parameters: WatchedParameters = WatchedParameters()
-        self._readings = Readings()
+        self._parameters: WatchedParameters = WatchedParameters(self._readings)
         self._windows_begun = 0
 
     def _begin(self) -> None:
@@ -65,47 +65,6 @@ class MeasuringLittle(Observer):
         if isinstance(found, Tensor) and found.numel() == 1:
             self._readings.take(found, into)
 
-    def _number(self, found: Any) -> Any:
-        """A number, or the tensor that holds it on a GPU."""
-        if not isinstance(found, Tensor) or found.numel() != 1:
-            return None
-        return found.detach() if self._readings.is_away(found) else float(found.detach())
-
-    def _scale_of(self, scaler: Any) -> Any:
-        scale = scaler._scale
-        return float(scaler.get_scale()) if scale is None else self._number(scale)
-
-    def _is_finite(self, norm: Any) -> Any:
-        return None if isinstance(norm, Tensor) else math.isfinite(norm)
-
-    def _note(
-        self,
-        did: Did,
-        optimizer: int = -1,
-        value: Any = None,
-        limit: float | None = None,
-        finite: bool | None = None,
-        **notes: Any,
-    ) -> None:
-        if not isinstance(value, Tensor):
-            super()._note(did, optimizer, value, limit, finite, **notes)
-            return
-        super()._note(did, optimizer, None, limit, None, **notes)
-        told_by_norm = did in (Did.CLIP, Did.OPTIMIZER_STEP)
-        self._readings.take(
-            value, self._later(lambda n: {"value": n, "finite": math.isfinite(n) if told_by_norm else None})
-        )
-
-    def _later(self, fields: Callable[[float], dict[str, Any]]) -> Callable[[float], None]:
-        """Puts a number into the call that was noted last."""
-        calls: list[Call] = self._window.calls
-        position = len(calls) - 1
-
-        def into(number: float) -> None:
-            calls[position] = replace(calls[position], **fields(number))
-
-        return into
-
     def _backward(self, stock: Callable[..., Any]) -> Callable[..., Any]:
         def backward(*args: Any, **kwargs: Any) -> Any:
             if self._inside:
@@ -113,7 +72,7 @@ class MeasuringLittle(Observer):
             window, run = self._window, self.run
             # To look at gradients would be to wait for them: only after a window that may have left some.
             if not window.backwards and run.windows and run.windows[-1].fault:
-                window.stale = self._parameters.have_gradients()
+                self._measure("stale", self._parameters.have_gradients())
             value = self._loss_value(args[0] if args else kwargs.get("tensors"))
             window.backwards += 1
             self._note(Did.BACKWARD, value=value)

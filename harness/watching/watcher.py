@@ -38,7 +38,7 @@ class Watcher(LossWatch):
 
     def __init__(self, places: Places, options: WatchOptions) -> None:
         super().__init__(places, Guard(self._failed), options)
-        self._waiting: deque[Window] = deque()
+        self._waiting: deque[tuple[Window, int]] = deque()  # with the order that its numbers come by
         self._stack = ExitStack()
 
     def __enter__(self) -> Watcher:
@@ -87,14 +87,13 @@ class Watcher(LossWatch):
         window.rates = window.rates or self._parameters.rates()
         if self._scaler is not None:
             self._read(self._scaler._scale, partial(setattr, window, "scale"))
-        self._waiting.append(window)
-        self._readings.send()
+        self._waiting.append((window, self._readings.send()))
         self._settle()
 
     def _settle(self) -> None:
         self._readings.receive()
-        while self._waiting and not self._readings.coming:
-            self._judge(self._waiting.popleft())
+        while self._waiting and self._readings.has_come(self._waiting[0][1]):
+            self._judge(self._waiting.popleft()[0])
 
     def _judge(self, window: Window) -> None:
         """Hold the rules against the last windows."""
@@ -109,7 +108,7 @@ class Watcher(LossWatch):
         elif window.met_bad_gradients:
             window.fault = "gradients that are not finite"
         if window.fault:
-            window.finite = self._parameters.finite()
+            window.finite = bool(self._parameters.finite())  # it waits, in trouble alone
         elif run.windows:
             window.finite = run.windows[-1].finite
         run.windows.append(window)
@@ -128,7 +127,7 @@ class Watcher(LossWatch):
 
     def _told_with(self) -> tuple[list[Any], Any, list[float]]:
         """The last windows, the scaler's state, and the norms in them."""
-        windows = [*self.run.windows, *self._waiting, self._window][-self._options.windows :]
+        windows = [*self.run.windows, *(window for window, _ in self._waiting), self._window][-self._options.windows :]
         shown = []
         for window in windows:
             found = window.as_json()

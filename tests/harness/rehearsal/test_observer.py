@@ -14,6 +14,9 @@ from harness.rehearsal.record import Did, Run, Window
 
 
 class _NoFaults:
+    def window_ended(self, window: Window, goes_on: bool = True) -> None:
+        return
+
     def next_window(self, run: Run) -> None:
         return None
 

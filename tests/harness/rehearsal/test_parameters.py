@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.rehearsal.parameters import Parameters
+from harness.rehearsal.readings import Readings
 
 _BIG = 60_000.0  # two of these are beyond float16
 _HUGE = 3e38  # and these beyond float32
@@ -20,7 +21,7 @@ def _parameters(*values: Tensor, gradients: bool = False) -> Parameters:
     if gradients:
         for parameter, value in zip(held, values, strict=True):
             parameter.grad = value
-    parameters = Parameters()
+    parameters = Parameters(Readings())
     parameters.index(torch.optim.SGD(held, lr=0.1))
     return parameters
 
@@ -56,7 +57,7 @@ def test_what_an_optimizer_keeps_must_be_finite_too() -> None:
     optimizer = torch.optim.Adam([parameter])
     parameter.grad = torch.ones(3)
     optimizer.step()
-    parameters = Parameters()
+    parameters = Parameters(Readings())
     parameters.index(optimizer)
     assert parameters.finite()
     optimizer.state[parameter]["exp_avg_sq"][1] = math.inf
@@ -75,7 +76,7 @@ def test_the_norm_is_of_all_gradients_and_in_float64() -> None:
 def test_a_sparse_gradient_counts_once() -> None:
     embedding = nn.Embedding(10, 2, sparse=True)
     embedding(torch.tensor([1, 1, 3])).sum().backward()
-    parameters = Parameters()
+    parameters = Parameters(Readings())
     parameters.index(torch.optim.SparseAdam(embedding.parameters()))
     assert parameters.norm(0) == pytest.approx(math.sqrt(2 * 2.0**2 + 2 * 1.0))
     assert parameters.gradients_finite(0)
@@ -86,7 +87,7 @@ def test_what_an_optimizer_keeps_is_left_out_where_it_is_not_asked_for() -> None
     optimizer = torch.optim.SGD([parameter], lr=0.1, momentum=0.9)
     parameter.grad = torch.ones(3)
     optimizer.step()
-    parameters = Parameters()
+    parameters = Parameters(Readings())
     parameters.index(optimizer)
     optimizer.state[parameter]["momentum_buffer"][0] = math.nan
     assert parameters.finite(states=False)
@@ -97,7 +98,7 @@ def test_what_an_optimizer_keeps_is_left_out_where_it_is_not_asked_for() -> None
 
 def test_a_parameter_moves_as_often_as_it_is_changed_and_by_whatever() -> None:
     held = [nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2))]
-    parameters = Parameters()
+    parameters = Parameters(Readings())
     parameters.index(torch.optim.SGD(held, lr=0.1))
     assert parameters.moved() == [False]
     for _ in range(2):

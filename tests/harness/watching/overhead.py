@@ -29,7 +29,7 @@ from gslrm.training.trainer import Trainer
 from harness.pretence.patches import Patches
 from harness.rehearsal.observer import Observer
 from harness.rehearsal.places import Places, Script
-from harness.rehearsal.record import Run
+from harness.rehearsal.record import Run, Window
 from harness.watching.options import WatchOptions
 from harness.watching.watcher import Watcher
 
@@ -45,6 +45,9 @@ _ENTRIES = [
 
 
 class _NoFaults:
+    def window_ended(self, window: Window, goes_on: bool = True) -> None:
+        return
+
     def next_window(self, run: Run) -> None:
         return None
 

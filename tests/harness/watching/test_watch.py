@@ -15,8 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import harness
 from harness.errors import UsageError
 from harness.findings.bundles.bundle import read_bundle
+from harness.rehearsal import readings
 from harness.rehearsal.places import Places
-from harness.watching.readings import Readings
+from harness.rehearsal.readings import Readings
+from harness.watching.watcher import Watcher
 
 
 class Mean(nn.Module):
@@ -207,6 +209,32 @@ def test_it_waits_for_no_gpu(scaled: bool, tmp_path: Path, monkeypatch: pytest.M
     assert window.moved == [True]
     assert all(math.isfinite(loss) and loss > 0 for loss in window.losses)
     assert len(window.losses) == 1
+
+
+class _Late:
+    """In the place of a CUDA event: over when it is asked for the second time."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+
+    def query(self) -> bool:
+        self._asked += 1
+        return self._asked > 1
+
+    def synchronize(self) -> None:
+        self._asked = 1
+
+
+def test_a_window_is_judged_while_a_gpu_is_busy_with_later_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Readings, "is_away", lambda self, tensor: True)
+    monkeypatch.setattr(readings, "_event", lambda device: _Late())
+    judged = []
+    monkeypatch.setattr(Watcher, "_judge", lambda self, window: judged.append(window))
+    with harness.watch(bundles_dir=tmp_path):
+        _train(Mean(), 8)
+        assert len(judged) == 8 - 2  # one is still open, and one on its way
 
 
 def test_numbers_that_come_later_are_judged_alike(
