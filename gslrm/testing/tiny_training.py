@@ -28,13 +28,14 @@ _SIZES = {
     "model.transformer.n_layer": 1,
     "training.dataset.num_views": 2,
     "training.dataset.num_input_views": 1,
+    "training.dataset.target_has_input": False,
     "training.schedule.warmup": 2,
     "training.optimizer.lr": 1e-2,
 }
 
 
 class TinyTraining:
-    """The trainer on a made-up scene of 16 × 16 px, one view seen and two drawn, all masked terms on.
+    """The trainer on a made-up scene of 16 × 16 px, one view seen and another drawn, all masked terms on.
 
     Args:
         scaler: enabled for float16 only.

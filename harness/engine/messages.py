@@ -67,15 +67,6 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Began:
-    """A case is about to be run, at this moment of the monotonic clock."""
-
-    task: Task
-    case: Case
-    at: float
-
-
-@dataclass(frozen=True)
 class Heard:
     """An event, to be passed on."""
 
@@ -103,4 +94,4 @@ class Broken:
     traceback: str
 
 
-Message = Loading | Ready | Began | Heard | Answer | Refused | Broken
+Message = Loading | Ready | Heard | Answer | Refused | Broken

@@ -132,7 +132,7 @@ class _Run:
 
     def results(self) -> dict[Task, TaskResult]:
         """Run until every task has its result."""
-        while not self._results.keys() >= set(self._tasks):
+        while len(self._results) < len(self._tasks):
             self._workers.wait()
             for worker in list(self._workers.running):
                 for message in worker.messages():
@@ -237,16 +237,17 @@ class _Run:
 
     def _decide(self, worker: WorkerProcess, group: Group, how: str, hung: bool) -> None:
         task = group.tasks[0]
-        if worker.at is None:
+        beat = worker.beat
+        if beat.case is None:
             self._finish(group, TaskResult(task, Status.NOT_RUN, message=f"between two cases its process {how}"))
         else:
-            case = worker.at.case
+            case = beat.case
             failed = CaseFailed(task, case, how, shrunk=True)
             self._start.listener(failed)
             self._emit(failed)
             kept = (one.regression for one in self._known.get(task, ()) if one.regression and one.case == case)
             broken = tuple(BrokenRegression(file, how, Level.FAULT) for file in kept)
-            result = TaskResult(task, Status.VIOLATED, worker.begun, message=how, case=case, level=Level.FAULT)
+            result = TaskResult(task, Status.VIOLATED, beat.begun, message=how, case=case, level=Level.FAULT)
             self._finish(group, replace(result, broken_regressions=broken))
             if not hung:
                 group.remember(task, case)

@@ -76,7 +76,7 @@ def fork_pristine(
     Args:
         judge, show_evidence: run in a child, on the state that it has now.
         closing: connections of this process that the fork must not keep open.
-        prepare: done in the fork, once, and not waited for: what each child would have to do else.
+        prepare: done in the fork, once, when it is first asked: what each child would have to do else.
     """
     if not hasattr(os, "fork"):
         return None
@@ -86,18 +86,21 @@ def fork_pristine(
         try:
             for connection in (*closing, ours):
                 connection.close()
-            prepare()
-            _serve(theirs, judge, show_evidence)
+            _serve(theirs, judge, show_evidence, prepare)
         finally:
             os._exit(0)
     theirs.close()
     return Pristine(ours, process)
 
 
-def _serve(connection: Connection, judge: Judge, show_evidence: ShowEvidence) -> None:
+def _serve(connection: Connection, judge: Judge, show_evidence: ShowEvidence, prepare: Callable[[], None]) -> None:
+    prepared = False
     with contextlib.suppress(EOFError, OSError):
         while True:
             calls, seconds, question = connection.recv()
+            if not prepared:
+                prepare()
+                prepared = True
             answering: _Answering = judge
             if question is not _Question.VERDICT:
                 answering = partial(_evidence, show_evidence, question is _Question.BRIEF_EVIDENCE)

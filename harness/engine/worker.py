@@ -19,8 +19,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from harness.engine.events import CaseStarted, Event
-from harness.engine.messages import Answer, Began, Broken, Check, Heard, Loading, Message, Order, Ready, Refused, Start
+from harness.engine.events import CaseStarted, Confirming, Event, TaskFinished
+from harness.engine.messages import Answer, Broken, Check, Heard, Loading, Message, Order, Ready, Refused, Start
+from harness.engine.pulse import Pulse
 from harness.engine.subject_warnings import SubjectWarnings
 from harness.errors import HarnessError, SubjectError, describe_exception
 
@@ -31,14 +32,19 @@ if TYPE_CHECKING:
     from harness.properties.verdict import Verdict
 
 
-def main(descriptor: int) -> NoReturn:
-    """Serve the pool at the other end of this pipe until it says ``None`` or is gone."""
+def main(descriptor: int, pulse: int) -> NoReturn:
+    """Serve the pool at the other end of this pipe until it says ``None`` or is gone.
+
+    Args:
+        descriptor, pulse: of the pipe, and of the file of a :class:`harness.engine.pulse.Pulse`.
+    """
     # Ctrl-C is the pool's affair; a KeyboardInterrupt in here is the subject's own.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.set_inheritable(descriptor, False)
+    for inherited in (descriptor, pulse):
+        os.set_inheritable(inherited, False)
     connection = Connection(descriptor)
     try:
-        _serve(connection, connection.recv())
+        _serve(connection, connection.recv(), Pulse(pulse))
     except (EOFError, OSError):
         pass
     except HarnessError as error:
@@ -48,20 +54,23 @@ def main(descriptor: int) -> NoReturn:
     _leave()
 
 
-def _serve(connection: Connection, start: Start) -> None:
+def _serve(connection: Connection, start: Start, pulse: Pulse) -> None:
     warned = SubjectWarnings()
     runner = _loaded(connection, start, warned)
     if start.confirms:
-        _fork_pristine(runner, connection, start.shows)
+        _fork_pristine(runner, connection, start)
     # Not before the fork, which is to have one thread.
     threading.Thread(target=_end_with_the_pool, args=(connection,), daemon=True).start()
 
     for loaded in runner.session.loaded():
         _send(connection, Heard(loaded))
     _send(connection, Ready(runner.session.kind_names()))
-    emit = partial(_pass_on, connection, start, warned)
+    emit = partial(_pass_on, connection, start, warned, pulse)
     while (order := connection.recv()) is not None:
-        _send(connection, Answer(_carried_out(runner, order, emit)))
+        _rest(pulse, anew=True)
+        answer = _carried_out(runner, order, emit)
+        _rest(pulse)
+        _send(connection, Answer(answer))
     runner.session.close()
     _tell_warnings(connection, warned)
 
@@ -95,11 +104,11 @@ def _loaded(connection: Connection, start: Start, warned: SubjectWarnings) -> Ta
         raise SubjectError(f"loading {specs} raised {describe_exception(error)}.") from error
 
 
-def _fork_pristine(runner: TaskRunner, connection: Connection, shows: bool) -> None:
+def _fork_pristine(runner: TaskRunner, connection: Connection, start: Start) -> None:
     import torch
 
     from harness.engine.judge import evidence_of, judge_calls
-    from harness.engine.late_imports import import_for_backward, import_for_tracing
+    from harness.engine.late_imports import import_dynamo
     from harness.engine.pristine import fork_pristine
 
     # What a fork inherits of CUDA, or of a thread, it can't use.
@@ -107,25 +116,34 @@ def _fork_pristine(runner: TaskRunner, connection: Connection, shows: bool) -> N
         return
     session = runner.session
 
-    def prepare() -> None:
-        import_for_backward()
-        if shows:
-            import_for_tracing()
-
+    prepare = import_dynamo if start.shows or start.settings.step is not None else lambda: None
     judge, show_evidence = partial(judge_calls, session), partial(evidence_of, session)
     pristine = fork_pristine(judge, show_evidence, closing=(connection,), prepare=prepare)
     if pristine is not None:
         runner.confirm_with(pristine)
 
 
-def _pass_on(connection: Connection, start: Start, warned: SubjectWarnings, event: Event) -> None:
+def _pass_on(connection: Connection, start: Start, warned: SubjectWarnings, pulse: Pulse, event: Event) -> None:
     start.listener(event)
     if warned.has_new or not isinstance(event, CaseStarted):
         _tell_warnings(connection, warned)
     if isinstance(event, CaseStarted):
-        _send(connection, Began(event.task, event.case, time.monotonic()))
+        try:
+            pulse.begin(event.task, event.case, time.monotonic())
+        except OSError:
+            _leave()
     else:
+        if isinstance(event, (Confirming, TaskFinished)):
+            _rest(pulse)
         _send(connection, Heard(event))
+
+
+def _rest(pulse: Pulse, anew: bool = False) -> None:
+    # The subject closed the file: whatever comes next can't be told, and the pool hears that the process has left.
+    try:
+        pulse.rest(time.monotonic(), anew)
+    except OSError:
+        _leave()
 
 
 def _tell_warnings(connection: Connection, warned: SubjectWarnings) -> None:

@@ -13,11 +13,11 @@ from multiprocessing.connection import Connection
 from typing import NoReturn
 
 from harness.cases.descriptors import Case
-from harness.engine.events import Confirming, TaskFinished
 from harness.engine.forked import ForkedProcess, fork
 from harness.engine.guardian import Guardian, kill_group
-from harness.engine.messages import Answer, Began, Heard, Loading, Message, Order, Ready, Start
+from harness.engine.messages import Loading, Message, Order, Ready, Start
 from harness.engine.plan import Task
+from harness.engine.pulse import Beat, Pulse
 from harness.engine.subject_output import SubjectOutput
 from harness.errors import ending
 from harness.kinds.registry import kinds_with
@@ -33,9 +33,7 @@ class WorkerProcess:
     Attributes:
         loaded: the subjects are.
         loading: what it is importing, or ``None``.
-        at: the case that it runs, or ``None``.
         output: what its subject prints.
-        begun: how many cases it has begun of its order.
 
     Args:
         forked_beside: the others, where it is to be a fork of this process; ``None``: a new interpreter.
@@ -44,13 +42,12 @@ class WorkerProcess:
     def __init__(self, start: Start, guardian: Guardian, forked_beside: Sequence[WorkerProcess] | None = None) -> None:
         self.loaded = False
         self.loading: str | None = None
-        self.at: Began | None = None
-        self.begun = 0
         self._guardian, self._case_seconds = guardian, start.settings.case_timeout
         self._since = time.monotonic()
         self._end: str | None = None
         self._pending: deque[Message] = deque()
-        self.output = SubjectOutput()
+        self.output, self._pulse = SubjectOutput(), Pulse()
+        self._last: Beat | None = None
         self.connection, theirs = multiprocessing.Pipe()
         self._process = self._spawned(theirs) if forked_beside is None else self._forked(theirs, forked_beside)
         guardian.watch(self._process.pid)
@@ -60,16 +57,15 @@ class WorkerProcess:
             self.connection.send(start)
 
     def _spawned(self, theirs: Connection) -> subprocess.Popen[bytes]:
-        code = (
-            f"import sys; sys.path[:] = {sys.path!r}; from harness.engine.worker import main; main({theirs.fileno()})"
-        )
+        pipe, pulse = theirs.fileno(), self._pulse.descriptor
+        code = f"import sys; sys.path[:] = {sys.path!r}; from harness.engine.worker import main; main({pipe}, {pulse})"
         return subprocess.Popen(
             # Unbuffered: what was printed before a crash isn't lost with it.
             [sys.executable, "-u", "-c", code],
             stdin=subprocess.DEVNULL,
             stdout=self.output.writing,
             stderr=self.output.writing,
-            pass_fds=(theirs.fileno(),),
+            pass_fds=(pipe, pulse),
             start_new_session=True,
         )
 
@@ -80,9 +76,11 @@ class WorkerProcess:
             for worker in (self, *beside):
                 worker.connection.close()
                 worker.output.close()
+            for worker in beside:
+                worker._pulse.close()
 
         def run() -> NoReturn:
-            main(theirs.fileno())
+            main(theirs.fileno(), self._pulse.descriptor)
 
         from harness.engine.worker import main
 
@@ -92,9 +90,14 @@ class WorkerProcess:
     def process(self) -> int:
         return self._process.pid
 
+    @property
+    def beat(self) -> Beat:
+        """The case that it is at, or was when it was killed."""
+        return self._pulse.read() if self._last is None else self._last
+
     def tell(self, order: Order | None) -> None:
         """Give it an order, or let it leave."""
-        self._since, self.begun = time.monotonic(), 0
+        self._since = time.monotonic()
         self.output.forget()
         # A worker that is gone shows in :meth:`ended`.
         with contextlib.suppress(OSError):
@@ -119,13 +122,6 @@ class WorkerProcess:
             self.loading, self._since = message.spec, message.at
         elif isinstance(message, Ready):
             self.loaded, self.loading = True, None
-        elif isinstance(message, Began):
-            self.at = message
-            self.begun += 1
-        elif isinstance(message, Answer) or (
-            isinstance(message, Heard) and isinstance(message.event, (Confirming, TaskFinished))
-        ):
-            self.at = None
 
     def ended(self) -> str | None:
         """How it ended, as a verdict says it, or ``None`` while it lives."""
@@ -141,12 +137,15 @@ class WorkerProcess:
 
     def overdue(self) -> str | None:
         """That what it is at takes too long, as a verdict says it, or ``None``."""
-        if self.at is not None:
-            since, limit = self.at.at, _limit(self.at.task, self.at.case, self._case_seconds)
-        else:
-            since = self._since
-            limit = self._case_seconds if self.loading is not None else max(_OWN_SECONDS, self._case_seconds)
-        return f"still running after {limit:g} s" if time.monotonic() - since > limit else None
+        now, pulse = time.monotonic(), self._pulse.last_at()
+        since = max(self._since, pulse)
+        limit = self._case_seconds if self.loading is not None else max(_OWN_SECONDS, self._case_seconds)
+        # No case has less time than that, and to look which it is takes some.
+        if pulse and now - pulse > self._case_seconds:
+            beat = self.beat
+            if beat.task is not None and beat.case is not None:
+                since, limit = beat.at, _limit(beat.task, beat.case, self._case_seconds)
+        return f"still running after {limit:g} s" if now - since > limit else None
 
     def end(self) -> None:
         """End it and whatever it started, at once; what it said before can still be heard."""
@@ -162,6 +161,9 @@ class WorkerProcess:
         self._guardian.forget(self._process.pid)
         self.connection.close()
         self.output.close()
+        if self._last is None:
+            self._last = self._pulse.read()
+            self._pulse.close()
 
     def wait_for_last_words(self) -> None:
         """Give it a moment to leave, once it was told to."""

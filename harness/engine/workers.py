@@ -9,7 +9,6 @@ from multiprocessing.connection import wait
 from harness.engine.events import Listener, SubjectPrinted
 from harness.engine.forked import can_fork
 from harness.engine.guardian import Guardian, kill_group
-from harness.engine.late_imports import import_for_backward
 from harness.engine.messages import Heard, Start
 from harness.engine.worker_process import WorkerProcess
 from harness.errors import HarnessFailure, SubjectError
@@ -58,8 +57,6 @@ def running_workers(start: Start, count: int, emit: Listener, forks: bool = Fals
         emit: told what their subjects print, and in the end what they still have to say.
         forks: they are forked from this process where that can be done. It must have run nothing but the harness.
     """
-    if forks and can_fork():
-        import_for_backward()
     guardian = Guardian()
     workers = Workers(start, guardian, emit, forks)
     try:

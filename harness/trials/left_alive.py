@@ -39,6 +39,11 @@ def _called(trial: LossTrial) -> list[StorageWeakRef]:
 class _Storages(TorchDispatchMode):
     """Remembers every storage that an op makes, without keeping it."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Else torch imports its compiler for it, which takes a second: under a mode it compiles nothing in any case.
+        return False
+
     def __init__(self) -> None:
         super().__init__()
         self.made: list[StorageWeakRef] = []

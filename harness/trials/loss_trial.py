@@ -234,8 +234,9 @@ class LossTrial:
         for scale in _LOSS_SCALES if self.precision.needs_scaler else (1.0,):
             # The scale multiplies in float32, as GradScaler's does.
             scaled = loss.float() * scale if loss.dtype != torch.float64 else loss * scale
-            times = torch.full_like(scaled, upstream)
-            found = torch.autograd.grad(scaled, leaves, times, retain_graph=True, materialize_grads=True)
+            # A factor, and not a gradient given to grad(): for that torch would import sympy, which takes 0.4 s.
+            scaled = scaled if upstream == 1.0 else scaled * upstream
+            found = torch.autograd.grad(scaled, leaves, retain_graph=True, materialize_grads=True)
             if all(bool(torch.isfinite(gradient).all()) for gradient in found):
                 break
         return [gradient.detach().double().cpu() / scale for gradient in found], scale

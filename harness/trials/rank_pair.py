@@ -84,7 +84,7 @@ class RankPair:
         self._folder = None
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = _context()
         self._folder = tempfile.TemporaryDirectory()
         store = str(Path(self._folder.name) / "store")
         for rank in range(2):
@@ -153,6 +153,16 @@ class RankPair:
             raise answer
         assert answer is None or isinstance(answer, RankState)
         return answer
+
+
+def _context() -> Any:
+    """How they are started: forked from a process that imported torch and did nothing else, where there can be one."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    # What both would import else; the last is what every optimizer imports.
+    context.set_forkserver_preload(["harness.trials.training", "harness.subjects.training", "torch._dynamo"])
+    return context
 
 
 def _end(processes: list[Any], pipes: list[Connection]) -> None:
