@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from rich.table import Table
 
 from harness.bench.contenders import BASELINE
@@ -79,7 +81,7 @@ def draw_benchmark(path: Path, benchmark: Benchmark) -> None:
     """Draw times against the foreground's share, a panel for each size, forward and backward."""
     timings = [t for t in benchmark.timings if t.mode is Mode.BOTH and t.scene.islands == 1] or benchmark.timings
     sizes = list(dict.fromkeys(timing.scene.size for timing in timings))
-    figure = Figure(figsize=(4.2 * len(sizes), 4.2), layout="constrained")
+    figure = Figure(figsize=(max(4.2 * len(sizes), 7.0), 4.8), layout="constrained")
     names = list(dict.fromkeys(timing.name for timing in timings))
     for place, size in enumerate(sizes, start=1):
         axes = figure.add_subplot(1, len(sizes), place)
@@ -94,10 +96,25 @@ def draw_benchmark(path: Path, benchmark: Benchmark) -> None:
             axes.errorbar(shares, middles, yerr=spread, marker=_MARKERS[index % len(_MARKERS)], label=name, capsize=2)
         axes.set(xscale="log", yscale="log", title=size, xlabel="foreground (% of the pixels)")
         axes.grid(True, which="both", alpha=0.3)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(_plainly))
+            # Where there is a power of ten or less, what lies between is told too.
+            axis.set_minor_formatter(FuncFormatter(_plainly) if _decades(axis) < 1.6 else NullFormatter())
     figure.axes[0].set_ylabel("time of a call (ms)")
-    figure.axes[-1].legend(fontsize="small")
+    figure.suptitle(f"{timings[0].mode.value}, {benchmark.device}, {benchmark.threads} threads")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
     with move_into_place(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
+
+
+def _plainly(value: float, _: object) -> str:
+    return f"{value:g}"
+
+
+def _decades(axis: Any) -> float:
+    low, high = axis.get_view_interval()
+    return math.log10(high / low)
 
 
 def show_harness_speed(times: Sequence[CommandTime], console: ReportConsole) -> None:

@@ -107,18 +107,18 @@ _LOSS_EDGES = (_goldens("loss_refusals", *_FLOAT32), _goldens("ssim_calls", *_FL
 _STEP_EDGES = (_goldens("step_edges", *_FLOAT32), _goldens("step_refusals", *_FLOAT32))
 # `harness check` takes the compiled way where Numba is installed, and elsewhere the other.
 _ISLANDS = _goldens("islands_ssim", *_FLOAT32)
-_BY_TORCH = (_masked_ssim(_FLOAT32, 10, "torch"), _ISLANDS, _masked_ssim(_HALVES, 10, "torch"))
+_BY_TORCH = (_masked_ssim(_FLOAT32, 25, "torch"), _ISLANDS, _masked_ssim(_HALVES, 25, "torch"))
 _BY_NUMBA = (
     _goldens("stable.*", *_FLOAT32, *_HALVES),
-    _masked_ssim(_FLOAT32, 10, "auto"),
-    _masked_ssim(_HALVES, 10, "auto"),
+    _masked_ssim(_FLOAT32, 25, "auto"),
+    _masked_ssim(_HALVES, 25, "auto"),
 )
 _OTHER_LOSSES = (
     _goldens("term_ssim.*", *_FLOAT32),
     _goldens("foreground.*", *_FLOAT32),
     _goldens("ms_ssim.*", *_FLOAT32),
     _goldens("l1.*", *_FLOAT32),
-    _check("loss", "gslrm.testing.single_terms:SsimTerm", _FLOAT32, 10, truth="ssim"),
+    _check("loss", "gslrm.testing.single_terms:SsimTerm", _FLOAT32, 25, truth="ssim"),
 )
 
 # Right ones that are cheap, of every kind of definition: with kinks, without, of points, in float32's rounding.
