@@ -117,8 +117,9 @@ def modes(trial: LossTrial) -> Verdict:
 
 @loss_property(perturbations=DIFFERENT, masks=FOREGROUND, compares=True, effort=0.25)
 def upstream_gradient(trial: LossTrial) -> Verdict:
-    """A second backward pass gives the same gradient; with the loss times −2 or 0.5 it is that multiple, to 1e-3."""
-    once, again, *multiples = trial.backward_passes(trial.inputs, (1.0, 1.0, *_UPSTREAM))
+    """A second backward pass gives the same gradient; with the loss times −2 or 0.5 it is that multiple, to 1e-3, and
+    with the loss times 0 it is 0."""
+    once, again, none, *multiples = trial.backward_passes(trial.inputs, (1.0, 1.0, 0.0, *_UPSTREAM))
     if not once.has_graph:
         # For the property "finite" to convict.
         return VACUOUS
@@ -132,6 +133,10 @@ def upstream_gradient(trial: LossTrial) -> Verdict:
         floor = sum(budget(trial.precision, scale).gradient_floor for scale in scales) * once.gradient.numel() ** 0.5
         what = f"an upstream gradient of {upstream:g}, divided out again, changes"
         verdict = same_gradient(trial, once, divided, what, floor)
+    if verdict.holds and bool(once.gradient.isfinite().all()):
+        # As of a term whose weight is 0: NaN is another number too.
+        left = int((none.gradient != 0.0).sum())
+        verdict = holds_if(not left, f"an upstream gradient of 0 leaves {left} numbers of the gradient that are not 0")
     return verdict
 
 

@@ -232,6 +232,24 @@ def break_upstream_gradient_second(rendering: Tensor, target: Tensor, mask: Tens
     return value
 
 
+class _UpstreamNormalised(torch.autograd.Function):
+    """The identity, whose backward pass divides by what comes in and multiplies by it again."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
+        gradient: Tensor = upstream / upstream.abs() * upstream.abs()
+        return gradient
+
+
+def break_upstream_gradient_zero(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    value: Tensor = _UpstreamNormalised.apply(_right(rendering, target, mask))
+    return value
+
+
 def always_nan(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Wrong in much, but the same each time, in whatever order and layout."""
     return _right(rendering, target, mask) * torch.nan

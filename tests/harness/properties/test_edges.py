@@ -25,6 +25,7 @@ from harness.subject_spec import SubjectSpec
 from harness.subjects.adapted_loss import AdaptedLoss, Origin
 from harness.subjects.witness import HeldTo
 from tests.harness.judging import judged_loss
+from tests.harness.properties import mutants
 
 _RIGHT = MaskedSsimLoss()
 _NOISE = Perturbation(PerturbationKind.NOISE, 0.1)
@@ -167,6 +168,29 @@ def test_what_a_half_gradient_cannot_hold_is_allowed_of_both(name: str, monkeypa
     }[name]
     assert [floor for floor, _ in floors] == pytest.approx(
         [one * root for one, (_, root) in zip(of, floors, strict=True)]
+    )
+
+
+class _Overflowing(torch.autograd.Function):
+    """The identity, whose gradient is beyond all numbers, also times 0."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
+        return upstream * float("inf")
+
+
+def test_a_loss_times_0_has_no_gradient_but_for_one_whose_gradient_is_no_number_anyway() -> None:
+    verdict = _judged("upstream-gradient", mutants.break_upstream_gradient_zero)
+    assert not verdict.holds
+    assert verdict.level is Level.FAULT
+    numbers = _CASE.images * 3 * _CASE.height * _CASE.width
+    assert verdict.message == f"an upstream gradient of 0 leaves {numbers} numbers of the gradient that are not 0"
+    assert (
+        "of 0 leaves" not in _judged("upstream-gradient", lambda x, y, m: _Overflowing.apply(_right(x, y, m))).message
     )
 
 
