@@ -208,7 +208,10 @@ def numbers() -> Any:
 
 def steps() -> Any:
     """Worlds, rules and what the model says of a program of all actions, in each world of parameters."""
-    wanting = [Policies(), Policies(clip_norm=None, norm_limit=None), Policies(clip_value=0.25, norm_limit=1e3)]
+    wanting = [
+        Policies(), Policies(clip_norm=None, norm_limit=None), Policies(clip_value=0.25, norm_limit=1e3),
+        Policies(clip_norm=0.5),
+    ]  # fmt: skip
     elements = {"a": 2, "b": 3}
     outcomes = [
         window.window_outcome(finite, norm, window.ScalerState(8.0, tracker), interval, policies)
@@ -273,8 +276,8 @@ def _program(kind: ParameterKind, accumulation: int, scaled: bool, world: World 
     found = [model.after(action) for action in actions]
     # Whatever was dropped, why, and where it all ended; each step's numbers in one line.
     return [
-        [seen.stepped, seen.grad_norm, seen.updates, seen.learning_rate, len(seen.scaler), seen.scaler[0].scale,
-         seen.scaler[0].growth_tracker, seen.fault, *seen.parameters.values()]
+        [seen.stepped, seen.moved, seen.grad_norm, seen.updates, seen.learning_rate, len(seen.scaler),
+         seen.scaler[0].scale, seen.scaler[0].growth_tracker, seen.fault, *seen.parameters.values()]
         for seen in found if seen.window_ended
     ]  # fmt: skip
 
