@@ -111,7 +111,7 @@ def mutation(session: nox.Session) -> None:
 def conformance(session: nox.Session) -> None:
     """python -m harness conformance: public packages, from conformance/subjects.toml"""
     _install(session, "conformance")
-    # piq asks for torchvision, whose build must be torch's own: without one, the table says that it can't be imported.
+    # piq asks for torchvision, whose build must be torch's own, for its networks: conformance/piq_ssim.py does without.
     # mmengine asks for OpenCV, which its optimizers don't use. fused-ssim is built from its sources, on a GPU.
     alone = ("piq", "mmengine", "addict", "termcolor", "yapf", "platformdirs")
     session.install("-c", "constraints.txt", "--no-deps", *alone)

@@ -55,7 +55,7 @@ def verdict_of(check: Callable[[], Verdict]) -> Verdict:
             return check()
     except BaseException as error:
         reraise_unless_subjects(error)
-        return Verdict(False, math.nan, math.inf, f"raises {describe_exception(error)}")
+        return Verdict(False, math.nan, math.inf, f"raises {describe_exception(error)}", raised=True)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from harness.oracle.definitions import LossDefinition
 from harness.oracle.levels import Level
 from harness.precision import Precision
 from harness.properties import LOSS_PROPERTIES, LossProperty
+from harness.properties.verdict import VACUOUS, Verdict
 from harness.protocols import LossSubject
 from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.adapted_loss import AdaptedLoss
@@ -45,6 +46,8 @@ _SMALL_CASES = 400
 # What a mask's pixels are multiplied by, on the way to a worse case.
 _STEPS = (0.5, 0.8, 1.25, 2.0)
 _NEARBY_SEEDS = 40
+# The property that says of a loss which refuses values beyond [0, 1] that it does: the others would say the same.
+_TELLS_OF_REFUSALS = "finite"
 _WITHOUT_MAGNITUDE = (
     PerturbationKind.UNRELATED,
     PerturbationKind.ANTICORRELATED,
@@ -107,6 +110,7 @@ class LossBench(Bench[LossProperty, LossCase]):
         self.subject, self.folder = subject, folder
         self._definition = subject.definition
         self._known = KnownInputs(subject.kind, folder)
+        self._refuses_beyond = False
 
     def inapplicable(self, property_: LossProperty) -> str | None:
         if property_.modules_only and self.subject.module is None:
@@ -141,13 +145,25 @@ class LossBench(Bench[LossProperty, LossCase]):
 
     def judge(self, property_: LossProperty, precision: Precision, case: LossCase, starting: Starting) -> Judged:
         starting(case)
-        trial = LossTrial(self.subject, precision, case, self.folder, self._known)
-        verdict = verdict_of(lambda: property_.check(trial))
-        beyond = case.perturbation.kind is PerturbationKind.OVERSHOOT and math.isfinite(verdict.badness)
-        if beyond and not trial.binding and verdict.level is Level.FAULT:
-            # Of a definition that was found out it isn't known what it makes of values beyond [0, 1].
-            verdict = verdict.at(Level.DEFINITION)
+        trial, verdict = self._checked(property_, precision, case)
+        if case.perturbation.kind is PerturbationKind.OVERSHOOT and not verdict.holds:
+            if verdict.raised and property_.name != _TELLS_OF_REFUSALS and self._refuses(property_, precision, case):
+                verdict = VACUOUS
+            elif math.isfinite(verdict.badness) and not trial.binding and verdict.level is Level.FAULT:
+                # Of a definition that was found out it isn't known what it makes of values beyond [0, 1].
+                verdict = verdict.at(Level.DEFINITION)
         return Judged(verdict, case)
+
+    def _checked(self, property_: LossProperty, precision: Precision, case: LossCase) -> tuple[LossTrial, Verdict]:
+        trial = LossTrial(self.subject, precision, case, self.folder, self._known)
+        return trial, verdict_of(lambda: property_.check(trial))
+
+    def _refuses(self, property_: LossProperty, precision: Precision, case: LossCase) -> bool:
+        """Whether a loss that raises for values beyond [0, 1] does so for them alone."""
+        if not self._refuses_beyond:
+            within = replace(case, perturbation=Perturbation(PerturbationKind.NOISE, 0.1))
+            self._refuses_beyond = not self._checked(property_, precision, within)[1].raised
+        return self._refuses_beyond
 
     def refuse(self, property_: LossProperty, case: LossCase) -> None:
         cases = property_.cases(self._definition)

@@ -19,6 +19,7 @@ class Verdict:
         badness: 0 far inside the bound, 1 at it, more outside; what the search walks up and "worst" is ranked by.
         message: the sentence for people; empty where it holds.
         level: how grave it is where it doesn't hold.
+        raised: the subject raised; nothing was measured.
     """
 
     holds: bool
@@ -26,6 +27,7 @@ class Verdict:
     badness: float
     message: str = ""
     level: Level = Level.FAULT
+    raised: bool = False
 
     def at(self, level: Level) -> Verdict:
         """The same, of this level."""

@@ -1,0 +1,77 @@
+"""What a loss makes of values beyond [0, 1] is told once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from torch import Tensor
+
+from gslrm.model.utils_losses import MaskedSsimLoss
+from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, PerturbationKind, Picture, PictureKind
+from harness.oracle.definitions import definition_named
+from harness.precision import precisions_named
+from harness.properties import LOSS_PROPERTIES
+from harness.properties.verdict import Verdict
+from harness.protocols import LossKind
+from harness.subject_spec import SubjectSpec
+from harness.subjects.adapted_loss import AdaptedLoss, Origin
+from harness.subjects.witness import HeldTo
+from tests.harness.judging import judged_loss
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+BEYOND = LossCase(
+    16, 16, picture=Picture(PictureKind.FLAT, 255), mask=Mask(MaskKind.DISC, 80),
+    perturbation=Perturbation(PerturbationKind.OVERSHOOT),
+)  # fmt: skip
+WITHIN = replace(BEYOND, perturbation=Perturbation(PerturbationKind.NOISE, 0.1))
+_right = MaskedSsimLoss()
+
+
+def _verdict(name: str, loss: Loss, case: LossCase) -> Verdict:
+    (property_,) = (p for p in LOSS_PROPERTIES if p.name == name)
+    (precision,) = precisions_named(["float32"])
+    held_to, spec = HeldTo(definition_named("masked-ssim")), SubjectSpec("beyond", truth="masked-ssim")
+    subject = AdaptedLoss(spec, LossKind.MASKED, loss, held_to=held_to, origin=Origin())
+    return judged_loss(subject, property_, precision, case)
+
+
+def refuses(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    assert rendering.max() <= 1.0, f"lower or equal to 1, got {float(rendering.max().detach()):g}"
+    return _right(rendering, target, mask)
+
+
+def raises(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    raise ValueError("no")
+
+
+def differs(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    loss: Tensor = _right(rendering, target, mask)
+    return loss if rendering.max() <= 1.0 else loss + 7.0
+
+
+@pytest.mark.parametrize("name", ["range", "accuracy", "symmetry", "repeatable", "upstream-gradient", "batch"])
+def test_a_refusal_is_a_matter_of_one_property(name: str) -> None:
+    case = replace(BEYOND, batch=2) if name == "batch" else BEYOND
+    assert _verdict(name, refuses, case).holds
+    assert _verdict(name, raises, case).message == "raises ValueError: no"
+
+
+def test_the_property_that_it_is_a_matter_of() -> None:
+    verdict = _verdict("finite", refuses, BEYOND)
+    assert verdict.raised
+    assert verdict.message == "raises AssertionError: lower or equal to 1, got 1.05"
+    assert _verdict("finite", refuses, WITHIN).holds
+
+
+def test_another_value_beyond_is_none() -> None:
+    verdict = _verdict("range", differs, BEYOND)
+    assert not verdict.holds
+    assert not verdict.raised
+    assert _verdict("range", differs, WITHIN).holds
+
+
+def test_what_raises_within_too_is_no_refusal_of_what_is_beyond() -> None:
+    assert not _verdict("range", raises, BEYOND).holds
+    assert _verdict("range", raises, WITHIN).raised
