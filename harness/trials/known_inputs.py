@@ -24,7 +24,7 @@ _MOST_NUMBERS = 2**24
 @dataclass
 class _Known:
     built: LossInputs
-    flatness: float | None = None
+    flatness: dict[bool, float] = field(default_factory=dict)
     truths: dict[tuple[str, torch.dtype], Truth] = field(default_factory=dict)
 
 
@@ -59,12 +59,12 @@ class KnownInputs:
             known.truths[key] = of(known.built.mapped(torch.clone).cast(device, dtype))
         return known.truths[key]
 
-    def flatness(self, case: LossCase, of: Callable[[LossInputs], float]) -> float:
-        """What ``of`` says of the case's tensors, float32 on the CPU, asked once."""
+    def flatness(self, case: LossCase, alike_too: bool, of: Callable[[LossInputs], float]) -> float:
+        """What ``of`` says of the case's tensors, float32 on the CPU, asked once of each kind."""
         known = self._kept(case)
-        if known.flatness is None:
-            known.flatness = of(known.built)
-        return known.flatness
+        if alike_too not in known.flatness:
+            known.flatness[alike_too] = of(known.built)
+        return known.flatness[alike_too]
 
     def exact(self, convolutions: Convolutions | None) -> Convolutions | None:
         """A network's kernels and biases in float64, converted once while they stay as they are: to do so takes half as

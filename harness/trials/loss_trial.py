@@ -113,13 +113,18 @@ class LossTrial:
         definition, pair = self.definition, self.built
         if not definition.subtracts or not isinstance(pair, MaskedPair) or not pair.rendering.numel():
             return definition.noise()
-        return definition.noise(self._known.flatness(self.case, self._flatness))
+        return definition.noise(self._known.flatness(self.case, self._rounds_alone, self._flatness))
+
+    @property
+    def _rounds_alone(self) -> bool:
+        """Nothing but float32's rounding is at work."""
+        return self.precision.input_dtype == torch.float32 and self.precision.autocast_dtype is None
 
     def _flatness(self, inputs: LossInputs) -> float:
         assert isinstance(inputs, MaskedPair)
         shown = inputs.composited() if self.definition.counting is Counting.COMPOSITED else inputs
         window, uniform = self.definition.window, self.definition.uniform
-        return flatness(shown.rendering.double(), shown.target.double(), window, uniform)
+        return flatness(shown.rendering.double(), shown.target.double(), window, uniform, self._rounds_alone)
 
     def level_of_zero(self, measured: Evaluation) -> Level:
         """How grave it is that a value and a gradient that should be zero are not."""

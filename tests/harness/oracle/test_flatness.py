@@ -15,7 +15,7 @@ from harness.oracle.flatness import flatness
 from harness.oracle.levels import Level, noise
 from harness.precision import precisions_named
 from harness.properties.loss_property import LossProperty
-from harness.properties.loss_value import accuracy, gradient_accuracy, range_
+from harness.properties.loss_value import accuracy, gradient_accuracy, identity, range_
 from harness.subject_spec import AUTO_TRUTH, SubjectKind, SubjectSpec
 from harness.trials.loss_trial import LossTrial
 
@@ -35,6 +35,14 @@ def test_flat_pictures_are_as_flat_as_they_are_bright() -> None:
     assert _beside_itself(_grey(1.0), 11) == pytest.approx(1.0)
     assert flatness(_grey(0.5), _grey(0.25), 11) == pytest.approx(0.25)
     assert _beside_itself(_grey(0.0), 11) == pytest.approx(0.0)
+
+
+def test_windows_without_a_difference_count_where_they_are_asked_for() -> None:
+    beside = _grey(0.5)
+    beside[..., :3, :3] += 0.1
+    assert flatness(_grey(0.5), _grey(0.5), 11) == 0.0
+    assert flatness(_grey(0.5), _grey(0.5), 11, alike_too=True) == pytest.approx(0.25)
+    assert 0.0 < flatness(_grey(0.5), beside, 11) < 0.05 < flatness(_grey(0.5), beside, 11, alike_too=True)
 
 
 def test_detail_takes_it_away_and_windows_see_only_so_far() -> None:
@@ -159,6 +167,20 @@ def test_the_gradient_may_be_off_by_the_same_share_and_by_itself_where_the_loss_
                 picture=Picture(PictureKind.SMOOTH),
                 mask=Mask(MaskKind.LINE, 47),
                 perturbation=Perturbation(PerturbationKind.OFFSET, 2.37e-4),
+            ),
+        ),
+        # Variances below 0 are clamped, and the covariance beside them isn't: 2e-3, of equal pixels too.
+        ("clamped", identity, LossCase(11, 11, seed=2694, picture=Picture(PictureKind.FLAT, 252))),
+        (
+            "clamped",
+            accuracy,
+            LossCase(
+                40,
+                19,
+                seed=95,
+                picture=Picture(PictureKind.FLAT, 240),
+                mask=Mask(MaskKind.LINE, 61),
+                perturbation=Perturbation(PerturbationKind.SHIFT, 2.37e-4),
             ),
         ),
     ],

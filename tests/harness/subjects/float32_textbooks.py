@@ -67,3 +67,13 @@ def pooled(x: Tensor, y: Tensor) -> Tensor:
     """Half of it, 3×3 pixels pooled, reflected at the edges, each window's value clamped to [0, 1]."""
     x, y = (F.pad(image, (1,) * 4, mode="reflect") for image in (x, y))
     return ((1.0 - _ssim(x, y, lambda image: F.avg_pool2d(image, 3, 1))) / 2).clamp(0.0, 1.0).mean()
+
+
+def clamped(x: Tensor, y: Tensor) -> Tensor:
+    """A dense Gaussian window, whose variances are held at 0 and more, and whose covariance isn't."""
+    wider = torch.promote_types(x.dtype, y.dtype)
+    x, y = x.to(wider), y.to(wider)
+    a, b, xx, yy, xy = (_gaussian_mean(image) for image in (x, y, x * x, y * y, x * y))
+    variances = (xx - a * a).clamp(min=0.0) + (yy - b * b).clamp(min=0.0)
+    structure = (2 * (xy - a * b) + _C2) / (variances + _C2)
+    return 1.0 - ((2 * a * b + _C1) / (a * a + b * b + _C1) * structure).mean()
