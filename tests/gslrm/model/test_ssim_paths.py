@@ -8,11 +8,12 @@ import os
 import threading
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from gslrm.model.foreground_boxes import REACH, foreground_boxes
+from gslrm.model.foreground_boxes import MOST_BOXES, REACH, cell_boxes, foreground_boxes
 from gslrm.model.ssim_difference import SsimConstants
 from gslrm.model.ssim_fused import why_not_fused
 from gslrm.model.ssim_loss import SsimTerms, ssim_loss
@@ -282,6 +283,31 @@ def test_no_window_sees_two_boxes_and_no_pixel_is_outside() -> None:
         (0, 196, 200, 0, 2),
         (0, 199, 200, 199, 200),
     ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_of_more_groups_than_boxes_one_box_holds_all(seed: int) -> None:
+    # Apart from each other, and the first that is met is neither the leftmost nor the rightmost.
+    chosen = np.random.default_rng(seed).random((40, 40)) < 0.8
+    occupied = np.zeros((80, 80), dtype=bool)
+    occupied[10:70:2, 6:74:2] = chosen[:30, :34]
+    occupied[10] = False
+    occupied[10, 40] = True
+    boxes = np.empty((MOST_BOXES, 4), dtype=np.int64)
+    groups = int(occupied.sum())
+    assert groups > 2 * MOST_BOXES
+    count = cell_boxes(occupied, 1, 80, 80, boxes)
+    assert 1 <= count < MOST_BOXES
+    rows, columns = np.nonzero(occupied)
+    found = boxes[:count]
+    inside = [
+        any(t <= row < b and left <= column < right for t, b, left, right in found)
+        for row, column in zip(rows, columns, strict=True)
+    ]
+    assert all(inside)
+    # No larger than what it holds.
+    assert (found[:, 0].min(), found[:, 1].max()) == (rows.min(), rows.max() + 1)
+    assert (found[:, 2].min(), found[:, 3].max()) == (columns.min(), columns.max() + 1)
 
 
 @_NUMBA

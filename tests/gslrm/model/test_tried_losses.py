@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gslrm.model.gaussian_window import window_taps
-from gslrm.model.masked_loss import NeutralBackgroundLoss
+from gslrm.model.masked_loss import MaskedLoss, NeutralBackgroundLoss
 from gslrm.model.tried_losses import MASKED_LOSSES, ForegroundSsimLoss, MaskedMsSsimLoss, masked_loss
 from tests.gslrm.model.masked_pairs import disc, msssim_float64, pair
 
@@ -115,3 +115,8 @@ def test_a_name_that_no_loss_has_is_named() -> None:
 def test_a_neutral_value_that_is_no_number_is_named(name: str) -> None:
     with pytest.raises(ValueError, match="neutral_value"):
         masked_loss(name, math.nan)
+
+
+def test_what_has_no_formula_is_no_loss() -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        MaskedLoss()  # type: ignore[abstract]
