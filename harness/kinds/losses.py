@@ -22,6 +22,7 @@ from harness.cases.descriptors import (
     PictureKind,
 )
 from harness.cases.image_folder import ImageFolder
+from harness.cases.loss_inputs import MaskedPair
 from harness.cases.strategies import LARGEST_SIDE, MAGNITUDES, NEAR_IDENTICAL, SMALLEST_SIDE, loss_cases
 from harness.errors import UsageError
 from harness.kinds.kind import Bench, Judged, Kind, SearchPlan, Starting, verdict_of
@@ -30,7 +31,7 @@ from harness.oracle.definitions import LossDefinition
 from harness.oracle.levels import Level
 from harness.precision import Precision
 from harness.properties import LOSS_PROPERTIES, LossProperty
-from harness.properties.verdict import VACUOUS, Verdict
+from harness.properties.verdict import VACUOUS, Verdict, holds_if
 from harness.protocols import LossSubject
 from harness.subject_spec import SubjectKind, SubjectSpec
 from harness.subjects.adapted_loss import AdaptedLoss
@@ -146,6 +147,8 @@ class LossBench(Bench[LossProperty, LossCase]):
     def judge(self, property_: LossProperty, precision: Precision, case: LossCase, starting: Starting) -> Judged:
         starting(case)
         trial, verdict = self._checked(property_, precision, case)
+        if self._may_be_rounding(trial, verdict):
+            verdict = self._checked(property_, precision, case, rounds_alone=True)[1]
         if case.perturbation.kind is PerturbationKind.OVERSHOOT and not verdict.holds:
             if verdict.raised and property_.name != _TELLS_OF_REFUSALS and self._refuses(property_, precision, case):
                 verdict = VACUOUS
@@ -154,9 +157,22 @@ class LossBench(Bench[LossProperty, LossCase]):
                 verdict = verdict.at(Level.DEFINITION)
         return Judged(verdict, case)
 
-    def _checked(self, property_: LossProperty, precision: Precision, case: LossCase) -> tuple[LossTrial, Verdict]:
+    def _checked(
+        self, property_: LossProperty, precision: Precision, case: LossCase, rounds_alone: bool = False
+    ) -> tuple[LossTrial, Verdict]:
         trial = LossTrial(self.subject, precision, case, self.folder, self._known)
+        trial.rounds_alone = trial.rounds_alone or rounds_alone
         return trial, verdict_of(lambda: property_.check(trial))
+
+    def _may_be_rounding(self, trial: LossTrial, verdict: Verdict) -> bool:
+        """Whether a fault in half precision is one of a loss that computes in float32 all the same, which may round as
+        any does.
+        """
+        if verdict.holds or verdict.level is not Level.FAULT or not math.isfinite(verdict.badness):
+            return False
+        if trial.rounds_alone or not self._definition.subtracts or not isinstance(trial.inputs, MaskedPair):
+            return False
+        return verdict_of(lambda: holds_if(trial.computes_in_float32(), "")).holds
 
     def _refuses(self, property_: LossProperty, precision: Precision, case: LossCase) -> bool:
         """Whether a loss that raises for values beyond [0, 1] does so for them alone."""

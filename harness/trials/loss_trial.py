@@ -76,6 +76,10 @@ class LossTrial:
 
     Args:
         known: what other trials of the subject's definition have built, and what the oracle said of it.
+
+    Attributes:
+        rounds_alone: nothing but float32's rounding is at work: the precision is no other, or the subject has been seen
+            not to care (:meth:`computes_in_float32`).
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class LossTrial:
         self.precision = precision
         self.case = case
         self.definition = subject.definition
+        self.rounds_alone = precision.input_dtype == torch.float32 and precision.autocast_dtype is None
         elements = 3 * case.images * case.height * case.width
         if elements > _MOST_ELEMENTS:
             raise UsageError(
@@ -113,18 +118,13 @@ class LossTrial:
         definition, pair = self.definition, self.built
         if not definition.subtracts or not isinstance(pair, MaskedPair) or not pair.rendering.numel():
             return definition.noise()
-        return definition.noise(self._known.flatness(self.case, self._rounds_alone, self._flatness))
-
-    @property
-    def _rounds_alone(self) -> bool:
-        """Nothing but float32's rounding is at work."""
-        return self.precision.input_dtype == torch.float32 and self.precision.autocast_dtype is None
+        return definition.noise(self._known.flatness(self.case, self.rounds_alone, self._flatness))
 
     def _flatness(self, inputs: LossInputs) -> float:
         assert isinstance(inputs, MaskedPair)
         shown = inputs.composited() if self.definition.counting is Counting.COMPOSITED else inputs
         window, uniform = self.definition.window, self.definition.uniform
-        return flatness(shown.rendering.double(), shown.target.double(), window, uniform, self._rounds_alone)
+        return flatness(shown.rendering.double(), shown.target.double(), window, uniform, self.rounds_alone)
 
     def level_of_zero(self, measured: Evaluation) -> Level:
         """How grave it is that a value and a gradient that should be zero are not."""
@@ -171,6 +171,12 @@ class LossTrial:
         """The subject's value alone, without a graph."""
         with torch.no_grad(), self.precision.context():
             return float(self.forward(inputs))
+
+    def computes_in_float32(self) -> bool:
+        """The subject gives what it gives of the same numbers in float32 without autocast, to the bit."""
+        wide = self.inputs.cast(self.precision.device, torch.float32)
+        with torch.no_grad():
+            return self.value(self.inputs) == float(self.forward(wide))
 
     def of(self, subject: LossSubject) -> LossTrial:
         """The same trial of another instance of the subject."""

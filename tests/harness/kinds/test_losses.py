@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+import torch
 from torch import Tensor
 
 from gslrm.model.utils_losses import MaskedSsimLoss
 from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, PerturbationKind, Picture, PictureKind
 from harness.oracle.definitions import definition_named
+from harness.oracle.levels import Level
 from harness.precision import precisions_named
 from harness.properties import LOSS_PROPERTIES
 from harness.properties.verdict import Verdict
@@ -19,6 +21,7 @@ from harness.subject_spec import SubjectSpec
 from harness.subjects.adapted_loss import AdaptedLoss, Origin
 from harness.subjects.witness import HeldTo
 from tests.harness.judging import judged_loss
+from tests.harness.subjects.float32_textbooks import clamped
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 BEYOND = LossCase(
@@ -29,12 +32,13 @@ WITHIN = replace(BEYOND, perturbation=Perturbation(PerturbationKind.NOISE, 0.1))
 _right = MaskedSsimLoss()
 
 
-def _verdict(name: str, loss: Loss, case: LossCase) -> Verdict:
+def _verdict(name: str, loss: Loss, case: LossCase, precision_name: str = "float32") -> Verdict:
     (property_,) = (p for p in LOSS_PROPERTIES if p.name == name)
-    (precision,) = precisions_named(["float32"])
+    (precision,) = precisions_named([precision_name])
     held_to, spec = HeldTo(definition_named("masked-ssim")), SubjectSpec("beyond", truth="masked-ssim")
     subject = AdaptedLoss(spec, LossKind.MASKED, loss, held_to=held_to, origin=Origin())
-    return judged_loss(subject, property_, precision, case)
+    with precision.installed():
+        return judged_loss(subject, property_, precision, case)
 
 
 def refuses(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -75,3 +79,28 @@ def test_another_value_beyond_is_none() -> None:
 def test_what_raises_within_too_is_no_refusal_of_what_is_beyond() -> None:
     assert not _verdict("range", raises, BEYOND).holds
     assert _verdict("range", raises, WITHIN).raised
+
+
+def in_float32(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Clamped as torchmetrics clamps, which gives equal, flat pictures a loss of 2e-3."""
+    shown = mask > 0.5
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        return clamped(*(image.float().where(shown, 0.5) for image in (rendering, target)))
+
+
+def in_half(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    shown = mask > 0.5
+    return clamped(*(image.where(shown, 0.5) for image in (rendering, target)))
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16-inputs", "cpu-autocast-bfloat16", "cuda-policy-float16"])
+def test_what_float32_rounds_is_rounding_under_whatever_the_loss_leaves(precision: str) -> None:
+    flat = LossCase(11, 11, seed=2694, picture=Picture(PictureKind.FLAT, 252))
+    verdict = _verdict("identity", in_float32, flat, precision)
+    assert verdict.holds or verdict.level is Level.ROUNDING, verdict
+
+
+def test_what_half_precision_does_is_a_fault_still() -> None:
+    flat = LossCase(11, 11, seed=2694, picture=Picture(PictureKind.FLAT, 252))
+    verdict = _verdict("identity", in_half, flat, "cuda-policy-bfloat16")
+    assert (verdict.holds, verdict.level) == (False, Level.FAULT)
