@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
 from harness.errors import SubjectError, UsageError
 from harness.rehearsal.faults import Fault
 from harness.rehearsal.places import Script
-from harness.rehearsal.processes import Processes
-from harness.rehearsal.rehearsal import Rehearsal, rehearse
-
-RIGHT = Path(__file__).with_name("right_recipe.py").read_text()
+from harness.rehearsal.rehearsal import rehearse
+from tests.harness.rehearsal.recipe import ADVANCE, CLIP, RIGHT, Rehearse, line_of
 
 
 @dataclass(frozen=True)
@@ -42,10 +39,8 @@ class Planted:
         return "\n".join(line.removesuffix("@") for line in text.splitlines()) + "\n", marked[0] if marked else None
 
 
-CLIP = "    norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n"
 STEP = "    scaler.step(optimizer)\n    scaler.update()\n"
 GUARD = "    if not gradients:\n        continue\n"
-ADVANCE = "    if torch.isfinite(norm):\n        schedule.step()\n        for"
 EACH = " slow, fast in zip(average.parameters(), model.parameters(), strict=True):\n"
 PLANTED = [
     Planted(
@@ -132,23 +127,6 @@ PLANTED = [
 ]
 
 
-class Rehearse(Protocol):
-    def __call__(self, text: str, faults: tuple[Fault, ...] = ..., *more: str) -> Rehearsal: ...
-
-
-@pytest.fixture
-def rehearsed(processes: Processes, tmp_path: Path) -> Rehearse:
-    """Rehearses a script of this text."""
-
-    def rehearsed(text: str, faults: tuple[Fault, ...] = tuple(Fault), *more: str) -> Rehearsal:
-        path = tmp_path / "train.py"
-        path.write_text(text)
-        script = Script(str(path), arguments=("--out", str(tmp_path), *more))
-        return rehearse(script, faults, pretend_cuda=False, budget=300.0, processes=processes)
-
-    return rehearsed
-
-
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name)
 def test_a_planted_fault_is_found(planted: Planted, rehearsed: Rehearse) -> None:
     text, line = planted.script()
@@ -193,7 +171,7 @@ def test_the_right_loop_is_acquitted(accumulate: str, rehearsed: Rehearse) -> No
         "an output that explodes": "the scaler skips the step",
         "a NaN in the batch": "the scaler skips the step",
         "the schedule on a skipped step": "holds",
-        "counters on a skipped step": f"advance: step ({_line(RIGHT, 'for step in')})",
+        "counters on a skipped step": f"advance: step ({line_of(RIGHT, 'for step in')})",
         "running averages on a skipped step": "holds",
         "the scaler in a checkpoint": "saved",
     }
@@ -209,10 +187,6 @@ TWO = (
 )
 
 
-def _line(text: str, words: str) -> str:
-    return f"train.py:{next(n for n, line in enumerate(text.splitlines(), 1) if words in line)}"
-
-
 def test_two_optimizers_without_the_guards(rehearsed: Rehearse) -> None:
     """A skip of its own that forgets the update, and steps without gradients.
 
@@ -224,13 +198,13 @@ def test_two_optimizers_without_the_guards(rehearsed: Rehearse) -> None:
     assert right.findings == []
     assert dict(right.table)["no gradients at all"] == "drops the window"
     (clipped,) = rehearsed(TWO, (Fault.NAN_GRADIENT,)).findings
-    assert (clipped.rule, clipped.where) == ("nonfinite-moves-nothing", _line(TWO, "scaler.step(one)"))
+    assert (clipped.rule, clipped.where) == ("nonfinite-moves-nothing", line_of(TWO, "scaler.step(one)"))
     wrong = text.replace("        scaler.update()\n        model", "        model").replace(GUARD, "")
     found = rehearsed(wrong, (Fault.NAN_GRADIENT,)).findings
-    line = _line(wrong, "scaler.unscale_(one)")
+    line = line_of(wrong, "scaler.unscale_(one)")
     assert {(one.rule, one.where) for one in found} == {("scaler-protocol", line), ("never-raises", line)}
     (found_too,) = rehearsed(wrong, (Fault.NO_GRADIENT,)).findings
-    assert (found_too.rule, found_too.where) == ("never-raises", _line(wrong, "scaler.step(one)"))
+    assert (found_too.rule, found_too.where) == ("never-raises", line_of(wrong, "scaler.step(one)"))
 
 
 def test_two_optimizers_with_an_update_each(rehearsed: Rehearse) -> None:
@@ -344,43 +318,6 @@ def test_without_a_scaler(rehearsed: Rehearse) -> None:
     assert dict(found.table)["no gradients at all"] == "takes a step that moves nothing"
 
 
-_LARGE = """\
-import torch
-from torch.utils._python_dispatch import _get_current_dispatch_mode as mode
-
-class Net(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layers = torch.nn.Sequential(torch.nn.Conv2d(3, 600, 1), torch.nn.Conv2d(600, 600, 1))
-        self.register_full_backward_hook(lambda *_: self.look())
-
-    def look(self):
-        assert type(mode()).__name__ == "HalfProducts"
-
-    def forward(self, x):
-        self.look()
-        return self.layers(x)
-
-model = Net()
-optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-scaler = torch.amp.GradScaler("cpu")
-for _ in range(100):
-    with torch.autocast("cpu", dtype=torch.float16):
-        loss = model(torch.ones(2, 3, 4, 4)).square().mean()
-    optimizer.zero_grad()
-    assert mode() is None
-    scaler.scale(loss).backward()
-    scaler.step(optimizer)
-    scaler.update()
-"""
-
-
-def test_a_large_model_in_float16_is_computed_by_quicker_kernels(rehearsed: Rehearse) -> None:
-    found = rehearsed(_LARGE, (Fault.NAN_OUTPUT,))
-    assert found.findings == []
-    assert dict(found.table)["a NaN loss"] == "the scaler skips the step"
-
-
 def test_a_schedule_that_steps_now_and_then_is_held_to_nothing(rehearsed: Rehearse) -> None:
     # The epochs end just where a step was skipped.
     epochs = "    if step == 2 or not torch.isfinite(norm):\n        schedule.step()\n"
@@ -405,131 +342,3 @@ def test_a_script_that_ends_with_the_fault_shows_nothing_of_it(rehearsed: Rehear
     found = rehearsed(RIGHT.replace("default=1000", "default=5"), (Fault.NAN_OUTPUT,), "--accumulate", "1")
     assert found.refused == {"nan-output": "the script ended with it: let it train longer"}
     assert "a NaN loss" not in dict(found.table)
-
-
-LOOP = "for step in range(given.steps):\n"
-COUNTER = """\
-class Meter:
-    def __init__(self):
-        self.count, self.total = 0, 0.0
-
-    def update(self, value):
-        self.count += 1
-        self.total += value
-
-
-def count():
-    global updates
-    updates += 1
-
-
-meter, updates = Meter(), 0
-"""
-COUNTED = {
-    "in place": ("updates = 0\n", "    updates += 1@\n", "updates"),
-    "by a function": (COUNTER, "    count()\n", "updates"),
-    "by what a function gives": (
-        "def more(n):\n    return n + 1\n\nupdates = 0\n",
-        "    updates = more(updates)@\n",
-        "updates",
-    ),
-    "by a meter": (COUNTER, "    meter.update(loss.item())@\n", "meter.count"),
-    "by two lines": ("updates = 0\n", "    updates += 2\n    updates -= 1\n", "updates"),
-    "on a line of each branch": (
-        "updates = 0\n",
-        "    if torch.isfinite(norm):\n        updates += 1\n    else:\n        updates += 1@\n",
-        "updates",
-    ),
-}
-
-
-@pytest.mark.parametrize("how", COUNTED)
-def test_a_counter_that_counts_attempts_is_told_with_its_line(how: str, rehearsed: Rehearse) -> None:
-    before, statement, name = COUNTED[how]
-    marked = RIGHT.replace(LOOP, before + LOOP).replace(ADVANCE, statement + ADVANCE)
-    text = marked.replace("@\n", "\n")
-    lines = marked.splitlines()
-    # Of a function that the loop calls, its own line; of a meter, the line that calls it.
-    told = [n for n, line in enumerate(lines, 1) if line.endswith("@")]
-    if how == "by a function":
-        told = [lines.index("    updates += 1") + 1]
-    loop = _line(text, "for step in")
-    counter = f"{name} (train.py:{told[0]})" if told else name
-    counters = [f"step ({loop})", counter]
-    answer = dict(rehearsed(text, (Fault.NAN_OUTPUT,)).table)["counters on a skipped step"]
-    assert answer == f"advance: {', '.join(sorted(counters))}"
-
-
-def test_a_counter_of_updates_holds(rehearsed: Rehearse) -> None:
-    """Which of the two a counter counts is the script's affair: the table tells it by its name."""
-    counted = RIGHT.replace(LOOP, "updates = 0\n" + LOOP).replace(
-        ADVANCE, ADVANCE.replace("        for", "        updates += 1\n        for")
-    )
-    assert dict(rehearsed(counted, (Fault.NAN_OUTPUT,)).table)["counters on a skipped step"] == (
-        f"advance: step ({_line(counted, 'for step in')}); hold: updates"
-    )
-
-
-RATE = "        group['lr'] = 1e-2 * 0.99**step\n"
-
-
-@pytest.mark.parametrize("where", ["in the loop", "in a function", "at the end"])
-def test_a_rate_set_by_hand_on_a_skip_is_told_with_its_line(where: str, rehearsed: Rehearse) -> None:
-    by_hand = RIGHT.replace("        schedule.step()\n", "        pass\n")
-    groups = "    for group in optimizer.param_groups:\n"
-    texts = {
-        "in the loop": by_hand.replace(LOOP, LOOP + groups + RATE),
-        "in a function": by_hand.replace(LOOP, "def adjust(step):\n" + groups + RATE + LOOP + "    adjust(step)\n"),
-        "at the end": by_hand + groups + RATE,
-    }
-    (found,) = rehearsed(texts[where], (Fault.NAN_OUTPUT,)).findings
-    line, step = _line(texts[where], "group['lr']"), _line(texts[where], "scaler.step(")
-    assert (found.rule, found.where) == ("schedule-follows-updates", line)
-    assert found.sentence == (
-        f"{line}: the learning rate is set here, and went on although the step at {step} was skipped"
-    )
-
-
-def test_of_a_rate_that_several_lines_set_none_is_told(rehearsed: Rehearse) -> None:
-    by_hand = RIGHT.replace("        schedule.step()\n", "        pass\n")
-    groups = "    for group in optimizer.param_groups:\n"
-    (found,) = rehearsed(
-        by_hand.replace(LOOP, LOOP + groups + RATE + RATE.replace(" = ", " *= ")), (Fault.NAN_OUTPUT,)
-    ).findings
-    assert found.where == _line(by_hand.replace(LOOP, LOOP + groups + RATE + RATE), "scaler.step(")
-    assert found.sentence.startswith("the learning rate, which the script sets itself, went on although the step at ")
-
-
-def test_another_half_precision(processes: Processes, tmp_path: Path) -> None:
-    """With bfloat16 a scaler is off, and a right loop that looks at the norm alone is not right any more."""
-    path = tmp_path / "train.py"
-    path.write_text(RIGHT)
-    faults = (Fault.NAN_GRADIENT, Fault.INF_GRADIENT)
-    script = Script(str(path))
-    found = rehearse(script, faults, pretend_cuda=False, budget=300.0, processes=processes, half="bfloat16")
-    table = dict(found.table)
-    assert table["autocast"] == "bfloat16, where the script asks for float16"
-    assert table["a gradient scaler"] == "none, or off"
-    assert {(one.rule, one.where) for one in found.findings} == {
-        ("nonfinite-moves-nothing", _line(RIGHT, "scaler.step(optimizer)"))
-    }
-    # And back: a script for bfloat16, its scaler off, as float16 would have it.
-    path.write_text(RIGHT.replace("torch.float16", "torch.bfloat16").replace("1024.0)", "1024.0, enabled=False)"))
-    found = rehearse(script, faults, pretend_cuda=True, budget=300.0, processes=processes, half="float16")
-    table = dict(found.table)
-    assert table["autocast"] == "float16, where the script asks for bfloat16"
-    assert (table["a gradient scaler"], table["NaN in one group's gradients"]) == ("on", "the scaler skips the step")
-    assert found.findings == []
-
-
-def test_another_half_precision_leaves_what_the_script_casts_itself(processes: Processes, tmp_path: Path) -> None:
-    """As the guide and ``--help`` say."""
-    cast = "            assert (x @ x.t()).dtype == torch.bfloat16\n"
-    cast += "            assert (x.half().dtype, x.to(torch.float16).dtype) == (torch.float16, torch.float16)\n"
-    cast += "            assert nn.Linear(1, 1).half().weight.dtype == torch.float16\n"
-    path = tmp_path / "train.py"
-    path.write_text(RIGHT.replace("            prediction = ", cast + "            prediction = "))
-    script = Script(str(path))
-    found = rehearse(script, (Fault.HUGE_NORM,), pretend_cuda=True, budget=300.0, processes=processes, half="bfloat16")
-    assert found.findings == []
-    assert dict(found.table)["autocast"] == "bfloat16, where the script asks for float16"
