@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import struct
 import tempfile
 import zlib
 from dataclasses import dataclass
 
 from harness.cases.descriptors import Case
+from harness.cases.serialization import case_from_json, case_to_json
 from harness.engine.plan import Task
+from harness.subject_spec import SubjectKind
 
-# How many cases were begun, when the last was, and how long and what sort of what follows: nothing between two cases.
+# How many cases were begun, when the last was, and the length and the sum of what follows: nothing between two cases.
 _HEAD = struct.Struct("<QdQI")
 _TRIES = 100
 
@@ -51,7 +53,7 @@ class Pulse:
     def begin(self, task: Task, case: Case, at: float) -> None:
         """A case is about to be run."""
         self._begun += 1
-        told = pickle.dumps((task, case))
+        told = json.dumps([task.kind.value, task.property, task.precision, case_to_json(case)]).encode()
         os.pwrite(self.descriptor, _HEAD.pack(self._begun, at, len(told), zlib.crc32(told)) + told, 0)
 
     def rest(self, at: float, anew: bool = False) -> None:
@@ -74,7 +76,9 @@ class Pulse:
                 return Beat(begun, at)
             # Else it was written meanwhile.
             if len(told) == size and zlib.crc32(told) == check:
-                return Beat(begun, at, *pickle.loads(told))
+                kind, property_, precision, case = json.loads(told)
+                task = Task(SubjectKind(kind), property_, precision)
+                return Beat(begun, at, task, case_from_json(case, "a worker's case"))
         return Beat()
 
     def close(self) -> None:

@@ -55,6 +55,20 @@ class Director(Protocol):
         """Whether what the script saves from now on is written: not once it is as good as killed."""
 
 
+class NoFaults:
+    """Directs nothing: no window has a fault."""
+
+    def window_ended(self, window: Window, goes_on: bool = True) -> None:
+        """Whatever it was."""
+
+    def next_window(self, run: Run) -> None:
+        """None."""
+
+    def keeps_saves(self) -> bool:
+        """Always."""
+        return True
+
+
 class Windows:
     """Puts calls into windows; what calls there are, its subclass sees.
 

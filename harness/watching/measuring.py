@@ -12,25 +12,13 @@ from harness.pretence.patches import Patches
 from harness.rehearsal.half_precision import HalfPrecision
 from harness.rehearsal.observer import Observer
 from harness.rehearsal.places import Places
-from harness.rehearsal.record import Call, Did, Run, Window
+from harness.rehearsal.record import Call, Did
+from harness.rehearsal.windows import NoFaults
 from harness.watching.guard import Guard, GuardedPatches
 from harness.watching.watched_parameters import WatchedParameters
 
 _NORM_EVERY = 8
 """Windows, of which one has its gradients' norm taken where neither a clip nor a scaler looks at them."""
-
-
-class _NoFaults:
-    """Puts nothing into any window."""
-
-    def window_ended(self, window: Window, goes_on: bool = True) -> None:
-        return
-
-    def next_window(self, run: Run) -> None:
-        return None
-
-    def keeps_saves(self) -> bool:
-        return True
 
 
 class _NoHalves(HalfPrecision):
@@ -50,7 +38,7 @@ class MeasuringLittle(Observer):
     eager = False
 
     def __init__(self, places: Places, guard: Guard) -> None:
-        super().__init__(places, _NoFaults())
+        super().__init__(places, NoFaults())
         self._guard = guard
         self._patches = GuardedPatches(guard)
         self._halves = _NoHalves()

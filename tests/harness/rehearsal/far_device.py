@@ -16,17 +16,19 @@ from harness.rehearsal.observed_process import rehearse_process
 from harness.rehearsal.readings import Readings
 
 
-class _Late:
-    """In the place of a CUDA event."""
+class Late:
+    """In the place of a CUDA event: over when it has been asked so often, and once more."""
 
-    def __init__(self, windows: int) -> None:
-        self._left = windows
+    def __init__(self, asked: int = 1) -> None:
+        self._left = asked
 
     def query(self) -> bool:
+        """Whether it is over."""
         self._left -= 1
         return self._left < 0
 
     def synchronize(self) -> None:
+        """Wait until it is."""
         self._left = 0
 
 
@@ -34,7 +36,7 @@ def main(windows: int, order: dict[str, Any]) -> None:
     """Run it; never returns."""
     if windows:
         Readings.is_away = lambda self, tensor: True  # type: ignore[method-assign]
-        readings._event = lambda device: _Late(windows)
+        readings._event = lambda device: Late(windows)
     os.chdir(order["folder"])
     rehearse_process(order, None)
 

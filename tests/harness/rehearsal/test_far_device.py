@@ -24,6 +24,8 @@ from harness.rehearsal.places import Places, Script
 from harness.rehearsal.processes import read_run
 from harness.rehearsal.readings import Readings
 from harness.rehearsal.record import Run, Window
+from harness.rehearsal.windows import NoFaults
+from tests.harness.rehearsal.far_device import Late
 
 RIGHT = Path(__file__).with_name("right_recipe.py").read_text()
 # No scaler: whatever comes moves the parameters.
@@ -98,17 +100,6 @@ def test_what_a_checkpoint_must_lead_to_comes_later_too(tmp_path: Path) -> None:
     assert _told(far) == _told(near)
 
 
-class _NoFaults:
-    def window_ended(self, window: Window, goes_on: bool = True) -> None:
-        return
-
-    def next_window(self, run: Run) -> None:
-        return None
-
-    def keeps_saves(self) -> bool:
-        return True
-
-
 class _Waits(TorchDispatchMode):
     """Counts what would wait for a GPU."""
 
@@ -152,10 +143,10 @@ def _train(scaled: bool) -> None:
 def test_it_waits_for_no_gpu(scaled: bool, thorough: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     with _Waits() as plain:
         _train(scaled)
-    with _Waits() as near, Observer(Places(Script(path=__file__)), _NoFaults(), thorough=thorough):
+    with _Waits() as near, Observer(Places(Script(path=__file__)), NoFaults(), thorough=thorough):
         _train(scaled)
     monkeypatch.setattr(Readings, "is_away", lambda self, tensor: True)
-    observer = Observer(Places(Script(path=__file__)), _NoFaults(), thorough=thorough)
+    observer = Observer(Places(Script(path=__file__)), NoFaults(), thorough=thorough)
     with _Waits() as far, observer:
         _train(scaled)
     assert far.count == plain.count < near.count
@@ -166,27 +157,13 @@ def test_it_waits_for_no_gpu(scaled: bool, thorough: bool, monkeypatch: pytest.M
     assert math.isfinite(window.losses[0])
 
 
-class _Late:
-    """In the place of a CUDA event: over when it is asked for the second time."""
-
-    def __init__(self) -> None:
-        self._asked = 0
-
-    def query(self) -> bool:
-        self._asked += 1
-        return self._asked > 1
-
-    def synchronize(self) -> None:
-        self._asked = 1
-
-
 def test_windows_are_told_of_while_later_ones_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Readings, "is_away", lambda self, tensor: True)
-    monkeypatch.setattr(readings, "_event", lambda device: _Late())
+    monkeypatch.setattr(readings, "_event", lambda device: Late())
     told: list[Window] = []
     behind: list[int] = []
 
-    class Director(_NoFaults):
+    class Director(NoFaults):
         def window_ended(self, window: Window, goes_on: bool = True) -> None:
             told.append(window)
 
@@ -207,7 +184,7 @@ def _with_spoilt_state() -> list[bool]:
     torch.manual_seed(0)
     model = nn.Linear(4, 1)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    observer = Observer(Places(Script(path=__file__)), _NoFaults())
+    observer = Observer(Places(Script(path=__file__)), NoFaults())
     with observer:
         for number in range(8):
             optimizer.zero_grad()
@@ -225,7 +202,7 @@ def _with_spoilt_state() -> list[bool]:
 def test_a_state_that_was_spoilt_is_remembered_before_it_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _with_spoilt_state() == [True] * 4 + [False] * 4
     monkeypatch.setattr(Readings, "is_away", lambda self, tensor: True)
-    monkeypatch.setattr(readings, "_event", lambda device: _Late())
+    monkeypatch.setattr(readings, "_event", lambda device: Late())
     assert _with_spoilt_state() == [True] * 4 + [False] * 4
 
 

@@ -10,18 +10,8 @@ from torch import nn
 
 from harness.rehearsal.observer import Observer
 from harness.rehearsal.places import Places, Script
-from harness.rehearsal.record import Did, Run, Window
-
-
-class _NoFaults:
-    def window_ended(self, window: Window, goes_on: bool = True) -> None:
-        return
-
-    def next_window(self, run: Run) -> None:
-        return None
-
-    def keeps_saves(self) -> bool:
-        return True
+from harness.rehearsal.record import Did, Window
+from harness.rehearsal.windows import NoFaults
 
 
 def _windows(
@@ -32,7 +22,7 @@ def _windows(
     model = nn.Linear(4, 3)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     scaler = torch.amp.GradScaler("cpu", init_scale=16.0)
-    observer = Observer(Places(Script(path=__file__)), _NoFaults())
+    observer = Observer(Places(Script(path=__file__)), NoFaults())
     with observer:
         for number in range(5):
             optimizer.zero_grad()

@@ -29,7 +29,7 @@ from gslrm.training.trainer import Trainer
 from harness.pretence.patches import Patches
 from harness.rehearsal.observer import Observer
 from harness.rehearsal.places import Places, Script
-from harness.rehearsal.record import Run, Window
+from harness.rehearsal.windows import NoFaults
 from harness.watching.options import WatchOptions
 from harness.watching.watcher import Watcher
 
@@ -42,17 +42,6 @@ _ENTRIES = [
     (torch.optim.Optimizer, "zero_grad"),
     (torch.optim.lr_scheduler.LRScheduler, "step"),
 ]
-
-
-class _NoFaults:
-    def window_ended(self, window: Window, goes_on: bool = True) -> None:
-        return
-
-    def next_window(self, run: Run) -> None:
-        return None
-
-    def keeps_saves(self) -> bool:
-        return True
 
 
 class _Nothing:
@@ -135,7 +124,7 @@ def main(rounds: int) -> None:
         observers: dict[str, Any] = {
             "clock": _Nothing(),
             "watched": watcher,
-            "rehearsed": Observer(places, _NoFaults()),
+            "rehearsed": Observer(places, NoFaults()),
         }
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in observers}
         clocks = {name: _Clock() for name in observers}

@@ -19,6 +19,7 @@ from harness.rehearsal import readings
 from harness.rehearsal.places import Places
 from harness.rehearsal.readings import Readings
 from harness.watching.watcher import Watcher
+from tests.harness.rehearsal.far_device import Late
 
 
 class Mean(nn.Module):
@@ -211,25 +212,11 @@ def test_it_waits_for_no_gpu(scaled: bool, tmp_path: Path, monkeypatch: pytest.M
     assert len(window.losses) == 1
 
 
-class _Late:
-    """In the place of a CUDA event: over when it is asked for the second time."""
-
-    def __init__(self) -> None:
-        self._asked = 0
-
-    def query(self) -> bool:
-        self._asked += 1
-        return self._asked > 1
-
-    def synchronize(self) -> None:
-        self._asked = 1
-
-
 def test_a_window_is_judged_while_a_gpu_is_busy_with_later_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Readings, "is_away", lambda self, tensor: True)
-    monkeypatch.setattr(readings, "_event", lambda device: _Late())
+    monkeypatch.setattr(readings, "_event", lambda device: Late())
     judged = []
     monkeypatch.setattr(Watcher, "_judge", lambda self, window: judged.append(window))
     with harness.watch(bundles_dir=tmp_path):
