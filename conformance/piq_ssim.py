@@ -1,4 +1,4 @@
-"""piq's SSIM, also where torchvision has no build for this torch: piq imports it for its networks, which SSIM has none of.
+"""piq's SSIM, also where torchvision has no build for this torch: piq imports it for its networks alone.
 
 In torchvision's place stands, for the time of the import alone, a module of empty classes.
 """
@@ -17,7 +17,7 @@ from torch import nn
 class _Empty(types.ModuleType):
     """Has every name: a class that can be inherited from, or a module."""
 
-    __path__: list[str] = []  # a package, to the import
+    __path__ = ()  # a package, to the import
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
