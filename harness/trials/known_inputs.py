@@ -59,12 +59,12 @@ class KnownInputs:
             known.truths[key] = of(known.built.mapped(torch.clone).cast(device, dtype))
         return known.truths[key]
 
-    def flatness(self, case: LossCase, alike_too: bool, of: Callable[[LossInputs], float]) -> float:
+    def flatness(self, case: LossCase, rounds_alone: bool, of: Callable[[LossInputs], float]) -> float:
         """What ``of`` says of the case's tensors, float32 on the CPU, asked once of each kind."""
         known = self._kept(case)
-        if alike_too not in known.flatness:
-            known.flatness[alike_too] = of(known.built)
-        return known.flatness[alike_too]
+        if rounds_alone not in known.flatness:
+            known.flatness[rounds_alone] = of(known.built)
+        return known.flatness[rounds_alone]
 
     def exact(self, convolutions: Convolutions | None) -> Convolutions | None:
         """A network's kernels and biases in float64, converted once while they stay as they are: to do so takes half as

@@ -122,9 +122,14 @@ class LossTrial:
 
     def _flatness(self, inputs: LossInputs) -> float:
         assert isinstance(inputs, MaskedPair)
-        shown = inputs.composited() if self.definition.counting is Counting.COMPOSITED else inputs
+        masked = self.definition.counting is Counting.COMPOSITED
+        shown = inputs.composited() if masked else inputs
+        seen = None
+        if self.rounds_alone:
+            # What the mask hides has been made alike: else a small picture before much grey could be wrong unnoticed.
+            seen = inputs.mask > 0.5 if masked else torch.ones_like(inputs.mask, dtype=torch.bool)
         window, uniform = self.definition.window, self.definition.uniform
-        return flatness(shown.rendering.double(), shown.target.double(), window, uniform, self.rounds_alone)
+        return flatness(shown.rendering.double(), shown.target.double(), window, uniform, seen)
 
     def level_of_zero(self, measured: Evaluation) -> Level:
         """How grave it is that a value and a gradient that should be zero are not."""

@@ -38,11 +38,14 @@ def test_flat_pictures_are_as_flat_as_they_are_bright() -> None:
 
 
 def test_windows_without_a_difference_count_where_they_are_asked_for() -> None:
-    beside = _grey(0.5)
+    grey, beside, everywhere = _grey(0.5), _grey(0.5), torch.ones(1, 1, 20, 30, dtype=torch.bool)
     beside[..., :3, :3] += 0.1
-    assert flatness(_grey(0.5), _grey(0.5), 11) == 0.0
-    assert flatness(_grey(0.5), _grey(0.5), 11, alike_too=True) == pytest.approx(0.25)
-    assert 0.0 < flatness(_grey(0.5), beside, 11) < 0.05 < flatness(_grey(0.5), beside, 11, alike_too=True)
+    assert flatness(grey, grey, 11) == 0.0
+    assert flatness(grey, grey, 11, seen=everywhere) == pytest.approx(0.25)
+    assert 0.0 < flatness(grey, beside, 11) < 0.05 < flatness(grey, beside, 11, seen=everywhere)
+    one = torch.zeros_like(everywhere)
+    one[..., 0, 0] = True
+    assert flatness(grey, grey, 11, seen=one) == pytest.approx(0.25 / (10 * 20))
 
 
 def test_detail_takes_it_away_and_windows_see_only_so_far() -> None:
