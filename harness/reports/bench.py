@@ -98,7 +98,7 @@ def draw_benchmark(path: Path, benchmark: Benchmark) -> None:
         axes.grid(True, which="both", alpha=0.3)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(FuncFormatter(_plainly))
-            # Where there is a power of ten or less, what lies between is told too.
+            # Where there are few powers of ten to tell, what lies between is told too.
             axis.set_minor_formatter(FuncFormatter(_plainly) if _decades(axis) < 1.6 else NullFormatter())
     figure.axes[0].set_ylabel("time of a call (ms)")
     figure.suptitle(f"{timings[0].mode.value}, {benchmark.device}, {benchmark.threads} threads")
