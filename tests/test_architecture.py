@@ -14,7 +14,7 @@ from harness.kinds.registry import KINDS
 ROOT = Path(__file__).resolve().parents[1]
 # Each room may import from those before it (and from itself).
 ROOMS = [
-    {"errors", "files", "numerals", "packed_arrays", "process_state", "toml_tables"},
+    {"errors", "files", "imports", "numerals", "packed_arrays", "process_state", "toml_tables"},
     {"subject_spec"},
     {"protocols", "config"},
     {"cases"},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -43,6 +45,12 @@ def case_to_json(case: Case) -> dict[str, Any]:
     """A plain dictionary that :func:`case_from_json` reads back to an equal case."""
     kind = next(name for name, cls in _KINDS.items() if isinstance(case, cls))
     return {"kind": kind, **_plain(case)}
+
+
+@functools.lru_cache(maxsize=1)
+def case_text(case: Case) -> str:
+    """The same as JSON; of one case after the other it is asked several times."""
+    return json.dumps(case_to_json(case))
 
 
 def case_from_json(data: Any, where: str) -> Case:

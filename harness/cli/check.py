@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.config import Settings, load_settings, step_summary
 from harness.errors import Interrupted
+from harness.imports import import_dynamo, quick_imports
 
 if TYPE_CHECKING:
     from harness.engine.result import TaskResult
@@ -145,12 +146,14 @@ def add_regressions_dir(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check, report, and give the exit code."""
+    settings = check_settings(options)
+    if options.own_process:
+        _import_at_once(settings)
     from harness.findings.baseline import read_baseline
     from harness.reports.json_report import write_report
     from harness.reports.markdown import append_markdown
     from harness.reports.run_model import RunModel
 
-    settings = check_settings(options)
     # Made absolute now: a subject may change the working folder.
     reports = renderings(options)
     if options.json is not None:
@@ -161,6 +164,16 @@ def run(options: argparse.Namespace) -> int:
     forks = options.own_process
     check(settings, run_model, reports, verbose=options.verbose, exit_first=options.exitfirst, forks=forks)
     return run_model.outcome.exit_code
+
+
+def _import_at_once(settings: Settings) -> None:
+    """What this command needs, and what its workers do, which are forked from it."""
+    with quick_imports():
+        from harness.engine import pool  # noqa: F401
+        from harness.reports import terminal  # noqa: F401
+
+        if settings.step is not None:
+            import_dynamo()
 
 
 def check_settings(options: argparse.Namespace) -> Settings:

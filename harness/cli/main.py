@@ -7,10 +7,12 @@ import importlib
 import io
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from harness import __version__
 from harness.cli.failures import exit_code_of
 from harness.cli.interruption import interruptible
+from harness.cli.leaving import leave
 
 _COMMANDS = (
     "check",
@@ -74,5 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return exit_code_of(error, options)
 
 
+def command() -> NoReturn:
+    """The whole life of a process that is the ``harness`` command."""
+    leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

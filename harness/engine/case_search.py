@@ -76,6 +76,7 @@ class _CaseSearch:
             self._plan = replace(self._plan, gravest=asked.until, after_fault=0)
         self._search = Search(asked.task, emit, asked.deadline, self._plan.after_fault, self._plan.gravest)
         self._stream = _DRAWN
+        self._passed_over: set[Case] = set()
         self._numbers = Random(self._seed(_WALKED))
 
     def result(self) -> TaskResult:
@@ -105,7 +106,7 @@ class _CaseSearch:
             if search.known(case) is None and not self._is_over and search.may_survey():
                 self._survey(case)
         if not self._is_over:
-            self._survey_drawn(plan.drawn, plan.examples)
+            self._survey_drawn()
         if plan.varied is not None:
             # Half as many as are drawn: the way to what fails; then on from there.
             self._walk(plan.varied, max(1, plan.examples // 2))
@@ -122,8 +123,9 @@ class _CaseSearch:
         elif search.worst_level is not settled:
             self._make_smaller()
 
-    def _survey_drawn(self, strategy: SearchStrategy[Any], examples: int) -> None:
-        for case in self._asked.draws.cases(strategy, examples, self._seed(_DRAWN)):
+    def _survey_drawn(self) -> None:
+        plan, seed_ = self._plan, self._seed(_DRAWN)
+        for case in self._asked.draws.cases(plan.drawn, plan.examples, seed_, plan.among):
             if self._is_over or not self._search.may_survey():
                 return
             if self._search.known(case) is None:
@@ -156,13 +158,22 @@ class _CaseSearch:
         search.begin_shrinking(0 if search.slow else shrinks)
         stream = search.found_in
         if stream is not None and stream != _WALKED:
-            self._draw(plan.drawn, plan.examples, stream, (Phase.generate, Phase.shrink))
+            self._draw_to_what_failed(stream)
         if not search.has_gravest:
             return
         if not self._is_small():
             self._try_simpler()
         if not self._is_small() and plan.small is not None:
             self._draw_small(plan.small)
+
+    def _draw_to_what_failed(self, stream: str) -> None:
+        """Draw the same cases once more, for Hypothesis to meet the failure; those that were passed over, are again."""
+        plan = self._plan
+        number = max(plan.examples, plan.among)
+        if plan.among > plan.examples:
+            self._passed_over = set(self._asked.draws.cases(plan.drawn, number, self._seed(_DRAWN)))
+        self._draw(plan.drawn, number, stream, (Phase.generate, Phase.shrink))
+        self._passed_over = set()
 
     def _draw(
         self,
@@ -206,7 +217,7 @@ class _CaseSearch:
         """Run it, once for all phases; while shrinking, fail where it fails as gravely as the worst."""
         search = self._search
         verdict = search.known(case)
-        if verdict is None and search.may_run():
+        if verdict is None and search.may_run() and case not in self._passed_over:
             verdict = self._survey(case)
         if verdict is None:
             return

@@ -15,8 +15,15 @@ class Draws:
     def __init__(self) -> None:
         self._drawn: dict[tuple[int, int], tuple[Case, ...]] = {}
 
-    def cases(self, strategy: SearchStrategy[Case], examples: int, seed_: int) -> tuple[Case, ...]:
-        """So many cases of the strategy, each once: the same that a search which never fails would run."""
+    def cases(self, strategy: SearchStrategy[Case], examples: int, seed_: int, among: int = 0) -> tuple[Case, ...]:
+        """So many cases of the strategy, each once: the same that a search which never fails would run.
+
+        Args:
+            among: they are those at even distances in as many; 0 for all in their order.
+        """
+        if among > examples:
+            of_all = self.cases(strategy, among, seed_)
+            return tuple(of_all[i * len(of_all) // examples] for i in range(min(examples, len(of_all))))
         key = (seed_, examples)
         if key not in self._drawn:
             drawn: dict[Case, None] = {}

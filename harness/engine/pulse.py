@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass
 
 from harness.cases.descriptors import Case
-from harness.cases.serialization import case_from_json, case_to_json
+from harness.cases.serialization import case_from_json, case_text
 from harness.engine.plan import Task
 from harness.subject_spec import SubjectKind
 
@@ -53,7 +53,7 @@ class Pulse:
     def begin(self, task: Task, case: Case, at: float) -> None:
         """A case is about to be run."""
         self._begun += 1
-        told = json.dumps([task.kind.value, task.property, task.precision, case_to_json(case)]).encode()
+        told = f"[{json.dumps([task.kind.value, task.property, task.precision])}, {case_text(case)}]".encode()
         os.pwrite(self.descriptor, _HEAD.pack(self._begun, at, len(told), zlib.crc32(told)) + told, 0)
 
     def rest(self, at: float, anew: bool = False) -> None:
@@ -76,7 +76,7 @@ class Pulse:
                 return Beat(begun, at)
             # Else it was written meanwhile.
             if len(told) == size and zlib.crc32(told) == check:
-                kind, property_, precision, case = json.loads(told)
+                (kind, property_, precision), case = json.loads(told)
                 task = Task(SubjectKind(kind), property_, precision)
                 return Beat(begun, at, task, case_from_json(case, "a worker's case"))
         return Beat()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from typing import Any
 
 from harness.cases.image_folder import ImageFolder
@@ -95,6 +97,14 @@ class Session:
         if kind.name not in self._benches:
             self._benches[kind.name] = kind.bench(self._subjects[kind.role], self.folder)
         return self._benches[kind.name]
+
+    def fork_ahead(self, closing: Sequence[Connection] = ()) -> None:
+        """Nothing of the subjects has been run yet, and this process may be forked: see
+        :meth:`harness.kinds.kind.Bench.fork_ahead`.
+        """
+        for role, subject in self._subjects.items():
+            for kind in kinds_of(role, subject):
+                self.bench(kind).fork_ahead(closing)
 
     def close(self) -> None:
         """End the processes that were started for the subjects."""

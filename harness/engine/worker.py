@@ -58,7 +58,7 @@ def _serve(connection: Connection, start: Start, pulse: Pulse) -> None:
     warned = SubjectWarnings()
     runner = _loaded(connection, start, warned)
     if start.confirms:
-        _fork_pristine(runner, connection, start)
+        _fork_ahead(runner, connection, start)
     # Not before the fork, which is to have one thread.
     threading.Thread(target=_end_with_the_pool, args=(connection,), daemon=True).start()
 
@@ -104,17 +104,18 @@ def _loaded(connection: Connection, start: Start, warned: SubjectWarnings) -> Ta
         raise SubjectError(f"loading {specs} raised {describe_exception(error)}.") from error
 
 
-def _fork_pristine(runner: TaskRunner, connection: Connection, start: Start) -> None:
+def _fork_ahead(runner: TaskRunner, connection: Connection, start: Start) -> None:
     import torch
 
     from harness.engine.judge import evidence_of, judge_calls
-    from harness.engine.late_imports import import_dynamo
     from harness.engine.pristine import fork_pristine
+    from harness.imports import import_dynamo
 
     # What a fork inherits of CUDA, or of a thread, it can't use.
     if torch.cuda.is_initialized() or threading.active_count() > 1:
         return
     session = runner.session
+    session.fork_ahead(closing=(connection,))
 
     prepare = import_dynamo if start.shows or start.settings.step is not None else lambda: None
     judge, show_evidence = partial(judge_calls, session), partial(evidence_of, session)

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from harness.cases.descriptors import Case
+from harness.cases.serialization import case_text
 from harness.config import Settings
 from harness.engine.events import CaseFailed, CaseStarted, Event, ProcessLost, TaskFinished, WorstKept
 from harness.engine.plan import Task
@@ -29,7 +30,7 @@ class CaseRecorder:
         if isinstance(event, CaseStarted):
             if self._in_flight is None:
                 self._in_flight = _InFlightFile(_in_flight_path(self.settings, os.getpid()))
-            self._in_flight.write(CaseFile.of(self.settings, event.task, event.case))
+            self._in_flight.write(self.settings, event.task, event.case)
         elif isinstance(event, CaseFailed):
             path = case_path(self.settings, event.task, event.case)
             CaseFile.of(self.settings, event.task, event.case, event.message, event.earlier).write(path)
@@ -56,12 +57,18 @@ class _InFlightFile:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._size = path, self._SIZE
+        self._task: Task | None = None
+        self._but_for_the_case = ""
         self._handle = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
 
-    def write(self, file: CaseFile) -> None:
+    def write(self, settings: Settings, task: Task, case: Case) -> None:
+        if task != self._task:
+            # All but the case is the same while it is, and takes longer to put into words than most cases to run.
+            fields = CaseFile.of(settings, task, case).as_json(self._path)
+            self._task, self._but_for_the_case = task, json.dumps({k: v for k, v in fields.items() if k != "case"})
         # Padded with spaces, which JSON ignores, to the longest so far: nothing of a longer one is left behind, and
         # without truncation there is no moment with half a file.
-        text = json.dumps(file.as_json(self._path)).encode()
+        text = f'{self._but_for_the_case[:-1]}, "case": {case_text(case)}}}'.encode()
         self._size = max(self._size, len(text))
         os.lseek(self._handle, 0, os.SEEK_SET)
         os.write(self._handle, text.ljust(self._size) + b"\n")

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from random import Random
 from typing import Any, Generic, TypeVar
 
@@ -78,6 +79,8 @@ class SearchPlan(Generic[C]):
         shrinks: cases run in search of a smaller one after the first failure.
         draws: what the drawn cases are called: plans that call theirs alike draw the same, whatever the property, so
             that the properties can share the runs; empty for the property's own.
+        among: the drawn cases are ``examples`` of so many, from first to last at even distances; 0 for all of them.
+            Plans whose draws are called alike, and which take more and fewer, so have the fewer in common.
         any_precision: the same cases are drawn under every precision, so that these can share what is built of them.
     """
 
@@ -94,11 +97,20 @@ class SearchPlan(Generic[C]):
     weight: Callable[[C], float] = lambda case: 1.0
     shrinks: int = SHRINKS
     draws: str = ""
+    among: int = 0
     any_precision: bool = False
 
 
 class Bench(ABC, Generic[P, C]):
     """One loaded subject, ready to be tried on cases of its kind; of properties, it is handed the rows of its kind."""
+
+    def fork_ahead(self, closing: Sequence[Connection] = ()) -> None:
+        """The subject has been loaded and not been run yet, in a process that may be forked: whoever will need others
+        that begin where this one is now, forks one for them.
+
+        Args:
+            closing: connections of this process that a fork must not keep open.
+        """
 
     @abstractmethod
     def inapplicable(self, property_: P) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from enum import Enum
 from random import Random
 from typing import Any
 
@@ -122,6 +123,7 @@ class LossBench(Bench[LossProperty, LossCase]):
         cases = property_.cases(self._definition)
         small_side = max(_SMALL_SIDE, self._definition.smallest_side)
         names = self.folder.names if self.folder else ()
+        count = max(1, round(examples * property_.effort))
 
         def strategy(**narrower: int) -> SearchStrategy[LossCase]:
             return loss_cases(**{**cases, **narrower}, image_names=names)
@@ -131,7 +133,7 @@ class LossBench(Bench[LossProperty, LossCase]):
 
         return SearchPlan(
             strategy(),
-            max(1, round(examples * property_.effort)),
+            count,
             is_small,
             _nearby(property_.fewest_images, cases["smallest_side"]),
             first=(*_one_of_each(cases), *_beyond(cases), *(_large(cases) if property_.large else ())),
@@ -139,6 +141,8 @@ class LossBench(Bench[LossProperty, LossCase]):
             after_fault=max(_AFTER_FAULT, examples) if property_.searched else _AFTER_FAULT,
             varied=_varied(cases, self._definition) if property_.searched else None,
             weight=lambda case: max(1.0, case.images * case.height * case.width / _ORDINARY_PIXELS),
+            draws=_drawn_from(cases),
+            among=max(count, examples),
             any_precision=True,
             small=strategy(largest_side=small_side, most_images=1),
             small_examples=_SMALL_CASES,
@@ -209,6 +213,17 @@ class LossBench(Bench[LossProperty, LossCase]):
         if case.flaw is not None:
             return None
         return loss_evidence(LossUnderCase(self.subject, precision, case, self.folder), with_sweep=not brief)
+
+
+def _drawn_from(cases: Mapping[str, Any]) -> str:
+    """What cases of these are called as draws: alike for all properties that take the same."""
+
+    def named(value: Any) -> str:
+        if isinstance(value, tuple):
+            return ", ".join(map(named, value))
+        return str(value.value if isinstance(value, Enum) else value)
+
+    return "; ".join(f"{name}: {named(values)}" for name, values in sorted(cases.items()))
 
 
 def _one_of_each(cases: Mapping[str, Any]) -> tuple[LossCase, ...]:

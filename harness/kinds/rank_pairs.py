@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from multiprocessing.connection import Connection
 from typing import Any
 
 from hypothesis import strategies as st
@@ -25,7 +26,7 @@ from harness.trials.rank_pair import PASS_SECONDS, START_SECONDS, DiedError, Han
 
 _LONGEST_PROGRAM = 4
 # A pass in two processes takes tens of milliseconds: one program for so many examples asked for.
-_EXAMPLES_A_PROGRAM = 10
+_EXAMPLES_A_PROGRAM = 16
 _SHRINKS = 60
 
 _Ranks = tuple[list[RankState], list[RankState]]
@@ -67,8 +68,12 @@ class RankBench(Bench[RanksProperty, TrainingCase]):
     """The two processes, started when first needed and kept from case to case."""
 
     def __init__(self, factory: TrainingFactory, pass_seconds: float = PASS_SECONDS) -> None:
+        self._factory = factory
         self._pair = RankPair(factory.name, pass_seconds)
         self._last: tuple[TrainingCase, _Ranks] | None = None
+
+    def fork_ahead(self, closing: Sequence[Connection] = ()) -> None:
+        self._pair.fork_ahead(self._factory, closing)
 
     def inapplicable(self, property_: RanksProperty) -> str | None:
         return None

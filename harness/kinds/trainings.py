@@ -34,7 +34,7 @@ from harness.trials.training import TrainingTrial
 
 _LONGEST_PROGRAM = 6
 # A pass takes milliseconds: a program is drawn for so many examples asked for.
-_EXAMPLES_A_PROGRAM = 5
+_EXAMPLES_A_PROGRAM = 8
 _RESUMED = (PassKind.GOOD, PassKind.RESTORE, PassKind.GOOD)
 
 

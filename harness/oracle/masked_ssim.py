@@ -13,6 +13,7 @@ windows wholly inside the image.  Shares no code with any subject.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -151,13 +152,15 @@ def _window_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return one_minus_l.reshape(*x.shape[:2], -1), one_minus_cs.reshape(*x.shape[:2], -1)
 
 
+@functools.cache
 def gaussian_window() -> Float[Tensor, "121 1"]:
-    """The window's weights, row by row, float64, of sum 1."""
+    """The window's weights, row by row, float64, of sum 1; always the same tensor, which nobody writes into."""
     taps = gaussian_taps(_SIZE)
     window = torch.outer(taps, taps).flatten()[:, None]
     return window / window.sum()
 
 
+@functools.cache
 def gaussian_taps(size: int) -> Float[Tensor, " size"]:
-    """A Gaussian of σ 1.5 at so many pixels, float64, 1 in the middle."""
+    """A Gaussian of σ 1.5 at so many pixels, float64, 1 in the middle; always the same tensor of a size."""
     return torch.exp(-((torch.arange(size, dtype=torch.float64) - size // 2) ** 2) / (2 * _SIGMA**2))

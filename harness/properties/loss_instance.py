@@ -183,7 +183,7 @@ def _after_cast(trial: LossTrial, dtype: torch.dtype, called: bool) -> Verdict:
     return same_value(trial, value, changed, f"a cast to {name} and back {when} changes the loss")
 
 
-@loss_property(masks=FOREGROUND, effort=0.05)
+@loss_property(masks=FOREGROUND, effort=0.01)
 def keeps_nothing(trial: LossTrial) -> Verdict:
     """Calls leave nothing alive but the last one's: no inputs, no graph, no list of tensors that grows."""
     counts = left_alive(trial, _CALLS)

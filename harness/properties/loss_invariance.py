@@ -18,7 +18,7 @@ from harness.oracle.definitions import Counting
 from harness.oracle.levels import Level
 from harness.precision import refusing_unknown_ops
 from harness.properties.loss_property import NO_MASK, loss_property
-from harness.properties.sameness import NEAR_ZERO, evaluated_or_refused, same_evaluation, same_value
+from harness.properties.sameness import NEAR_ZERO, evaluated_or_refused, rounding_of_value, same_evaluation, same_value
 from harness.properties.verdict import Verdict, at_most, holds_if, relative_to
 from harness.trials.loss_trial import LossTrial
 
@@ -101,8 +101,7 @@ def full_mask(trial: LossTrial) -> Verdict:
         error,
         truth,
         f"{mask} the loss is {measured}, but that of all pixels is {right}",
-        trial.noise.value,
-        trial.noise.of_value(error),
+        lambda: rounding_of_value(trial.noise, error),
     )
 
 
@@ -116,7 +115,7 @@ def empty_mask(trial: LossTrial) -> Verdict:
         largest(abs(measured.value), steepest),
         ZERO,
         f"{mask} the loss is {measured.value:.3g} and its gradient reaches {steepest:.3g}; both must be 0",
-    ).at(trial.level_of_zero(measured))
+    ).graded(lambda: trial.level_of_zero(measured))
     # What a loss whose definition was found out makes of nothing at all is its own affair, as long as it is finite.
     another = not trial.binding and verdict.level is Level.FAULT and measured.is_finite
     return verdict.at(Level.DEFINITION) if another else verdict

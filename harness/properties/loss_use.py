@@ -84,17 +84,16 @@ def _comparable(state: Any) -> Any:
 def repeatable(trial: LossTrial) -> Verdict:
     """The same call gives the same bits."""
     first, second = trial.evaluate(trial.inputs), trial.evaluate(trial.inputs)
-    noise = trial.noise
     if first.value != second.value and not (math.isnan(first.value) and math.isnan(second.value)):
         verdict = holds_if(False, f"the same call gave {first.value!r}, then {second.value!r}")
-        return verdict.at(noise.of_value(abs(first.value - second.value)))
+        return verdict.at(trial.noise.of_value(abs(first.value - second.value)))
     changed = int(differs(first.gradient, second.gradient).sum())
     apart = float((first.gradient - second.gradient).norm())
     return holds_if(
         changed == 0,
         f"the same call gave the loss {first.value!r} twice, but {changed} of {first.gradient.numel()} elements of its "
         f"gradient changed",
-    ).at(noise.of_gradient(apart, first.gradient.numel()))
+    ).graded(lambda: trial.noise.of_gradient(apart, first.gradient.numel()))
 
 
 @loss_property(compares=True, effort=0.25)

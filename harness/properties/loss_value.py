@@ -17,7 +17,12 @@ from harness.oracle.levels import Level
 from harness.oracle.truth import Truth
 from harness.precision import refusing_unknown_ops
 from harness.properties.loss_property import FOREGROUND, NO_MASK, loss_property
-from harness.properties.sameness import evaluated_or_refused, same_evaluation
+from harness.properties.sameness import (
+    evaluated_or_refused,
+    rounding_of_gradient,
+    rounding_of_value,
+    same_evaluation,
+)
 from harness.properties.verdict import VACUOUS, Verdict, at_least_zero, at_most, holds_if, relative_to, within
 from harness.trials.loss_trial import Evaluation, LossTrial
 
@@ -29,7 +34,7 @@ _NO_TARGET = "a loss of points has no target"
 _NO_GRAPH = "the loss has no graph: backward() would raise"
 
 
-@loss_property(unless=lambda definition: definition.range_unknown, searched=True, effort=3)
+@loss_property(unless=lambda definition: definition.range_unknown, searched=True, effort=2)
 def range_(trial: LossTrial) -> Verdict:
     """The loss lies in the range of its definition, which for 1 − SSIM is [0, 2]."""
     value, definition = trial.value(trial.inputs), trial.definition
@@ -39,11 +44,16 @@ def range_(trial: LossTrial) -> Verdict:
     edge = lower if value < lower else upper if value > upper else lower
     similar, _ = told_apart(1.0 - value, 1.0 - edge, 6)
     aside = f" (an {similarity} of {similar})" if similarity else ""
-    level = trial.noise.of_value(max(lower - value, value - upper))
+
+    def level() -> Level:
+        return trial.noise.of_value(max(lower - value, value - upper))
+
     if upper == math.inf:
-        return at_least_zero(value, f"the loss is {value:.6g}{aside}; it must be finite and not negative").at(level)
+        return at_least_zero(value, f"the loss is {value:.6g}{aside}; it must be finite and not negative").graded(level)
     shown, _ = told_apart(value, edge, 6)
-    return within(value, lower, upper, f"the loss is {shown}{aside}; it belongs in [{lower:g}, {upper:g}]").at(level)
+    return within(value, lower, upper, f"the loss is {shown}{aside}; it belongs in [{lower:g}, {upper:g}]").graded(
+        level
+    )
 
 
 @loss_property()
@@ -73,10 +83,10 @@ def identity(trial: LossTrial) -> Verdict:
         ZERO,
         f"for equal images the loss is {measured.value:.3g} and its gradient reaches {steepest:.3g}; "
         f"both should be zero",
-    ).at(trial.level_of_zero(measured))
+    ).graded(lambda: trial.level_of_zero(measured))
 
 
-@loss_property(perturbations=DIFFERENT, large=True, compares=True, searched=True)
+@loss_property(perturbations=DIFFERENT, masks=FOREGROUND, large=True, compares=True, searched=True)
 def accuracy(trial: LossTrial) -> Verdict:
     """The loss is within 1e-3, relatively, of its float64 value."""
     return _value_against(trial, trial.value(trial.inputs), trial.truth)
@@ -172,7 +182,6 @@ def _gradient_against(trial: LossTrial, measured: Evaluation, right: Truth, allo
     if not measured.has_graph:
         return holds_if(False, _NO_GRAPH)
     error = float((gradient - truth).norm())
-    noise = trial.noise.at(right.value)
     bound = allowed.gradient_relative * length + allowed.gradient_floor * truth.numel() ** 0.5 + uncertainty
     cosine = float((gradient * truth).sum() / (gradient.norm() * length)) if float(gradient.norm()) > 0 else 0.0
     off, most = told_apart(error / length, bound / length)
@@ -181,8 +190,7 @@ def _gradient_against(trial: LossTrial, measured: Evaluation, right: Truth, allo
         error,
         length,
         f"{what} is off by {off} times its true length {length:.3g} (cosine {cosine:.4f}) where {most} is allowed",
-        noise.gradient / truth.numel() ** 0.5,
-        noise.of_gradient(error, truth.numel(), length),
+        lambda: rounding_of_gradient(trial.noise.at(right.value), error, truth.numel(), length),
     )
 
 
@@ -206,15 +214,17 @@ def gradient_alive(trial: LossTrial) -> Verdict:
         f"the inputs differ where they count, but the gradient's length is {measured:.3g}; it should be {length:.3g}"
     )
     badness = min(needed / measured, 1e6) if measured > 0 else 1e6
-    level = trial.noise.at(trial.truth.value).of_gradient(length - measured, trial.truth.gradient.numel())
-    return Verdict(holds, share, badness, "" if holds else message, level)
+    return Verdict(holds, share, badness, "" if holds else message).graded(
+        lambda: trial.noise.at(trial.truth.value).of_gradient(length - measured, trial.truth.gradient.numel())
+    )
 
 
 def _value_against(trial: LossTrial, value: float, truth: Truth) -> Verdict:
     allowed, size = budget(trial.precision), abs(truth.value)
-    level = trial.noise.of_value(abs(value - truth.value))
     if size == 0.0:
-        return at_most(abs(value), ZERO, f"the loss is {value:.6g} where the float64 value is zero").at(level)
+        return at_most(abs(value), ZERO, f"the loss is {value:.6g} where the float64 value is zero").graded(
+            lambda: trial.noise.of_value(abs(value))
+        )
     bound = allowed.value_relative * size + allowed.value_floor + truth.value_uncertainty
     error = abs(value - truth.value)
     measured, right = told_apart(value, truth.value, 6)
@@ -226,6 +236,5 @@ def _value_against(trial: LossTrial, value: float, truth: Truth) -> Verdict:
         error,
         size,
         f"the loss is {measured} but the float64 value is {right}: off by {off} with {most} allowed",
-        trial.noise.value,
-        level,
+        lambda: rounding_of_value(trial.noise, error),
     )

@@ -10,8 +10,8 @@ import torch
 from harness.errors import describe_exception, reraise_unless_subjects
 from harness.numerals import told_apart
 from harness.oracle.budget import RELATIVE, ZERO
-from harness.oracle.levels import Level
-from harness.properties.verdict import Verdict, holds_if, relative_to
+from harness.oracle.levels import Level, Noise
+from harness.properties.verdict import Rounding, Verdict, holds_if, relative_to
 from harness.trials.loss_trial import Evaluation, LossTrial, differs
 
 NEAR_ZERO = RELATIVE * ZERO
@@ -37,6 +37,16 @@ def evaluated_or_refused(call: Callable[[], Evaluation], what: str) -> Evaluatio
     return verdict.at(Level.STRICTNESS)
 
 
+def rounding_of_value(noise: Noise, error: float) -> Rounding:
+    """Of a value that is off by so much."""
+    return Rounding(noise.value, noise.of_value(error))
+
+
+def rounding_of_gradient(noise: Noise, error: float, elements: int, length: float) -> Rounding:
+    """Of a gradient of so many elements and this length, whose error is as an L2 norm."""
+    return Rounding(noise.gradient / elements**0.5, noise.of_gradient(error, elements, length))
+
+
 def same_value(trial: LossTrial, first: float, second: float, message: str) -> Verdict:
     """Holds where two values differ by rounding at most; the message is what comes before both."""
     if first == second or (math.isnan(first) and math.isnan(second)):
@@ -49,8 +59,7 @@ def same_value(trial: LossTrial, first: float, second: float, message: str) -> V
         abs(first - second),
         larger,
         f"{message}: {one} against {other}",
-        trial.noise.value,
-        trial.noise.of_value(abs(first - second)),
+        lambda: rounding_of_value(trial.noise, abs(first - second)),
     )
 
 
@@ -72,8 +81,7 @@ def same_gradient(trial: LossTrial, first: Evaluation, second: Evaluation, what:
         difference,
         length,
         f"{what} the gradient by {off}, its length being {length:.3g} and {allowed} allowed",
-        trial.noise.gradient / first.gradient.numel() ** 0.5,
-        trial.noise.of_gradient(difference, first.gradient.numel(), length),
+        lambda: rounding_of_gradient(trial.noise, difference, first.gradient.numel(), length),
     )
 
 

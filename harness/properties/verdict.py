@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from harness.oracle.levels import Level
 
@@ -32,6 +34,12 @@ class Verdict:
     def at(self, level: Level) -> Verdict:
         """The same, of this level."""
         return replace(self, level=level)
+
+    def graded(self, level: Callable[[], Level]) -> Verdict:
+        """The same, where it doesn't hold of the level that this gives: to tell what is rounding takes a look at the
+        pictures.
+        """
+        return self if self.holds else self.at(level())
 
     @property
     def gravity(self) -> tuple[bool, int, float]:
@@ -63,17 +71,28 @@ def at_least_zero(quantity: float, message: str) -> Verdict:
     return Verdict(holds, quantity, badness if holds or quantity < 0 else math.inf, "" if holds else message)
 
 
+class Rounding(NamedTuple):
+    """What rounding may do, and of what level a violation is then.
+
+    Attributes:
+        noise: the violation is measured against it where it is larger than what it is else relative to: a share of next
+            to nothing would say more of that than of the error.
+    """
+
+    noise: float = 0.0
+    level: Level = Level.FAULT
+
+
 def relative_to(
-    bound: float, error: float, scale: float, message: str, noise: float = 0.0, level: Level = Level.FAULT
+    bound: float, error: float, scale: float, message: str, rounding: Callable[[], Rounding] = Rounding
 ) -> Verdict:
     """Holds where ``error <= bound``, both absolute; the quantity is the error as a share of ``scale``.
 
     Args:
-        noise: what rounding may do. A violation is measured against it where it is larger than ``scale``: a share of
-            next to nothing would say more of the scale than of the error.
-        level: of the violation.
+        rounding: asked only where it doesn't hold.
     """
     verdict = at_most(error / bound, 1.0, message)
+    noise, level = Rounding() if verdict.holds else rounding()
     violated = not verdict.holds and level is not Level.DEFINITION
     against = max(scale, noise) if violated else scale
     share = error / against if against > 0 else error

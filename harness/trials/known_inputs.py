@@ -1,12 +1,15 @@
-"""The tensors of cases and their truths, kept while other properties and precisions are judged on the same cases."""
+"""The tensors of cases, their truths and what the subject made of them, kept while other properties and precisions are
+judged on the same cases.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from harness.cases.descriptors import LossCase
 from harness.cases.image_folder import ImageFolder
@@ -16,9 +19,10 @@ from harness.cases.tensors import build_pair
 from harness.oracle.perceptual import Convolutions
 from harness.oracle.truth import Truth
 from harness.protocols import LossKind
+from harness.trials.evaluation import Evaluation
 
-# Numbers kept, in float32 and, of each dtype's truth, in float64: some 250 MB.
-_MOST_NUMBERS = 2**24
+# Kept, of images and gradients.
+_MOST_BYTES = 2**28
 
 
 @dataclass
@@ -26,6 +30,7 @@ class _Known:
     built: LossInputs
     flatness: dict[bool, float] = field(default_factory=dict)
     truths: dict[tuple[str, torch.dtype], Truth] = field(default_factory=dict)
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
 
 
 class KnownInputs:
@@ -40,7 +45,7 @@ class KnownInputs:
         self._build = build_points if kind is LossKind.POINTS else build_pair
         self._folder = folder
         self._known: OrderedDict[LossCase, _Known] = OrderedDict()
-        self._numbers = 0
+        self._bytes = 0
         self._marks: list[object] = []
         self._exact: Convolutions = ()
 
@@ -56,8 +61,18 @@ class KnownInputs:
         """What the oracle ``of`` says of the case's tensors in this dtype, asked once."""
         known, key = self._kept(case), (device, dtype)
         if key not in known.truths:
-            known.truths[key] = of(known.built.mapped(torch.clone).cast(device, dtype))
+            truth = known.truths[key] = of(known.built.mapped(torch.clone).cast(device, dtype))
+            self._make_room(truth.gradient)
         return known.truths[key]
+
+    def evaluation(self, case: LossCase, precision: str, of: Callable[[], Evaluation]) -> Evaluation:
+        """What the subject gave of the case under this precision, run once."""
+        known = self._kept(case)
+        if precision not in known.evaluations:
+            found = of()
+            known.evaluations[precision] = found
+            self._make_room(found.gradient)
+        return known.evaluations[precision]
 
     def flatness(self, case: LossCase, rounds_alone: bool, of: Callable[[LossInputs], float]) -> float:
         """What ``of`` says of the case's tensors, float32 on the CPU, asked once of each kind."""
@@ -84,13 +99,18 @@ class KnownInputs:
             return self._known[case]
         known = _Known(self._build(case, self._folder))
         self._known[case] = known
-        self._numbers += _numbers(case)
-        while self._numbers > _MOST_NUMBERS and len(self._known) > 1:
-            oldest, _ = self._known.popitem(last=False)
-            self._numbers -= _numbers(oldest)
+        self._make_room(*known.built.tensors())
         return known
 
+    def _make_room(self, *kept: Tensor) -> None:
+        """For these, which are kept from now on: where that is too much, what is oldest is let go."""
+        self._bytes += _bytes(kept)
+        while self._bytes > _MOST_BYTES and len(self._known) > 1:
+            _, oldest = self._known.popitem(last=False)
+            truths = (truth.gradient for truth in oldest.truths.values())
+            found = (evaluation.gradient for evaluation in oldest.evaluations.values())
+            self._bytes -= _bytes((*oldest.built.tensors(), *truths, *found))
 
-def _numbers(case: LossCase) -> int:
-    """As many as its images have, three times over, and in float64 for two dtypes."""
-    return 3 * case.images * case.height * case.width * 7
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import copy
 import functools
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 import harness
@@ -27,6 +25,7 @@ from harness.precision import Precision, refusing_unknown_ops
 from harness.process_state import kept_state
 from harness.protocols import LossKind, LossSubject
 from harness.subject_spec import AUTO_TRUTH
+from harness.trials.evaluation import Evaluation, without_graph
 from harness.trials.known_inputs import KnownInputs
 
 CALLERS = tuple(Path(harness.__file__).parent / part for part in ("subjects/adapted_loss.py", "cases", "trials"))
@@ -37,28 +36,6 @@ _MOST_ELEMENTS = 2**26
 
 # float16 gradients are taken at the largest of these loss scales that leaves them finite, as a GradScaler settles.
 _LOSS_SCALES = (2.0**16, 2.0**12, 2.0**8, 2.0**4, 1.0)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A value, and its gradient by the rendering or the points, loss scale divided out, on the CPU in float64.
-
-    Attributes:
-        has_graph: the loss can be differentiated. Without a graph ``backward()`` raises, and the gradient here is zero.
-    """
-
-    value: float
-    gradient: Float[Tensor, "n 3 h w"]
-    loss_scale: float
-    has_graph: bool = True
-
-    @property
-    def is_finite(self) -> bool:
-        return math.isfinite(self.value) and bool(torch.isfinite(self.gradient).all())
-
-
-def _without_graph(value: float, image: Tensor) -> Evaluation:
-    return Evaluation(value, torch.zeros_like(image, dtype=torch.float64).cpu(), 1.0, has_graph=False)
 
 
 def differs(first: Tensor, second: Tensor) -> Tensor:
@@ -94,6 +71,7 @@ class LossTrial:
         self.precision = precision
         self.case = case
         self.definition = subject.definition
+        self._is_another = False
         self.rounds_alone = precision.input_dtype == torch.float32 and precision.autocast_dtype is None
         elements = 3 * case.images * case.height * case.width
         if elements > _MOST_ELEMENTS:
@@ -140,8 +118,10 @@ class LossTrial:
 
     @functools.cached_property
     def evaluation(self) -> Evaluation:
-        """The subject on the case itself."""
-        return self.evaluate(self.inputs)
+        """The subject on the case itself, run once for all properties that ask for no more than that."""
+        if self._is_another:
+            return self.evaluate(self.inputs)
+        return self._known.evaluation(self.case, self.precision.name, lambda: self.evaluate(self.inputs))
 
     @functools.cached_property
     def truth(self) -> Truth:
@@ -186,7 +166,7 @@ class LossTrial:
     def of(self, subject: LossSubject) -> LossTrial:
         """The same trial of another instance of the subject."""
         other = copy.copy(self)
-        other.subject = subject
+        other.subject, other._is_another = subject, True
         for measured in ("evaluation", "truth"):
             vars(other).pop(measured, None)
         return other
@@ -205,7 +185,7 @@ class LossTrial:
             loss = self.forward(inputs.with_first(first))
         value = float(loss.detach())
         if not loss.requires_grad:
-            return [_without_graph(value, first) for _ in upstream]
+            return [without_graph(value, first) for _ in upstream]
         return [Evaluation(value, *self._backward(loss, first, times)) for times in upstream]
 
     def of_a_sum(self, several: Sequence[LossInputs]) -> list[Evaluation]:
@@ -233,11 +213,11 @@ class LossTrial:
             loss = self.forward(replace(pair, rendering=rendering, target=target))
         value = float(loss.detach())
         if not loss.requires_grad:
-            return _without_graph(value, rendering), _without_graph(value, target)
+            return without_graph(value, rendering), without_graph(value, target)
         by_rendering = Evaluation(value, *self._backward(loss, rendering, 1.0))
         (reached,) = torch.autograd.grad(loss, target, retain_graph=True, allow_unused=True)
         if reached is None:
-            return by_rendering, _without_graph(value, target)
+            return by_rendering, without_graph(value, target)
         return by_rendering, Evaluation(value, *self._backward(loss, target, 1.0))
 
     def _backward(self, loss: Tensor, first: Tensor, upstream: float) -> tuple[Tensor, float]:

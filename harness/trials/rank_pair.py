@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import tempfile
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, PrecisionError, describe_exception, ending
 from harness.subject_spec import SubjectSpec
 from harness.trials.observation import RankState
+from harness.trials.rank_processes import ForkedAhead, NewProcesses, RankProcess, Starter
 
 if TYPE_CHECKING:
     from harness.cases.descriptors import PassKind, TrainingCase
+    from harness.subjects.training import TrainingFactory
     from harness.trials.observation import Observation
 
 # Of torch and the subject, on a machine that is busy.
@@ -48,11 +50,21 @@ class RankPair:
     """The two processes, kept from program to program; they are started by the first and after a hang or a raise."""
 
     def __init__(self, subject: SubjectSpec, pass_seconds: float = PASS_SECONDS) -> None:
-        self._subject, self._pass_seconds = subject, pass_seconds
-        self._processes: list[Any] = []
+        self._starter: Starter = NewProcesses(partial(_load_and_serve, subject))
+        self._pass_seconds = pass_seconds
+        self._processes: list[RankProcess] = []
         self._pipes: list[Connection] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         weakref.finalize(self, _end, self._processes, self._pipes)
+
+    def fork_ahead(self, factory: TrainingFactory, closing: Sequence[Connection] = ()) -> None:
+        """Have the ranks forked from this process as it is now: it has loaded the subject, run nothing of it, and has
+        one thread and nothing of a GPU.
+
+        Args:
+            closing: connections of this process that the others must not keep open.
+        """
+        self._starter = ForkedAhead(partial(_serve, lambda: factory), closing)
 
     def run(self, precision: str, case: TrainingCase) -> tuple[list[RankState], list[RankState]]:
         """What each process saw, pass by pass; a list ends where it raised.
@@ -69,39 +81,38 @@ class RankPair:
         try:
             first, second = self._collected(self._pass_seconds)
         except BaseException:
-            self.close()
+            self._stop()
             raise
         if any(states and states[-1].raised for states in (first, second)):
             # What a collective left half done can't be trusted.
-            self.close()
+            self._stop()
         return first, second
 
     def close(self) -> None:
-        """End the processes, at once."""
+        """End the processes, at once, and start no more."""
+        self._stop()
+        self._starter.close()
+
+    def _stop(self) -> None:
         _end(self._processes, self._pipes)
         if self._folder is not None:
             self._folder.cleanup()
         self._folder = None
 
     def _start(self) -> None:
-        context = _context()
         self._folder = tempfile.TemporaryDirectory()
         store = str(Path(self._folder.name) / "store")
         for rank in range(2):
-            ours, theirs = context.Pipe()
-            arguments = (rank, theirs, store, self._subject)
-            process = context.Process(target=_serve, args=arguments, daemon=True)
-            process.start()
-            theirs.close()
+            process, pipe = self._starter.start(rank, store)
             self._processes.append(process)
-            self._pipes.append(ours)
+            self._pipes.append(pipe)
         try:
             self._collected(START_SECONDS)
         except LostError as error:
-            self.close()
+            self._stop()
             raise PrecisionError(f"two processes could not be joined through gloo: {error}.") from error
         except BaseException:
-            self.close()
+            self._stop()
             raise
 
     def _collected(self, seconds: float) -> tuple[list[RankState], list[RankState]]:
@@ -155,17 +166,7 @@ class RankPair:
         return answer
 
 
-def _context() -> Any:
-    """How they are started: forked from a process that imported torch and did nothing else, where there can be one."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    # What both would import else; the last is what every optimizer imports.
-    context.set_forkserver_preload(["harness.trials.training", "harness.subjects.training", "torch._dynamo"])
-    return context
-
-
-def _end(processes: list[Any], pipes: list[Connection]) -> None:
+def _end(processes: list[RankProcess], pipes: list[Connection]) -> None:
     for process in processes:
         process.kill()
         process.join()
@@ -175,13 +176,22 @@ def _end(processes: list[Any], pipes: list[Connection]) -> None:
     pipes.clear()
 
 
-def _serve(rank: int, pipe: Connection, store: str, subject: SubjectSpec) -> None:
+def _load_and_serve(subject: SubjectSpec, rank: int, pipe: Connection, store: str) -> None:
+    from harness.precision import import_guard
+    from harness.subjects.training import load_training
+
+    def load() -> TrainingFactory:
+        # As a session loads it: an autocast("cuda") made on import must not switch itself off.
+        with import_guard():
+            return load_training(subject)
+
+    _serve(load, rank, pipe, store)
+
+
+def _serve(load: Callable[[], TrainingFactory], rank: int, pipe: Connection, store: str) -> None:
     """A process' whole life: join, load the subject, and run programs until the pipe closes."""
     import torch
     import torch.distributed
-
-    from harness.precision import import_guard
-    from harness.subjects.training import load_training
 
     warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
     torch.set_num_threads(1)
@@ -189,9 +199,7 @@ def _serve(rank: int, pipe: Connection, store: str, subject: SubjectSpec) -> Non
         torch.distributed.init_process_group(
             "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=_COLLECTIVE
         )
-        # As a session loads it: an autocast("cuda") made on import must not switch itself off.
-        with import_guard():
-            factory = load_training(subject)
+        factory = load()
         pipe.send(None)
         while True:
             precision, case, actions = pipe.recv()
@@ -204,7 +212,9 @@ def _serve(rank: int, pipe: Connection, store: str, subject: SubjectSpec) -> Non
         pass
 
 
-def _run(factory: Any, precision: str, case: TrainingCase, actions: tuple[PassKind, ...]) -> Iterator[RankState]:
+def _run(
+    factory: TrainingFactory, precision: str, case: TrainingCase, actions: tuple[PassKind, ...]
+) -> Iterator[RankState]:
     from harness.precision import precisions_named
     from harness.trials.training import TrainingTrial
 

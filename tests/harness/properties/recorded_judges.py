@@ -46,7 +46,7 @@ from harness.oracle.step_model import StepModel, rounded_to
 from harness.oracle.truth import Truth
 from harness.precision import PRECISIONS
 from harness.properties import LOSS_PROPERTIES, STEP_PROPERTIES, sampling
-from harness.properties.verdict import VACUOUS, Verdict, at_least_zero, at_most, holds_if, relative_to, within
+from harness.properties.verdict import VACUOUS, Rounding, Verdict, at_least_zero, at_most, holds_if, relative_to, within
 from harness.protocols import LossKind
 
 FILE = Path(__file__).with_name("recorded_judges.json")
@@ -173,11 +173,11 @@ def numbers() -> Any:
         "within": lambda value: within(value, 0.0, 2.0, "words"),
         "at least zero": lambda value: at_least_zero(value, "words"),
         "relative": lambda value: relative_to(0.5, abs(value), 2.0, "words"),
-        "relative to noise": lambda value: relative_to(0.5, abs(value), 1.0, "words", 2.0),
-        "relative to less noise": lambda value: relative_to(0.5, abs(value), 4.0, "words", 2.0),
+        "relative to noise": lambda value: relative_to(0.5, abs(value), 1.0, "words", lambda: Rounding(2.0)),
+        "relative to less noise": lambda value: relative_to(0.5, abs(value), 4.0, "words", lambda: Rounding(2.0)),
         "relative to nothing": lambda value: relative_to(0.5, abs(value), 0.0, "words"),
-        "rounding": lambda value: relative_to(0.5, abs(value), 1.0, "words", 2.0, Level.ROUNDING),
-        "definition": lambda value: relative_to(0.5, abs(value), 1.0, "words", 2.0, Level.DEFINITION),
+        "rounding": lambda value: relative_to(0.5, abs(value), 1.0, "words", lambda: Rounding(2.0, Level.ROUNDING)),
+        "definition": lambda value: relative_to(0.5, abs(value), 1.0, "words", lambda: Rounding(2.0, Level.DEFINITION)),
         "holds": lambda value: holds_if(value > 0, "words", value),
     }
     noises = [noise(*given) for given in product((True, False), (1.0, 0.25), (0.0, 0.05, 1.0), (0, 49, 121))]

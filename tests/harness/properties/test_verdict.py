@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from harness.oracle.levels import Level
-from harness.properties.verdict import Verdict, at_least_zero, at_most, holds_if, relative_to, within
+from harness.properties.verdict import Rounding, Verdict, at_least_zero, at_most, holds_if, relative_to, within
 
 _VALUES = (0.0, 1e-30, 0.5, 1.0, 3.0, -1.0, 1e300, math.inf, -math.inf, math.nan)
 _MADE: dict[str, Callable[[float], Verdict]] = {
@@ -17,9 +17,9 @@ _MADE: dict[str, Callable[[float], Verdict]] = {
     "within": lambda value: within(value, 0.0, 2.0, "words"),
     "at_least_zero": lambda value: at_least_zero(value, "words"),
     "relative_to": lambda value: relative_to(0.1, abs(value), 1.0, "words"),
-    "relative_to beyond noise": lambda value: relative_to(0.1, abs(value), 1.0, "words", 2.0),
-    "relative_to nothing": lambda value: relative_to(0.1, abs(value), 0.0, "words", 2.0),
-    "rounding": lambda value: relative_to(0.1, abs(value), 1.0, "words", 2.0, Level.ROUNDING),
+    "relative_to beyond noise": lambda value: relative_to(0.1, abs(value), 1.0, "words", lambda: Rounding(2.0)),
+    "relative_to nothing": lambda value: relative_to(0.1, abs(value), 0.0, "words", lambda: Rounding(2.0)),
+    "rounding": lambda value: relative_to(0.1, abs(value), 1.0, "words", lambda: Rounding(2.0, Level.ROUNDING)),
     "holds_if": lambda value: holds_if(value > 0, "words"),
 }
 
@@ -41,9 +41,28 @@ def test_nan_never_holds_and_nothing_is_worse(made: Callable[[float], Verdict]) 
 
 @pytest.mark.parametrize("level", [Level.FAULT, Level.ROUNDING])
 def test_next_to_a_true_value_of_almost_nothing_an_error_is_told_by_the_rounding(level: Level) -> None:
-    found = relative_to(1e-18, 1e-7, 1e-15, "words", 5e-4, level)
+    rounding = Rounding(5e-4, level)
+    found = relative_to(1e-18, 1e-7, 1e-15, "words", lambda: rounding)
     assert found.quantity == pytest.approx(2e-4)
     # So a larger error ranks above one that is next to a smaller truth.
-    assert relative_to(1e-15, 1e-6, 1e-12, "words", 5e-4, level).badness > found.badness
+    assert relative_to(1e-15, 1e-6, 1e-12, "words", lambda: rounding).badness > found.badness
     # Of another definition the share is told: its error is no matter of rounding.
-    assert relative_to(1e-18, 1e-7, 1e-15, "words", 5e-4, Level.DEFINITION).quantity == pytest.approx(1e8)
+    other = Rounding(5e-4, Level.DEFINITION)
+    assert relative_to(1e-18, 1e-7, 1e-15, "words", lambda: other).quantity == pytest.approx(1e8)
+
+
+def test_what_rounding_may_do_is_asked_of_what_does_not_hold_alone() -> None:
+    asked = []
+
+    def rounding() -> Rounding:
+        asked.append(True)
+        return Rounding(2.0, Level.ROUNDING)
+
+    assert relative_to(0.5, 0.4, 1.0, "words", rounding).holds
+    assert not asked
+    assert at_most(0.4, 0.5, "words").graded(lambda: rounding().level).holds
+    assert not asked
+    assert relative_to(0.5, 0.6, 1.0, "words", rounding).level is Level.ROUNDING
+    assert len(asked) == 1
+    assert at_most(0.6, 0.5, "words").graded(lambda: rounding().level).level is Level.ROUNDING
+    assert len(asked) == 2

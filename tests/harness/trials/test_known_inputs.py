@@ -16,6 +16,7 @@ from harness.protocols import LossKind
 from harness.subject_spec import SubjectSpec
 from harness.subjects.loss import load_loss
 from harness.trials import known_inputs
+from harness.trials.evaluation import Evaluation
 from harness.trials.known_inputs import KnownInputs
 from harness.trials.loss_trial import LossTrial
 
@@ -44,17 +45,44 @@ def test_a_truth_is_asked_for_once_for_each_dtype() -> None:
 
 
 def test_no_more_is_kept_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known_inputs, "_MOST_NUMBERS", 50_000)
+    # Of 20×20 pixels, two images and a mask.
+    monkeypatch.setattr(known_inputs, "_MOST_BYTES", 5 * 7 * 20 * 20 * 4)
     known = KnownInputs(LossKind.MASKED)
     cases = [LossCase(20, 20, seed=seed) for seed in range(20)]
     for case in cases:
         known.built(case)
     kept = known._known
-    assert 1 < len(kept) < 8
+    assert len(kept) == 5
     assert list(kept) == cases[-len(kept) :]
     # One that is larger than all that may be kept is kept while it is judged.
     known.built(large := LossCase(200, 200))
     assert list(kept) == [large]
+
+
+def test_truths_and_evaluations_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    gradient = torch.zeros(1, 3, 20, 20, dtype=torch.float64)
+    monkeypatch.setattr(known_inputs, "_MOST_BYTES", 7 * 20 * 20 * 4 + 5 * gradient.nbytes)
+    known = KnownInputs(LossKind.MASKED)
+    first, second = LossCase(20, 20, seed=1), LossCase(20, 20, seed=2)
+    known.truth(first, "cpu", torch.float32, lambda inputs: Truth(1.0, gradient))
+    for precision in ("one", "two", "three"):
+        known.evaluation(first, precision, lambda: Evaluation(1.0, gradient, 1.0))
+    known.built(second)
+    # Two images and a mask are a little more than a gradient.
+    assert list(known._known) == [second]
+    known.built(first)
+    assert list(known._known) == [second, first]
+
+
+def test_what_the_subject_gave_is_asked_for_once_a_precision() -> None:
+    known, asked = KnownInputs(LossKind.MASKED), []
+
+    def run() -> Evaluation:
+        asked.append(True)
+        return Evaluation(float(len(asked)), torch.zeros(1, 3, 20, 20), 1.0)
+
+    of = [known.evaluation(_CASE, precision, run).value for precision in ("float32", "float16-inputs", "float32")]
+    assert of == [1.0, 2.0, 1.0]
 
 
 def test_a_subject_that_writes_into_its_target_is_held_to_the_target_it_was_given(tmp_path: Path) -> None:
