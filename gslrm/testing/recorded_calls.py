@@ -5,6 +5,7 @@ Plain named values, as those of :mod:`gslrm.testing.recorded_values`.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import FrozenInstanceError
@@ -27,8 +28,8 @@ def ssim_calls(device: str) -> dict[str, Sequence[float] | Sequence[int] | Seque
 
     The difference form itself, of more planes than are worked on at once; without a mask, and of masks that hide
     nothing or all; other settings; a second backward pass, ``torch.func.grad`` and ``vmap``, the operator of torch's
-    library, and an infinite upstream gradient. Of each gradient two sums, of what is above 0 and of what is below, so
-    that neither cancels.
+    library, also as a compiled call comes to it, and an infinite upstream gradient. Of each gradient two sums, of what
+    is above 0 and of what is below, so that neither cancels.
     """
     x, y = (image.requires_grad_() for image in _pictures(2, 23, 31, device, torch.float32))
     only_x, only_y, mask = x.detach(), y.detach(), torch.zeros(2, 1, 23, 31, device=device)
@@ -77,13 +78,17 @@ def ssim_calls(device: str) -> dict[str, Sequence[float] | Sequence[int] | Seque
         fakes = [tensor.detach().to("meta") for tensor in (*images, mask)]
         parts = torch.ops.gslrm.ssim_loss(*fakes, numbers, "torch", "x", "y", *wants)
         shapes += [str(tuple(part.shape)) for part in parts]
+    # The operator is what a compiled call comes to; how it is compiled makes no difference.
+    compiled = torch.compile(MaskedSsimLoss(path="torch"), backend="eager", fullgraph=True)
+    operator.append(float(compiled(only_x, only_y, mask)))
     found["operator"], found["operator-shapes"] = operator, shapes
     counts: list[int] = []
     for value, image in to_infinity:
         (gradient,) = torch.autograd.grad(value, image, torch.full_like(value, math.inf), retain_graph=True)
         counts += [int(part.sum()) for part in (gradient == math.inf, gradient == -math.inf, gradient == 0)]
     found["times-infinity"] = counts
-    found["words"] = [repr(SsimLoss(2.0)), repr(MaskedSsimLoss(0.25)), repr(_ZeroLoss()), repr(ForegroundSsimLoss())]
+    losses = SsimLoss(2.0), MaskedSsimLoss(0.25), _ZeroLoss(), ForegroundSsimLoss()
+    found["words"] = [str(inspect.isabstract(MaskedLoss)), *map(repr, losses)]
     return found
 
 

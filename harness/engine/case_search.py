@@ -64,8 +64,11 @@ _DRAWN, _WALKED, _SIMPLER = "", "walk", "simpler"
 # Cases of the walk from the worst on, large ones counted as what they weigh; and of that from what is no fault.
 _WALK = 150
 _LESSER_WALK = 80
+# Of the drawn cases after a fault and of the walk from it, only one in so many where a case that was told beforehand
+# violates the property as gravely as can be.
+_LED = 3
 # Cases run to make smaller what is no fault.
-_LESSER_SHRINKS = 60
+_LESSER_SHRINKS = 20
 
 
 class _CaseSearch:
@@ -101,17 +104,22 @@ class _CaseSearch:
         for case in self._asked.suspects:
             if not search.has_gravest and search.may_survey():
                 self._survey(case)
-        settled = search.worst_level
+        settled, walk = search.worst_level, _WALK
+        if search.has_gravest:
+            # The worst of another precision is where this one's search begins.
+            search.shorten(_LED)
+            walk //= _LED
         for case in plan.first:
             if search.known(case) is None and not self._is_over and search.may_survey():
                 self._survey(case)
         if not self._is_over:
             self._survey_drawn()
         if plan.varied is not None:
-            # Half as many as are drawn: the way to what fails; then on from there.
-            self._walk(plan.varied, max(1, plan.examples // 2))
+            if not search.has_failed or search.has_gravest:
+                # Half as many as are drawn: the way to what fails; then on from there.
+                self._walk(plan.varied, max(1, plan.examples // 2))
             if search.has_failed:
-                self._walk(plan.varied, _WALK if search.has_gravest else _LESSER_WALK)
+                self._walk(plan.varied, walk if search.has_gravest else _LESSER_WALK)
         known = search.count_what_was_tried_before()
         if self._asked.until is not None or not search.has_failed:
             return

@@ -136,6 +136,10 @@ class Search:
         if self._fails_gravely(case):
             self._smallest = case
 
+    def shorten(self, times: int) -> None:
+        """The survey goes on after a fault for so many times fewer cases."""
+        self._left = None if self._left is None else self._left // times
+
     def begin_walk(self, cases: int) -> bool:
         """Whether the survey goes on towards what is worse; after a fault, by so many more cases."""
         if self._worst is None:

@@ -9,7 +9,7 @@ edges count several times, did 0.38/N.
 
 So up to 5e-4 in the value is called rounding; 2e-2/√N in the gradient and 0.15/N in an element of it, and four times
 that, or as much as the gradient's length, where the loss itself is within its rounding; whatever precision it happens
-in. (How much of a gradient must be left there is for ``gradient-alive`` to say.)
+in. (How much of a gradient must be left there is for ``gradient-alive`` to say: a tenth, and in float32 a thousandth.)
 
 Where pictures are bright and flat (:func:`harness.oracle.flatness.flatness`), more is. A sum of p numbers of about
 equal size, taken one after another, is off by up to p·2⁻²⁴ of itself. So the textbook's variance over a window of p

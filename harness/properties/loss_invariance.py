@@ -121,7 +121,7 @@ def empty_mask(trial: LossTrial) -> Verdict:
     return verdict.at(Level.DEFINITION) if another else verdict
 
 
-@loss_property(unless=lambda definition: definition.pooling, compares=True, fewest_images=2, effort=0.25)
+@loss_property(unless=lambda definition: definition.pooling, compares=True, fewest_images=2, effort=0.1)
 def batch(trial: LossTrial) -> Verdict:
     """A batch's loss is the mean of its images' losses in any order, to 1e-3."""
     whole = trial.value(trial.inputs)
@@ -138,7 +138,7 @@ def batch(trial: LossTrial) -> Verdict:
     return same_value(trial, whole, trial.value(flipped), "reversing the batch changes the loss")
 
 
-@loss_property(compares=True, effort=0.25)
+@loss_property(compares=True, effort=0.1)
 def strides(trial: LossTrial) -> Verdict:
     """Channels-last, non-contiguous and expanded images give the same loss and gradient, to 1e-3."""
     for layout, name in ((_channels_last, "channels-last images"), (_every_other, "non-contiguous images")):

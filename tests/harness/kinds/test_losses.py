@@ -104,3 +104,39 @@ def test_what_half_precision_does_is_a_fault_still() -> None:
     flat = LossCase(11, 11, seed=2694, picture=Picture(PictureKind.FLAT, 252))
     verdict = _verdict("identity", in_half, flat, "cuda-policy-bfloat16")
     assert (verdict.holds, verdict.level) == (False, Level.FAULT)
+
+
+_SPECK = LossCase(
+    12, 11, seed=351, picture=Picture(PictureKind.FLAT, 19),
+    mask=Mask(MaskKind.FULL), perturbation=Perturbation(PerturbationKind.PIXEL, 3.16e-4),
+)  # fmt: skip
+"""Of a dark, flat picture with one pixel changed, the loss is 3.7e-6, and its variances are below their rounding."""
+
+
+def clamped_as_a_whole(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Less than rounding, and no gradient where that leaves nothing."""
+    return (_right(rendering, target, mask) - 1e-5).clamp(0.0, 2.0)
+
+
+def test_variances_held_at_zero_leave_a_gradient_by_the_means() -> None:
+    verdict = _verdict("gradient-alive", in_float32, _SPECK)
+    # On another processor the sums may come out so that none is held.
+    assert verdict.holds or verdict.level is Level.ROUNDING, verdict
+
+
+def test_a_loss_that_is_clamped_as_a_whole_leaves_none_and_that_is_a_fault() -> None:
+    verdict = _verdict("gradient-alive", clamped_as_a_whole, _SPECK)
+    assert (verdict.holds, verdict.level) == (False, Level.FAULT), verdict
+    assert verdict.quantity == 0.0
+
+
+def test_a_sixtieth_of_a_gradient_is_a_fault_where_float32_is_not_all() -> None:
+    def a_sixtieth(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        loss = _right(rendering, target, mask)
+        return loss.detach() + (loss - loss.detach()) / 60
+
+    assert _verdict("gradient-alive", a_sixtieth, WITHIN).level is Level.FAULT
+    by_autocast = _verdict(
+        "gradient-alive", lambda *inputs: in_half(*inputs) / 60 + 0.5, _SPECK, "cpu-autocast-bfloat16"
+    )
+    assert (by_autocast.holds, by_autocast.level) == (False, Level.FAULT), by_autocast
