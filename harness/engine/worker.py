@@ -112,7 +112,7 @@ def _fork_ahead(runner: TaskRunner, connection: Connection, start: Start) -> Non
     from harness.imports import import_dynamo
 
     # What a fork inherits of CUDA, or of a thread, it can't use.
-    if torch.cuda.is_initialized() or threading.active_count() > 1:
+    if torch.cuda.is_initialized() or threading.active_count() > 1 or not hasattr(os, "fork"):
         return
     session = runner.session
     session.fork_ahead(closing=(connection,))
