@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import strategies
 
-from harness.cases.descriptors import Case, LossCase, StepCase
+from harness.cases.descriptors import Case, LossCase, Perturbation, PerturbationKind, StepCase
 from harness.config import Settings
 from harness.engine import case_search
 from harness.engine.case_search import Asked, search_case
@@ -281,3 +281,18 @@ def test_after_a_fault_only_so_many_more_are_run(held_before: int) -> None:
     for case in cases[held_before + 1 :]:
         search.ran(case, Judged(Verdict(False, 3.0, 2.0, "words"), case), "")
     assert not search.may_survey()
+
+
+def test_where_a_case_shows_the_fault_at_once_the_search_for_worse_is_a_third_as_long(tmp_path: Path) -> None:
+    path = tmp_path / "loss.py"
+    path.write_text("def wrong(x, y):\n    return ((x - y) ** 2).mean() * 1.1\n")
+    task = Task(SubjectKind.LOSS, "accuracy", "float32")
+    numbers = {}
+    for led in (False, True):
+        runner = TaskRunner(Settings(loss=f"{path}:wrong", truth="mse", max_examples=90))
+        # As a case that was found under another precision.
+        suspects = [LossCase(16, 16, perturbation=Perturbation(PerturbationKind.NOISE, 0.1))] if led else []
+        numbers[led] = runner.run(task, lambda _: None, suspects).examples
+    # 90 after the fault, half as many on the way and 150 on from there; and a third of the first and the last.
+    assert numbers[False] > 200
+    assert numbers[True] < numbers[False] / 2
