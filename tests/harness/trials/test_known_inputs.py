@@ -113,3 +113,17 @@ def test_a_networks_kernels_are_converted_once_and_again_where_they_change() -> 
     changed = known.exact([(kernel, bias)])
     assert changed is not None
     assert torch.equal(changed[0][0], kernel.double())
+
+
+def test_another_instance_is_run_anew_and_the_subject_once(tmp_path: Path) -> None:
+    path = tmp_path / "counts.py"
+    path.write_text(
+        "calls = 0\n\n\ndef counts(x, y):\n    global calls\n    calls += 1\n    return (x - y).mean() * 0 + calls\n"
+    )
+    loss = load_loss(SubjectSpec(f"{path}:counts", truth="mse"))
+    (precision,), known = precisions_named(["float32"]), KnownInputs(loss.kind)
+    first, again = (LossTrial(loss, precision, _CASE, known=known) for _ in range(2))
+    value = first.evaluation.value
+    assert again.evaluation.value == value
+    assert again.of(loss).evaluation.value == value + 1
+    assert again.evaluate(again.inputs).value == value + 2
