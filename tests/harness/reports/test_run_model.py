@@ -91,7 +91,7 @@ def test_the_terminal_prints_brackets_as_they_are(tmp_path: Path) -> None:
 def test_the_events_of_a_real_run_tell_it_again(tmp_path: Path) -> None:
     heard: list[Event] = []
     live = RunModel()
-    settings = Settings(loss=BEFORE_FIX, max_examples=10, workers=2, cases_dir=str(tmp_path))
+    settings = Settings(loss=BEFORE_FIX, max_examples=40, workers=2, cases_dir=str(tmp_path))
 
     def listen(event: Event) -> None:
         heard.append(event)
