@@ -11,7 +11,7 @@ from collections.abc import Iterator
 @contextlib.contextmanager
 def quick_imports() -> Iterator[None]:
     """Look for no garbage while modules are imported, nor among them later: they stay. Of torch's second that saves a
-    fifth.
+    seventh.
 
     Only for a process of our own: what else was in it until then is never looked through again either.
     """

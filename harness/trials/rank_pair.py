@@ -102,15 +102,17 @@ class RankPair:
     def _start(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
         store = str(Path(self._folder.name) / "store")
-        for rank in range(2):
-            process, pipe = self._starter.start(rank, store)
-            self._processes.append(process)
-            self._pipes.append(pipe)
         try:
+            for rank in range(2):
+                process, pipe = self._starter.start(rank, store)
+                self._processes.append(process)
+                self._pipes.append(pipe)
             self._collected(START_SECONDS)
-        except LostError as error:
+        except (LostError, EOFError, OSError) as error:
+            # The last two: the process that was to fork them is gone.
             self._stop()
-            raise PrecisionError(f"two processes could not be joined through gloo: {error}.") from error
+            why = str(error) or "the process that was to start them has ended"
+            raise PrecisionError(f"two processes could not be joined through gloo: {why}.") from error
         except BaseException:
             self._stop()
             raise

@@ -137,7 +137,7 @@ def _fork_ranks(connection: Connection, serve: Serve) -> None:
                 code = 1
                 try:
                     connection.close()
-                    _forget_the_parent()
+                    _seed_anew()
                     serve(rank, Connection(handle), store)
                     code = 0
                 finally:
@@ -146,7 +146,7 @@ def _fork_ranks(connection: Connection, serve: Serve) -> None:
             connection.send(process)
 
 
-def _forget_the_parent() -> None:
+def _seed_anew() -> None:
     import numpy as np
 
     # Torch's begin alike in every process, these in none.

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 import pytest
 
 from harness.cases.descriptors import PassKind, TrainingCase
+from harness.errors import PrecisionError
 from harness.subject_spec import SubjectSpec
 from harness.subjects.training import load_training
 from harness.trials.rank_pair import DiedError, RankPair
@@ -87,5 +88,16 @@ def test_how_one_of_them_ended_is_told() -> None:
     pair = RankPair(_DIES)
     pair.fork_ahead(load_training(_DIES))
     with pytest.raises(DiedError, match=r"rank [01] .*7"):
+        pair.run("float32", _GOOD)
+    pair.close()
+
+
+def test_that_the_process_which_forks_them_is_gone_is_told() -> None:
+    pair = RankPair(_SPEC)
+    pair.fork_ahead(load_training(_SPEC))
+    starter = pair._starter
+    assert isinstance(starter, ForkedAhead)
+    os.kill(starter._process, signal.SIGKILL)
+    with pytest.raises(PrecisionError, match="could not be joined through gloo: "):
         pair.run("float32", _GOOD)
     pair.close()
