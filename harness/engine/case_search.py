@@ -14,7 +14,7 @@ from harness.cases.descriptors import Case
 from harness.engine.draws import Draws
 from harness.engine.events import Listener
 from harness.engine.plan import Task
-from harness.engine.result import TaskResult
+from harness.engine.result import NOWHERE, Elsewhere, TaskResult
 from harness.engine.search import Search, ViolationFound, hypothesis_settings, run_quietly
 from harness.errors import PrecisionError
 from harness.kinds.kind import Bench, Judged, SearchPlan
@@ -31,7 +31,7 @@ class Asked:
         examples: asked for; a property's plan may take more or fewer.
         seed: the same seed draws the same cases.
         known: cases that failed before the run, smaller ones first, and what came of them now.
-        suspects: cases tried first, say because they violated the property under another precision.
+        elsewhere: what other precisions have; its cases are tried first.
         deadline: on the monotonic clock, after which no further example is started; ``None`` for none.
         draws: what other searches have drawn.
         until: the search ends with the first violation as grave as this, and makes no case smaller; ``None``: it looks
@@ -43,7 +43,7 @@ class Asked:
     property: Any
     examples: int
     seed: int
-    suspects: Sequence[Case] = ()
+    elsewhere: Elsewhere = NOWHERE
     deadline: float | None = None
     known: Sequence[tuple[Case, Judged]] = ()
     draws: Draws = field(default_factory=Draws)
@@ -64,6 +64,9 @@ _DRAWN, _WALKED, _SIMPLER = "", "walk", "simpler"
 # Cases of the walk from the worst on, large ones counted as what they weigh; and of that from what is no fault.
 _WALK = 150
 _LESSER_WALK = 80
+# A walk, and a look at all that is beside where it ends, are begun again at most so often, and only where the last came
+# so many times as far; and only in a precision that is no more than so many times less bad than another.
+_ROUNDS, _FURTHER, _ABOUT = 4, 1.25, 4
 # Of the drawn cases after a fault and of the walk from it, only one in so many where a case that was told beforehand
 # violates the property as gravely as can be.
 _LED = 3
@@ -101,7 +104,7 @@ class _CaseSearch:
         search, plan = self._search, self._plan
         for _, judged in self._asked.known:
             search.tried_before(judged)
-        for case in self._asked.suspects:
+        for case in self._asked.elsewhere.cases:
             if not search.has_gravest and search.may_survey():
                 self._survey(case)
         settled, walk = search.worst_level, _WALK
@@ -118,8 +121,10 @@ class _CaseSearch:
             if not search.has_failed or search.has_gravest:
                 # Half as many as are drawn: the way to what fails; then on from there.
                 self._walk(plan.varied, max(1, plan.examples // 2))
-            if search.has_failed:
-                self._walk(plan.varied, walk if search.has_gravest else _LESSER_WALK)
+            if search.has_gravest and not self._is_over:
+                self._look_for_the_worst(plan.varied, walk)
+            elif search.has_failed:
+                self._walk(plan.varied, _LESSER_WALK)
         known = search.count_what_was_tried_before()
         if self._asked.until is not None or not search.has_failed:
             return
@@ -158,6 +163,29 @@ class _CaseSearch:
                 walked += self._plan.weight(case)
                 if walked > cases or self._is_over:
                     return
+                self._survey(case)
+
+    def _look_for_the_worst(self, varied: Callable[[Any, Random], Any], walk: int) -> None:
+        """Walk; where that comes about as far as another precision did, try what is beside where it ends, and so on for
+        as long as both get much further.
+        """
+        search, beside = self._search, self._plan.beside
+        for _ in range(_ROUNDS):
+            before = search.furthest_badness
+            self._walk(varied, walk)
+            if beside is None or search.furthest_badness * _ABOUT < self._asked.elsewhere.badness:
+                return
+            self._try_all(list(beside(search.furthest)))
+            if not search.furthest_badness > before * _FURTHER:
+                return
+
+    def _try_all(self, cases: Sequence[Any]) -> None:
+        search = self._search
+        if not search.begin_walk(len(cases)):
+            return
+        self._stream = _WALKED
+        for case in cases:
+            if search.known(case) is None and search.may_survey():
                 self._survey(case)
 
     def _make_smaller(self) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.cases.descriptors import Case
 from harness.config import Settings
 from harness.engine.events import Event
 from harness.engine.plan import Task
-from harness.engine.result import Call, KnownCase, TaskResult
+from harness.engine.result import Call, Elsewhere, KnownCase, TaskResult
 from harness.errors import HarnessError
 from harness.properties.verdict import Verdict
 
@@ -34,10 +33,10 @@ class Start:
 
 @dataclass(frozen=True)
 class Check:
-    """Run one task; the known cases are tried first, and then the suspects."""
+    """Run one task; the known cases are tried first, and then those from elsewhere."""
 
     task: Task
-    suspects: tuple[Case, ...]
+    elsewhere: Elsewhere
     known: tuple[KnownCase, ...] = ()
 
 

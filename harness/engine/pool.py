@@ -187,9 +187,10 @@ class _Run:
         if result.status in (Status.HELD, Status.VIOLATED):
             group.hangs = self._hangs = 0
         if result.status is Status.VIOLATED and result.case is not None:
-            group.remember(result.task, result.case)
+            badness = result.badness if result.level is Level.FAULT else 0.0
+            group.remember(result.task, result.case, badness)
             if result.worst_case is not None:
-                group.remember(result.task, result.worst_case)
+                group.remember(result.task, result.worst_case, badness)
         self._next(worker)
 
     def _next(self, worker: WorkerProcess) -> None:

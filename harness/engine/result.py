@@ -42,6 +42,23 @@ class KnownCase:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """What is known of a property from other precisions.
+
+    Attributes:
+        cases: that violated it there.
+        badness: of the worst fault there; 0 for none.
+    """
+
+    cases: tuple[Case, ...] = ()
+    badness: float = 0.0
+
+
+NOWHERE = Elsewhere()
+"""Nothing is known from other precisions."""
+
+
+@dataclass(frozen=True)
 class BrokenRegression:
     """A regression case that fails again: its file, what is wrong, and how grave that is."""
 

@@ -25,7 +25,7 @@ from harness.engine.events import (
 from harness.engine.judge import evidence_of, judge_calls, judged_call
 from harness.engine.plan import Task
 from harness.engine.pristine import Pristine
-from harness.engine.result import BrokenRegression, Call, KnownCase, Status, TaskResult
+from harness.engine.result import NOWHERE, BrokenRegression, Call, Elsewhere, KnownCase, Status, TaskResult
 from harness.engine.session import Session
 from harness.errors import HarnessError, PrecisionError, SubjectError, UsageError
 from harness.kinds.kind import Judged
@@ -75,15 +75,15 @@ class TaskRunner:
         self,
         task: Task,
         emit: Listener,
-        suspects: Sequence[Case] = (),
+        elsewhere: Elsewhere = NOWHERE,
         known: Sequence[KnownCase] = (),
         until: Level | None = None,
     ) -> TaskResult:
         """Check one task.
 
         Args:
-            suspects: tried first, say because they violated the property under another precision: if one does so
-                here too, no other needs to be found and made smaller.
+            elsewhere: its cases are tried first: if one violates the property here too, no other needs to be found and
+                made smaller.
             known: cases that failed before the run, tried before all others; of a regression case that fails, the
                 result says so.
             until: the search ends with the first violation as grave as this; nothing is made smaller, or shown of it.
@@ -92,7 +92,7 @@ class TaskRunner:
         if self._deadline is not None and time.monotonic() > self._deadline:
             result = TaskResult(task, Status.NOT_RUN, message=OUT_OF_TIME)
         else:
-            result = self._checked(task, _Remembering(self._calls, emit), suspects, known, until)
+            result = self._checked(task, _Remembering(self._calls, emit), elsewhere, known, until)
         if result.status is Status.VIOLATED and until is None:
             result = self._looked_into(result, emit)
         emit(TaskFinished(task, result))
@@ -137,15 +137,15 @@ class TaskRunner:
         return self._calls
 
     def _checked(
-        self, task: Task, emit: Listener, suspects: Sequence[Case], known: Sequence[KnownCase], until: Level | None
+        self, task: Task, emit: Listener, elsewhere: Elsewhere, known: Sequence[KnownCase], until: Level | None
     ) -> TaskResult:
         try:
-            return self._search(task, emit, suspects, known, until)
+            return self._search(task, emit, elsewhere, known, until)
         except PrecisionError as error:
             return TaskResult(task, Status.NOT_RUN, message=str(error))
 
     def _search(
-        self, task: Task, emit: Listener, suspects: Sequence[Case], known: Sequence[KnownCase], until: Level | None
+        self, task: Task, emit: Listener, elsewhere: Elsewhere, known: Sequence[KnownCase], until: Level | None
     ) -> TaskResult:
         (precision,) = precisions_named([task.precision])
         kind = self.session.kind(task)
@@ -160,7 +160,7 @@ class TaskRunner:
         tried = [(one, judged) for one in known if (judged := self._tried_again(task, one, emit)) is not None]
         cases = [(one.case, judged) for one, judged in tried]
         number, deadline, draws = settings.max_examples, self._deadline, self._draws
-        asked = Asked(task, precision, property_, number, settings.seed, suspects, deadline, cases, draws, until)
+        asked = Asked(task, precision, property_, number, settings.seed, elsewhere, deadline, cases, draws, until)
         with precision.installed():
             result = search_case(bench, asked, emit)
         broken = tuple(

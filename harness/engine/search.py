@@ -127,6 +127,11 @@ class Search:
         return self._worst[0] if self._worst is not None else None
 
     @property
+    def furthest_badness(self) -> float:
+        """Its badness; 0 before any case was run."""
+        return self._worst[1].badness if self._worst is not None else 0.0
+
+    @property
     def smallest(self) -> Case | None:
         """The smallest so far of those that fail as gravely as the worst."""
         return self._smallest

@@ -77,7 +77,7 @@ def _serve(connection: Connection, start: Start, pulse: Pulse) -> None:
 
 def _carried_out(runner: TaskRunner, order: Order, emit: Listener) -> TaskResult | Verdict:
     if isinstance(order, Check):
-        return runner.run(order.task, emit, order.suspects, order.known)
+        return runner.run(order.task, emit, order.elsewhere, order.known)
     from harness.engine.judge import judge_calls
 
     emit(CaseStarted(order.calls[-1].task, order.calls[-1].case))

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from enum import Enum
-from random import Random
 from typing import Any
 
 from hypothesis.strategies import SearchStrategy
@@ -24,11 +23,11 @@ from harness.cases.descriptors import (
 )
 from harness.cases.image_folder import ImageFolder
 from harness.cases.loss_inputs import MaskedPair
-from harness.cases.strategies import LARGEST_SIDE, MAGNITUDES, NEAR_IDENTICAL, SMALLEST_SIDE, loss_cases
+from harness.cases.strategies import LARGEST_SIDE, NEAR_IDENTICAL, SMALLEST_SIDE, loss_cases
 from harness.errors import UsageError
 from harness.kinds.kind import Bench, Judged, Kind, SearchPlan, Starting, verdict_of
 from harness.kinds.loss_evidence import LossUnderCase, loss_evidence
-from harness.oracle.definitions import LossDefinition
+from harness.kinds.worse_losses import losses_beside, varied_losses
 from harness.oracle.levels import Level
 from harness.precision import Precision
 from harness.properties import LOSS_PROPERTIES, LossProperty
@@ -45,8 +44,6 @@ _SMALL_SIDE = 16
 # Drawn cases that are run after a fault, to find a worse one.
 _AFTER_FAULT = 20
 _SMALL_CASES = 400
-# What a mask's pixels are multiplied by, on the way to a worse case.
-_STEPS = (0.5, 0.8, 1.25, 2.0)
 _NEARBY_SEEDS = 40
 # The property that says of a loss which refuses values beyond [0, 1] that it does: the others would say the same.
 _TELLS_OF_REFUSALS = "finite"
@@ -139,7 +136,8 @@ class LossBench(Bench[LossProperty, LossCase]):
             first=(*_one_of_each(cases), *_beyond(cases), *(_large(cases) if property_.large else ())),
             gravest=property_.gravest,
             after_fault=max(_AFTER_FAULT, examples) if property_.searched else _AFTER_FAULT,
-            varied=_varied(cases, self._definition) if property_.searched else None,
+            varied=varied_losses(cases, self._definition) if property_.searched else None,
+            beside=losses_beside(cases, self._definition) if property_.every_grey and not _is_slow(cases) else None,
             weight=lambda case: max(1.0, case.images * case.height * case.width / _ORDINARY_PIXELS),
             draws=_drawn_from(cases),
             among=max(count, examples),
@@ -275,49 +273,6 @@ def _beyond(cases: Mapping[str, Any]) -> tuple[LossCase, ...]:
         LossCase(16, 16, 2, 4, **common),
         LossCase(11, 88, batch, 1, **common),
     )
-
-
-def _varied(cases: Mapping[str, Any], definition: LossDefinition) -> Callable[[LossCase, Random], LossCase]:
-    """One image of the smallest size or thereabouts, of few windows to take the mean of; where edges are padded, also
-    one of which they are the smaller part; other random numbers; and now and then another mask, another perturbation,
-    another grey, or flat grey in place of a picture, mostly beside another flat grey.
-    """
-    least = cases["smallest_side"]
-    sides = (least, 3 * definition.window) if definition.smallest_side < definition.window else (least,)
-    magnitudes = cases.get("magnitudes", MAGNITUDES)
-    greys = PerturbationKind.OFFSET in cases["perturbations"] and MaskKind.FULL in cases["masks"]
-
-    def varied(case: LossCase, numbers: Random) -> LossCase:
-        other = replace(case, batch=cases["fewest_images"], views=1, seed=numbers.randrange(10_000))
-        if numbers.random() < 0.5:
-            side = max(least, numbers.choice(sides))
-            other = replace(other, height=side + numbers.randrange(3), width=side + numbers.randrange(3))
-        if numbers.random() < 0.3:
-            other = replace(
-                other, mask=replace(case.mask, pixels=max(1, int(case.mask.pixels * numbers.choice(_STEPS))))
-            )
-        if numbers.random() < 0.3:
-            nearest = min(range(len(magnitudes)), key=lambda i: abs(magnitudes[i] - case.perturbation.magnitude))
-            beside = magnitudes[min(max(nearest + numbers.choice((-2, -1, 1, 2)), 0), len(magnitudes) - 1)]
-            other = replace(other, perturbation=replace(case.perturbation, magnitude=beside))
-        if numbers.random() < 0.2:
-            other = replace(
-                other, perturbation=replace(other.perturbation, kind=numbers.choice(cases["perturbations"]))
-            )
-        if numbers.random() < 0.2:
-            other = replace(other, mask=replace(other.mask, kind=numbers.choice(cases["masks"])))
-        if numbers.random() < 0.35 and case.picture.kind is not PictureKind.FILE:
-            other = replace(other, picture=Picture(PictureKind.FLAT, numbers.randrange(256)))
-            if greys and numbers.random() < 0.7:
-                offset = Perturbation(PerturbationKind.OFFSET, numbers.choice(magnitudes))
-                other = replace(other, mask=replace(case.mask, kind=MaskKind.FULL), perturbation=offset)
-            return other
-        if numbers.random() < 0.3:
-            level = min(max(case.picture.level + numbers.randrange(-8, 9), 0), 255)
-            other = replace(other, picture=replace(case.picture, level=level))
-        return other
-
-    return varied
 
 
 def _large(cases: Mapping[str, Any]) -> tuple[LossCase, ...]:

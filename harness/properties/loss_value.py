@@ -88,7 +88,7 @@ def identity(trial: LossTrial) -> Verdict:
     ).graded(lambda: trial.level_of_zero(measured))
 
 
-@loss_property(perturbations=DIFFERENT, masks=FOREGROUND, large=True, compares=True, searched=True)
+@loss_property(perturbations=DIFFERENT, masks=FOREGROUND, large=True, compares=True, searched=True, every_grey=True)
 def accuracy(trial: LossTrial) -> Verdict:
     """The loss is within 1e-3, relatively, of its float64 value."""
     return _value_against(trial, trial.value(trial.inputs), trial.truth)

@@ -10,11 +10,13 @@ from harness.config import Settings
 from harness.engine.events import RunStarted
 from harness.engine.groups import groups_of
 from harness.engine.judge import judge_calls
+from harness.engine.messages import Check, Order
 from harness.engine.plan import Task, plan
 from harness.engine.pool import run_pooled
-from harness.engine.result import Call, Outcome, Status, TaskResult, outcome
+from harness.engine.result import NOWHERE, Call, Elsewhere, Outcome, Status, TaskResult, outcome
 from harness.engine.run import TaskRunner
 from harness.engine.session import Session
+from harness.engine.worker_process import WorkerProcess
 from harness.errors import HarnessFailure, UsageError
 from harness.findings.recorder import CaseRecorder
 from harness.oracle.levels import Level
@@ -84,6 +86,27 @@ def test_any_number_of_workers_gives_the_same_results(tmp_path: Path) -> None:
     assert (second.case, second.examples) == (first.case, 1)
 
 
+def test_how_bad_a_fault_is_is_told_with_the_next_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Check] = []
+    tell = WorkerProcess.tell
+
+    def recorded(worker: WorkerProcess, order: Order | None) -> None:
+        if isinstance(order, Check):
+            told.append(order)
+        tell(worker, order)
+
+    monkeypatch.setattr(WorkerProcess, "tell", recorded)
+    path = tmp_path / "loss.py"
+    path.write_text("def wrong(x, y):\n    return ((x - y) ** 2).mean() * 1.1\n")
+    settings = Settings(loss=f"{path}:wrong", truth="mse", max_examples=5, workers=1, cases_dir=str(tmp_path / "cases"))
+    tasks = plan((SubjectKind.LOSS,), ("accuracy",), ("float32", "cpu-autocast-bfloat16"))
+    found = run_pooled(RunStarted(tuple(tasks), settings), lambda _: None, CaseRecorder(settings))
+    first, second = (next(result for result in found if result.task == order.task) for order in told)
+    assert (told[0].elsewhere, second.level) == (NOWHERE, Level.FAULT)
+    assert told[1].elsewhere.badness == first.badness > 1.0
+    assert {first.case, first.worst_case} - {None} == set(told[1].elsewhere.cases)
+
+
 def test_a_step_whose_runs_differ_is_a_verdict(tmp_path: Path) -> None:
     settings = Settings(step=f"{_HOSTILE}:FlakyStep", max_examples=30, workers=1, cases_dir=str(tmp_path))
     tasks = plan((SubjectKind.STEP,), ("never-raises", "counters"), ("float32",))
@@ -136,7 +159,7 @@ def test_what_was_found_before_a_precision_proved_wanting_keeps_its_level(
     )
     session = TaskRunner(Settings(loss=f"{subject}:loss", truth="mse", max_examples=3))
     equal = LossCase(perturbation=Perturbation(PerturbationKind.NONE))
-    result = session.run(Task(SubjectKind.LOSS, "range", "float32"), lambda _: None, [equal])
+    result = session.run(Task(SubjectKind.LOSS, "range", "float32"), lambda _: None, Elsewhere((equal,)))
     assert (result.status, result.level) == (Status.VIOLATED, level)
     assert result.message.endswith("(then the search ended: it has no aten::new.)")
     assert outcome([result], 1) is ended

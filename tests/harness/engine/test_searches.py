@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +19,9 @@ from harness.config import Settings
 from harness.engine import case_search
 from harness.engine.case_search import Asked, search_case
 from harness.engine.events import CaseFailed, CaseStarted, Event, ViolationMet
-from harness.engine.groups import groups_of
+from harness.engine.groups import Group, groups_of
 from harness.engine.plan import Task
-from harness.engine.result import Status, TaskResult
+from harness.engine.result import NOWHERE, Elsewhere, Status, TaskResult
 from harness.engine.run import TaskRunner
 from harness.engine.search import Search
 from harness.errors import SubjectError
@@ -169,7 +170,58 @@ def test_a_search_walks_from_what_holds_to_what_does_not(
     asked = Asked(Task(SubjectKind.LOSS, "range", "float32"), float32, named, examples=30, seed=0)
     result = search_case(_SeedsBelowTwenty(varied), asked, lambda _: None)
     assert result.status is status
-    assert result.examples <= 10 + (0 if varied is None else 15 + case_search._WALK)
+    assert result.examples <= 10 + (0 if varied is None else 15 + case_search._ROUNDS * case_search._WALK)
+
+
+class _HasCasesBeside(_SeedsBelowTwenty):
+    """All fail, by as much as the seed; beside each is one of a seed so many times as large."""
+
+    def __init__(self, times: float) -> None:
+        super().__init__(lambda case, numbers: case)
+        self._times = times
+
+    def plan(self, property_: None, examples: int) -> SearchPlan[LossCase]:
+        plan = super().plan(property_, examples)
+        first = LossCase(seed=1000)
+        return replace(plan, drawn=strategies.just(first), beside=self._beside)
+
+    def _beside(self, case: LossCase) -> tuple[LossCase, ...]:
+        return replace(case, seed=case.seed - 1), replace(case, seed=int(case.seed * self._times))
+
+
+@pytest.mark.parametrize(
+    ("times", "elsewhere", "reached"),
+    [
+        pytest.param(2.0, NOWHERE, 16_000, id="four times where each gets much further"),
+        pytest.param(1.1, NOWHERE, 1_100, id="once where it gets little further"),
+        pytest.param(0.9, NOWHERE, 1_000, id="to no case that is less bad"),
+        pytest.param(2.0, Elsewhere(badness=150.0), 16_000, id="where another precision is a little worse"),
+        pytest.param(2.0, Elsewhere(badness=250.0), 1_000, id="not where another precision is far worse"),
+    ],
+)
+def test_beside_the_worst_fault_is_looked_for_worse(times: float, elsewhere: Elsewhere, reached: int) -> None:
+    (float32,) = precisions_named(["float32"])
+    task, named = Task(SubjectKind.LOSS, "range", "float32"), SimpleNamespace(name="range")
+    asked = Asked(task, float32, named, examples=1, seed=0, elsewhere=elsewhere)
+    result = search_case(_HasCasesBeside(times), asked, lambda _: None)
+    assert result.badness == reached / 20
+    assert case_search._ROUNDS == 4
+
+
+def test_beside_the_first_fault_nothing_is_looked_for_where_the_search_was_to_end_with_it() -> None:
+    (float32,) = precisions_named(["float32"])
+    task, named = Task(SubjectKind.LOSS, "range", "float32"), SimpleNamespace(name="range")
+    asked = Asked(task, float32, named, examples=1, seed=0, until=Level.FAULT)
+    assert search_case(_HasCasesBeside(2.0), asked, lambda _: None).examples == 1
+
+
+def test_what_one_precision_has_is_told_to_the_next() -> None:
+    group = Group(deque([Task(SubjectKind.LOSS, "range", name) for name in ("float32", "float16-inputs")]))
+    assert group.order({}).elsewhere == NOWHERE
+    for seed, badness in ((0, 3.0), (1, 0.0), (0, 2.0)):
+        group.remember(group.tasks[0], LossCase(seed=seed), badness)
+    group.tasks.popleft()
+    assert group.order({}).elsewhere == Elsewhere((LossCase(seed=0), LossCase(seed=1)), 3.0)
 
 
 def test_failing_cases_are_told_before_and_after_shrinking() -> None:
@@ -186,7 +238,9 @@ def test_a_case_known_from_another_precision_is_tried_first() -> None:
     task = Task(SubjectKind.LOSS, "bad-input", "float32")
     first = session.run(task, lambda _: None)
     assert first.case is not None
-    second = session.run(Task(SubjectKind.LOSS, "bad-input", "cpu-autocast-float16"), lambda _: None, [first.case])
+    second = session.run(
+        Task(SubjectKind.LOSS, "bad-input", "cpu-autocast-float16"), lambda _: None, Elsewhere((first.case,))
+    )
     assert second.examples == 1
     assert second.case == first.case
 
@@ -266,7 +320,7 @@ def test_what_is_run_under_autocast_comes_first_of_each_property() -> None:
     tasks = [Task(SubjectKind.LOSS, name, precision) for name in ("range", "finite") for precision in precisions]
     groups = groups_of(tasks, ["loss"])
     assert [{task.property for task in group} for group in groups] == [{"range"}, {"finite"}]
-    order = ["cpu-autocast-float16", "cuda-policy-bfloat16", "float32", "bfloat16-inputs"]
+    order = ["cuda-policy-bfloat16", "cpu-autocast-float16", "bfloat16-inputs", "float32"]
     assert [[task.precision for task in group] for group in groups] == [order, order]
 
 
@@ -283,7 +337,10 @@ def test_after_a_fault_only_so_many_more_are_run(held_before: int) -> None:
     assert not search.may_survey()
 
 
-def test_where_a_case_shows_the_fault_at_once_the_search_for_worse_is_a_third_as_long(tmp_path: Path) -> None:
+def test_where_a_case_shows_the_fault_at_once_the_search_for_worse_is_a_third_as_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "losses_beside", lambda cases, definition: None)
     path = tmp_path / "loss.py"
     path.write_text("def wrong(x, y):\n    return ((x - y) ** 2).mean() * 1.1\n")
     task = Task(SubjectKind.LOSS, "accuracy", "float32")
@@ -291,8 +348,8 @@ def test_where_a_case_shows_the_fault_at_once_the_search_for_worse_is_a_third_as
     for led in (False, True):
         runner = TaskRunner(Settings(loss=f"{path}:wrong", truth="mse", max_examples=90))
         # As a case that was found under another precision.
-        suspects = [LossCase(16, 16, perturbation=Perturbation(PerturbationKind.NOISE, 0.1))] if led else []
-        numbers[led] = runner.run(task, lambda _: None, suspects).examples
+        cases = (LossCase(16, 16, perturbation=Perturbation(PerturbationKind.NOISE, 0.1)),) if led else ()
+        numbers[led] = runner.run(task, lambda _: None, Elsewhere(cases)).examples
     # 90 after the fault, half as many on the way and 150 on from there; and a third of the first and the last.
     assert numbers[False] > 200
     assert numbers[True] < numbers[False] / 2
