@@ -7,8 +7,13 @@ import pytest
 
 from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, PerturbationKind, Picture, PictureKind
 from harness.cases.strategies import MAGNITUDES
+from harness.config import Settings
+from harness.engine.plan import Task
+from harness.engine.session import Session
 from harness.kinds.worse_losses import losses_beside
 from harness.oracle.definitions import LossDefinition, definition_named
+from harness.properties import LOSS_PROPERTIES
+from harness.subject_spec import SubjectKind
 
 _CASES: dict[str, Any] = {
     "smallest_side": 11,
@@ -60,6 +65,17 @@ def test_where_images_are_to_be_equal_the_greys_are() -> None:
         found = _beside(LossCase(11, 11, picture=picture, mask=_SPECK), perturbations=(PerturbationKind.NONE,))
         assert [one.picture.level for one in found] == list(range(256))
         assert {(one.mask, one.perturbation.kind) for one in found} == {(_SPECK, PerturbationKind.NONE)}
+
+
+def test_every_grey_is_tried_of_accuracy_alone_and_of_no_loss_whose_truth_takes_long() -> None:
+    tried = {}
+    task = Task(SubjectKind.LOSS, "accuracy", "float32")
+    for truth in ("ssim", "ms-ssim"):
+        session = Session(Settings(loss="gslrm.model.utils_losses:SsimLoss", truth=truth))
+        bench = session.bench(session.kind(task))
+        plans = {property_.name: bench.plan(property_, 10) for property_ in LOSS_PROPERTIES}
+        tried[truth] = {name for name, plan in plans.items() if plan.beside is not None}
+    assert tried == {"ssim": {"accuracy"}, "ms-ssim": set()}
 
 
 def test_a_users_own_picture_stays() -> None:
