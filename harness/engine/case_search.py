@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -185,6 +186,8 @@ class _CaseSearch:
             return
         self._stream = _WALKED
         for case in cases:
+            if search.furthest_badness == math.inf:
+                return
             if search.known(case) is None and search.may_survey():
                 self._survey(case)
 

@@ -7,6 +7,7 @@ worker goes on.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -189,8 +190,9 @@ class _Run:
         if result.status is Status.VIOLATED and result.case is not None:
             badness = result.badness if result.level is Level.FAULT else 0.0
             group.remember(result.task, result.case, badness)
-            if result.worst_case is not None:
-                group.remember(result.task, result.worst_case, badness)
+            # Where a value is infinite, the case may be a large one, and leads to no small one elsewhere.
+            if result.worst_case is not None and math.isfinite(badness):
+                group.remember(result.task, result.worst_case)
         self._next(worker)
 
     def _next(self, worker: WorkerProcess) -> None:

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, PerturbationKind, Picture, PictureKind
+from harness.cases.pictures import PHOTOGRAPHS
 from harness.cases.strategies import MAGNITUDES, NEAR_IDENTICAL
 from harness.oracle.definitions import LossDefinition
 
@@ -16,6 +17,8 @@ _MASK_STEPS = (0.5, 0.8, 1.25, 2.0)
 # By which flat greys differ: half precision sees it, and calls them nearly equal.
 _OFFSETS = (1e-3, 1e-2)
 _GREYS = 256
+# Of each photograph, pairs of crops, and their side in pixels.
+_CROPS, _CROP_SIDE = 3, 192
 # What is added to a side, at most.
 _VARIES_BY = 2
 
@@ -64,12 +67,12 @@ def varied_losses(cases: Mapping[str, Any], definition: LossDefinition) -> Calla
 
 
 def losses_beside(cases: Mapping[str, Any], definition: LossDefinition) -> Callable[[LossCase], Iterator[LossCase]]:
-    """The case with every grey in place of its picture, every small grey beside one that is a little brighter, and the
-    case with every magnitude of its perturbation.
+    """A few large crops of photographs beside other crops, the case with every grey in place of its picture, every
+    small grey beside one that is a little brighter, and the case with every magnitude of its perturbation.
 
-    Rounding takes a denominator to 0 at single greys, so those that half precision can tell apart are all tried. Of a
-    large case there are the small greys only, which are equal where a property wants equal images; a user's own
-    pictures stay.
+    In half precision a denominator is 0 at one window of a photograph in some hundred thousand. Of flat greys it comes
+    near to 0 at single ones, so those that half precision can tell apart are all tried. Of a large case there are the
+    small greys only, which are equal where a property wants equal images; a user's own pictures stay.
     """
     side = max(_sides(cases, definition))
     flat = LossCase(
@@ -81,6 +84,7 @@ def losses_beside(cases: Mapping[str, Any], definition: LossDefinition) -> Calla
         small = max(case.height, case.width) <= side + _VARIES_BY
         starts = []
         if case.picture.kind is not PictureKind.FILE:
+            yield from _crops(cases)
             if small and case.picture.kind is PictureKind.FLAT:
                 starts.append(case)
             if _may_be_grey_beside_grey(cases):
@@ -95,6 +99,21 @@ def losses_beside(cases: Mapping[str, Any], definition: LossDefinition) -> Calla
                 yield replace(case, perturbation=replace(case.perturbation, magnitude=magnitude))
 
     return beside
+
+
+def _crops(cases: Mapping[str, Any]) -> Iterator[LossCase]:
+    if PerturbationKind.UNRELATED in cases["perturbations"] and MaskKind.FULL in cases["masks"]:
+        crop = LossCase(
+            _CROP_SIDE,
+            _CROP_SIDE,
+            cases["fewest_images"],
+            1,
+            mask=Mask(MaskKind.FULL),
+            perturbation=Perturbation(PerturbationKind.UNRELATED),
+        )
+        for seed in range(_CROPS):
+            for name in PHOTOGRAPHS:
+                yield replace(crop, picture=Picture(PictureKind.PHOTO, 0, name), seed=seed)
 
 
 def _sides(cases: Mapping[str, Any], definition: LossDefinition) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,6 +106,25 @@ def test_how_bad_a_fault_is_is_told_with_the_next_precision(tmp_path: Path, monk
     assert (told[0].elsewhere, second.level) == (NOWHERE, Level.FAULT)
     assert told[1].elsewhere.badness == first.badness > 1.0
     assert {first.case, first.worst_case} - {None} == set(told[1].elsewhere.cases)
+
+
+def test_a_case_whose_value_is_infinite_is_not_told_beside_the_smallest(tmp_path: Path) -> None:
+    path = tmp_path / "loss.py"
+    path.write_text(
+        "import torch\n"
+        "def wrong(x, y):\n"
+        "    right, width = ((x - y) ** 2).mean(), x.shape[-1]\n"
+        "    off = width < 14 if torch.is_autocast_enabled('cpu') else width > 20\n"
+        "    return right * (float('inf') if width == 192 else 1.1 if off else 1.0)\n"
+    )
+    settings = Settings(loss=f"{path}:wrong", truth="mse", max_examples=5, workers=1, cases_dir=str(tmp_path / "cases"))
+    tasks = plan((SubjectKind.LOSS,), ("accuracy",), ("float32", "cpu-autocast-bfloat16"))
+    found = run_pooled(RunStarted(tuple(tasks), settings), lambda _: None, CaseRecorder(settings))
+    second, first = found
+    assert isinstance(first.worst_case, LossCase)
+    assert isinstance(second.case, LossCase)
+    assert (first.worst_case.width, first.worst) == (192, math.inf)
+    assert 20 < second.case.width < 192
 
 
 def test_a_step_whose_runs_differ_is_a_verdict(tmp_path: Path) -> None:

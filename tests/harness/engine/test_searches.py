@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -208,6 +209,20 @@ def test_beside_the_worst_fault_is_looked_for_worse(times: float, elsewhere: Els
     assert case_search._ROUNDS == 4
 
 
+def test_beyond_what_is_infinite_nothing_is_looked_for() -> None:
+    class Infinite(_HasCasesBeside):
+        def judge(self, property_: None, precision: Precision, case: LossCase, starting: Starting) -> Judged:
+            judged = super().judge(property_, precision, case, starting)
+            infinite = replace(judged.verdict, badness=math.inf)
+            return replace(judged, verdict=infinite) if case.seed == 999 else judged
+
+    (float32,) = precisions_named(["float32"])
+    task, named = Task(SubjectKind.LOSS, "range", "float32"), SimpleNamespace(name="range")
+    result = search_case(Infinite(2.0), Asked(task, float32, named, examples=1, seed=0), lambda _: None)
+    # What was drawn, and the first that is beside it.
+    assert (result.badness, result.examples) == (math.inf, 2)
+
+
 def test_beside_the_first_fault_nothing_is_looked_for_where_the_search_was_to_end_with_it() -> None:
     (float32,) = precisions_named(["float32"])
     task, named = Task(SubjectKind.LOSS, "range", "float32"), SimpleNamespace(name="range")
@@ -268,7 +283,7 @@ def test_few_large_pictures_are_run_in_search_of_worse_ones(monkeypatch: pytest.
         lambda event: run.append(event.case) if isinstance(event, CaseStarted) else None,
     )
     # The one that is tried first, and those of the walk: each weighs as much as four ordinary cases.
-    large = [case for case in run if isinstance(case, LossCase) and case.height * case.width > 2**14]
+    large = [case for case in run if isinstance(case, LossCase) and max(case.height, case.width) in range(154, 167)]
     assert 10 <= len(large) <= 150 // 4 + 1
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, PerturbationKind, Picture, PictureKind
+from harness.cases.pictures import PHOTOGRAPHS
 from harness.cases.strategies import MAGNITUDES
 from harness.config import Settings
 from harness.engine.plan import Task
@@ -29,6 +30,16 @@ def _beside(case: LossCase, name: str = "masked-ssim", **changes: Any) -> list[L
     definition = definition_named(name)
     assert isinstance(definition, LossDefinition)
     return list(losses_beside({**_CASES, **changes}, definition)(case))
+
+
+def test_first_of_all_are_large_crops_of_photographs_beside_others() -> None:
+    kinds = (PerturbationKind.NOISE, PerturbationKind.UNRELATED)
+    case = LossCase(12, 13, picture=Picture(PictureKind.FLAT, 7), mask=_SPECK, perturbation=_NOISE)
+    found = _beside(case, perturbations=kinds)
+    crops = [one for one in found if one.perturbation.kind is PerturbationKind.UNRELATED]
+    assert crops == found[:12]
+    assert {(one.picture.name, one.seed) for one in crops} == {(name, i) for name in PHOTOGRAPHS for i in range(3)}
+    assert {(one.height, one.width, one.images, one.mask.kind) for one in crops} == {(192, 192, 1, MaskKind.FULL)}
 
 
 def test_beside_a_grey_is_every_other_and_every_magnitude() -> None:
