@@ -75,8 +75,8 @@ class SearchPlan(Generic[C]):
         gravest: level that a violation can have.
         varied: a case much like another, as the random numbers have it: half as many as were drawn are so led towards
             the bound, and after a violation so ever worse ones are looked for. ``None`` for no such walk.
-        beside: after a fault that is about the worst, all cases that differ from it in some one thing. ``None`` for
-            none.
+        beside: after a fault that is about the worst, the cases where no walk leads: a list that hangs on the worst
+            so far. ``None`` for none.
         weight: how many ordinary cases take as long as this one.
         shrinks: cases run in search of a smaller one after the first failure.
         draws: what the drawn cases are called: plans that call theirs alike draw the same, whatever the property, so

@@ -43,8 +43,8 @@ class LossProperty:
         compares: it compares two runs, or a run and the truth, so its cases must differ by more than float32's
             rounding.
         searched: the verdict's badness leads towards the bound, and past it to what is worse.
-        every_grey: after a fault every grey is tried in search of a worse one. Where rounding takes a denominator to 0
-            there is one grey at which the error is the largest, and no case beside it leads there.
+        every_grey: after a fault every grey, and a few large crops of photographs, are tried in search of a worse one.
+            Where rounding takes a denominator to 0 the error is the largest, and no case beside that leads there.
         gravest: level that a violation can have.
         effort: how many times the examples asked for are run: more where a check is cheap and a break is rare,
             fewer where a break is common.
