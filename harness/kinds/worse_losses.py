@@ -70,7 +70,7 @@ def losses_beside(cases: Mapping[str, Any], definition: LossDefinition) -> Calla
     """A few large crops of photographs beside other crops, the case with every grey in place of its picture, every
     small grey beside one that is a little brighter, and the case with every magnitude of its perturbation.
 
-    In half precision a denominator is 0 at one window of a photograph in some hundred thousand. Of flat greys it comes
+    In half precision a denominator is 0 at one window of photographs in a few hundred thousand. Of flat greys it comes
     near to 0 at single ones, so those that half precision can tell apart are all tried. Of a large case there are the
     small greys only, which are equal where a property wants equal images; a user's own pictures stay.
     """
