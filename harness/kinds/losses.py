@@ -225,13 +225,16 @@ def _drawn_from(cases: Mapping[str, Any]) -> str:
 
 
 def _one_of_each(cases: Mapping[str, Any]) -> tuple[LossCase, ...]:
-    """A small case for each flaw, form of mask and hidden value after the first: draws may leave one out."""
+    """A small case for each flaw, form of mask and hidden value after the first, and one with a mask that hides all:
+    draws may leave one out.
+    """
     side = max(_SMALL_SIDE, cases["smallest_side"])
     plain = LossCase(side, side, batch=max(1, cases["fewest_images"]), **_common(cases, 40))
     return (
         *(replace(plain, flaw=flaw) for flaw in cases["flaws"][1:]),
         *(replace(plain, mask=replace(plain.mask, values=values)) for values in cases["mask_values"][1:]),
         *(replace(plain, hidden=hidden) for hidden in cases["hidden"][1:]),
+        *(replace(plain, mask=Mask(kind)) for kind in cases["masks"][1:] if kind is MaskKind.EMPTY),
     )
 
 

@@ -89,6 +89,18 @@ def test_every_grey_is_tried_of_accuracy_alone_and_of_no_loss_whose_truth_takes_
     assert tried == {"ssim": {"accuracy"}, "ms-ssim": set()}
 
 
+def test_where_a_mask_may_hide_all_one_that_does_is_always_run() -> None:
+    session = Session(Settings(loss="gslrm.model.utils_losses:MaskedSsimLoss"))
+    bench = session.bench(session.kind(Task(SubjectKind.LOSS, "finite", "float32")))
+    run = {
+        property_.name
+        for property_ in LOSS_PROPERTIES
+        if any(case.mask.kind is MaskKind.EMPTY for case in bench.plan(property_, 10).first)
+    }
+    assert "finite" in run
+    assert "accuracy" not in run
+
+
 def test_a_users_own_picture_stays() -> None:
     case = LossCase(12, 12, picture=Picture(PictureKind.FILE, name="own.png"), perturbation=_NOISE)
     assert _beside(replace(case, height=40)) == []
