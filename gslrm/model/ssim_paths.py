@@ -38,11 +38,9 @@ def path_of(path: str, x: Tensor, y: Tensor, mask: Tensor | None) -> str:
         ValueError: it is not for tensors on their device.
     """
     if path == "numba" and x.device.type != "cpu":
-        raise ValueError(f"the path 'numba' is for tensors on the CPU, and these are on {x.device}: take 'auto'.")
+        raise _misplaced(path, "the CPU", x)
     if path == "triton" and x.device.type != "cuda" and not _interpreted():
-        raise ValueError(
-            f"the path 'triton' is for tensors on a CUDA device, and these are on {x.device}: take 'auto'."
-        )
+        raise _misplaced(path, "a CUDA device", x)
     if path != "auto":
         return path
     # Who watches torch's operations is to see them; what is not a tensor of torch's own may have no values.

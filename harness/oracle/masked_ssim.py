@@ -161,6 +161,6 @@ def gaussian_window() -> Float[Tensor, "121 1"]:
 
 
 @functools.cache
-def gaussian_taps(size: int) -> Float[Tensor, " size"]:
-    """A Gaussian of σ 1.5 at so many pixels, float64, 1 in the middle; always the same tensor of a size."""
-    return torch.exp(-((torch.arange(size, dtype=torch.float64) - size // 2) ** 2) / (2 * _SIGMA**2))
+def gaussian_taps(size: int, sigma: float = _SIGMA) -> Float[Tensor, " size"]:
+    """A Gaussian at so many pixels, float64, 1 in the middle; always the same tensor of a size and a σ, in pixels."""
+    return torch.exp(-((torch.arange(size, dtype=torch.float64) - size // 2) ** 2) / (2 * sigma**2))

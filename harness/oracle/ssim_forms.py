@@ -8,8 +8,11 @@ probe pairs; a form fits where next to nothing is left over.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,11 +40,58 @@ class Padding(str, enum.Enum):
 class Shown(str, enum.Enum):
     """What a mask makes of both images before they are compared, or of the map after."""
 
-    ALL = "of the whole images"
     GREY = "after neutral grey (0.5) where the mask hides"
+    ALL = "of the whole images"
     BLACK = "after black where the mask hides"
     WHITE = "after white where the mask hides"
     CENTRES = "averaged over the windows whose centre the mask shows"
+    ALIKE = "each window whose centre the mask hides counting as alike"
+
+
+_OF_WINDOWS = (Shown.CENTRES, Shown.ALIKE)
+
+
+@dataclass(frozen=True)
+class Constants:
+    """SSIM's two, which keep its denominators from 0.
+
+    Attributes:
+        c1, c2: beside the means and beside the variances.
+        data_range: L, whose (0.01·L)² and (0.03·L)² they are; 0 where they are those of none.
+    """
+
+    c1: float
+    c2: float
+    data_range: float = 0.0
+
+    @property
+    def words(self) -> str:
+        """In a few words."""
+        whose = f", those of a data range of {self.data_range:g}" if self.data_range else ""
+        return f"C1 = {self.c1:.4g} and C2 = {self.c2:.4g}{whose}"
+
+
+USUAL = Constants(C1, C2, 1.0)
+"""Those of images in [0, 1]."""
+_SIGMA = 1.5
+# What losses of images in [0, 1] have by mistake: another range's, K1 or K2 not squared, one for the other; or an eps.
+_OTHER_CONSTANTS = (
+    *(Constants(C1 * data_range**2, C2 * data_range**2, data_range) for data_range in (255.0, 2.0)),
+    *(Constants(c1, c2) for c1, c2 in ((0.01, 0.03), (C1, 0.03), (0.01, C2))),
+    Constants(C2, C1),
+    *(Constants(eps, eps) for eps in (1e-4, 1e-5, 1e-6, 1e-8)),
+)
+# Side, whether Gaussian, and σ; the most usual first. OpenCV takes a σ of 2, 1.1 and 0.8 for 11, 5 and 3 pixels.
+_WINDOWS = tuple(
+    (size, gaussian, _SIGMA)
+    for size, gaussian in (
+        *((11, True), (3, False), (7, False), (11, False)),
+        *((7, True), (5, True), (3, True), (9, True), (5, False)),
+    )
+)
+_OTHER_WINDOWS = tuple(
+    (size, True, sigma) for size, sigma in ((11, 2.0), (11, 1.0), (7, 1.0), (5, 1.0), (5, 1.1), (3, 1.0), (3, 0.8))
+)
 
 
 @dataclass(frozen=True)
@@ -51,20 +101,26 @@ class SsimForm:
     Attributes:
         padding: of the windows at the edge.
         size: of the window, pixels a side.
-        gaussian: of σ 1.5; else all its pixels weigh alike.
+        gaussian: of σ ``sigma``, in pixels; else all its pixels weigh alike.
         shown: what the mask does.
+        constants: C1 and C2.
     """
 
     padding: Padding = Padding.VALID
     size: int = 11
     gaussian: bool = True
     shown: Shown = Shown.ALL
+    sigma: float = _SIGMA
+    constants: Constants = USUAL
 
     @property
     def words(self) -> str:
         """In a few words."""
         window = f"{self.size}×{self.size} {'Gaussian' if self.gaussian else 'uniform'} windows"
-        return f"{self.padding.value} {window}, {self.shown.value}"
+        if self.gaussian and self.sigma != _SIGMA:
+            window += f" of σ {self.sigma:g}"
+        constants = "" if self.constants == USUAL else f", {self.constants.words}"
+        return f"{self.padding.value} {window}, {self.shown.value}{constants}"
 
     @property
     def smallest_side(self) -> int:
@@ -73,58 +129,102 @@ class SsimForm:
 
     def parts(self, pair: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """S, A and Q of each image (n,), of float64 renderings, targets and masks; differentiable."""
+        return self.parts_of(self.seen(pair))
+
+    def seen(self, pair: tuple[Tensor, Tensor, Tensor]) -> Seen:
+        """What the form makes of renderings, targets and masks before its constants come in."""
         x, y, mask = pair
         shown = (mask > 0.5).expand_as(x)
         fill = {Shown.GREY: 0.5, Shown.BLACK: 0.0, Shown.WHITE: 1.0}.get(self.shown)
         if fill is not None:
             x, y = (torch.where(shown, image, torch.full_like(image, fill)) for image in (x, y))
-        similarity = self._map(x, y)
-        d = x - y
-        if self.shown is Shown.CENTRES:
-            lost = (x.shape[2] - similarity.shape[2]) // 2
-            inner = shown[:, :, lost : lost + similarity.shape[2], lost : lost + similarity.shape[3]]
-            return _mean(similarity, inner), _mean(d.abs(), shown), _mean(d.square(), shown)
-        return tuple(part.flatten(1).mean(1) for part in (similarity, d.abs(), d.square()))  # type: ignore[return-value]
-
-    def _map(self, x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
-        """SSIM at every window, from central moments: no variance is a difference of large numbers."""
         border = 0 if self.padding is Padding.VALID else self.size // 2
+        a, b = x, y
         if border:
             mode = "constant" if self.padding is Padding.ZERO else "reflect"
-            x, y = (F.pad(image, (border,) * 4, mode=mode) for image in (x, y))
-        n, c, height, width = x.shape
+            a, b = (F.pad(image, (border,) * 4, mode=mode) for image in (x, y))
+        height, width = (side - self.size + 1 for side in a.shape[2:])
         # A window in which the images are alike has an SSIM of 1, and no gradient.
-        similarity = x.new_ones(n, c, height - self.size + 1, width - self.size + 1)
-        differ = (x != y).flatten(0, 1).any(0)
+        differ = (a != b).flatten(0, 1).any(0)
         rows, columns = (differ.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
-        if rows:
-            top, left = max(rows[0] - self.size + 1, 0), max(columns[0] - self.size + 1, 0)
-            bottom, right = min(rows[-1] + self.size, height), min(columns[-1] + self.size, width)
-            x, y = (image[:, :, top:bottom, left:right] for image in (x, y))
-            similarity[:, :, top : bottom - self.size + 1, left : right - self.size + 1] = self._unfolded(x, y)
+        if not rows:
+            return Seen(x, y, shown, (height, width), (slice(0), slice(0)), None)
+        top, left = max(rows[0] - self.size + 1, 0), max(columns[0] - self.size + 1, 0)
+        bottom, right = min(rows[-1] + 1, height), min(columns[-1] + 1, width)
+        a, b = (image[:, :, top : bottom + self.size - 1, left : right + self.size - 1] for image in (a, b))
+        return Seen(x, y, shown, (height, width), (slice(top, bottom), slice(left, right)), self._moments(a, b))
+
+    def parts_of(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
+        """S, A and Q of each image (n,), of what this form or one of other constants has seen."""
+        similarity, d = self._map(seen), seen.x - seen.y
+        parts = similarity, d.abs(), d.square()
+        if self.shown not in _OF_WINDOWS:
+            return _means(*parts)
+        top, left = ((whole - kept) // 2 for whole, kept in zip(d.shape[2:], seen.windows, strict=True))
+        centres = seen.shown[:, :, top : top + seen.windows[0], left : left + seen.windows[1]]
+        where = centres, seen.shown, seen.shown
+        if self.shown is Shown.ALIKE:
+            alike = (1.0, 0.0, 0.0)
+            return _means(*(torch.where(*each) for each in zip(where, parts, alike, strict=True)))
+        return _means(*parts, where=where)
+
+    def _map(self, seen: Seen) -> Float[Tensor, "n c p q"]:
+        """SSIM at every window."""
+        similarity = seen.x.new_ones(*seen.x.shape[:2], *seen.windows)
+        if seen.moments is not None:
+            c1, c2 = self.constants.c1, self.constants.c2
+            mean_a, mean_b, variance_a, variance_b, covariance = seen.moments
+            luminance = (2.0 * mean_a * mean_b + c1) / (mean_a.square() + mean_b.square() + c1)
+            structure = (2.0 * covariance + c2) / (variance_a + variance_b + c2)
+            similarity[(..., *seen.place)] = luminance * structure
         return similarity
 
-    def _unfolded(self, x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
-        """Likewise, wholly inside the images."""
+    def _moments(self, x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]) -> tuple[Tensor, ...]:
+        """Means, variances and covariance, each (n, c, p, q), at the windows wholly inside the images. They are central
+        moments: no variance is a difference of large numbers.
+        """
         n, c, height, width = x.shape
         window = self._window()
         a, b = (F.unfold(image.reshape(n * c, 1, height, width), self.size) for image in (x, y))
         mean_a, mean_b = ((window * part).sum(1, keepdim=True) for part in (a, b))
         a, b = a - mean_a, b - mean_b
-        variance_a, variance_b, covariance = ((window * p).sum(1, keepdim=True) for p in (a * a, b * b, a * b))
-        luminance = (2.0 * mean_a * mean_b + C1) / (mean_a.square() + mean_b.square() + C1)
-        structure = (2.0 * covariance + C2) / (variance_a + variance_b + C2)
-        return (luminance * structure).reshape(n, c, height - self.size + 1, width - self.size + 1)
+        moments = mean_a, mean_b, *((window * p).sum(1, keepdim=True) for p in (a * a, b * b, a * b))
+        return tuple(moment.reshape(n, c, height - self.size + 1, width - self.size + 1) for moment in moments)
 
     def _window(self) -> Float[Tensor, "pixels 1"]:
-        taps = gaussian_taps(self.size) if self.gaussian else torch.ones(self.size, dtype=torch.float64)
+        taps = gaussian_taps(self.size, self.sigma) if self.gaussian else torch.ones(self.size, dtype=torch.float64)
         window = torch.outer(taps, taps).flatten()[:, None]
         return window / window.sum()
 
 
-def _mean(values: Tensor, shown: Tensor) -> Tensor:
-    counts = shown.flatten(1).sum(1).clamp(min=1)
-    return torch.where(shown, values, torch.zeros_like(values)).flatten(1).sum(1) / counts
+class Seen(NamedTuple):
+    """Images as a form compares them, and the moments of their windows.
+
+    Attributes:
+        x, y: (n, c, h, w), composited.
+        shown: of their shape, where the mask exceeds 0.5.
+        windows: rows and columns of the map of windows.
+        place: where in it images differ.
+        moments: means, variances and covariance there, each (n, c, p, q); ``None`` where they differ nowhere.
+    """
+
+    x: Tensor
+    y: Tensor
+    shown: Tensor
+    windows: tuple[int, int]
+    place: tuple[slice, slice]
+    moments: tuple[Tensor, ...] | None
+
+
+def _means(*parts: Tensor, where: Sequence[Tensor] = ()) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each image, of all elements or of those ``where`` says; 0 of none."""
+    if not where:
+        first, second, third = (part.flatten(1).mean(1) for part in parts)
+        return first, second, third
+    counts = [shown.flatten(1).sum(1).clamp(min=1) for shown in where]
+    sums = [torch.where(shown, part, 0.0).flatten(1).sum(1) for shown, part in zip(where, parts, strict=True)]
+    first, second, third = (total / count for total, count in zip(sums, counts, strict=True))
+    return first, second, third
 
 
 @dataclass(frozen=True)
@@ -188,7 +288,10 @@ class Fit:
 def fitting(
     probes: MaskedPair, values: Sequence[float], masked: bool, tolerance: float = FITS
 ) -> tuple[Fit | None, Fit | None]:
-    """The first form that fits the loss's values on the probes' images, and the one that comes nearest.
+    """The form that fits the loss's values on the probes' images, and the one that comes nearest.
+
+    It is the first that fits to 1e-5, or else the one that fits best; one of other constants, or of Gaussian windows of
+    another σ, only where none of the usual ones does.
 
     Args:
         probes: a batch; the loss was called on each of its images by itself.
@@ -200,27 +303,53 @@ def fitting(
         return None, None
     size = float(target.abs().max()) or 1.0
     nearest: Fit | None = None
-    for form in _forms(masked, min(probes.rendering.shape[2:])):
-        parts = form.parts((probes.rendering.double(), probes.target.double(), probes.mask.double()))
-        columns = torch.stack([torch.ones_like(target), *parts], 1)
-        for terms in _TERMS:
-            fit = _least_squares(form, columns, terms, target, size, tolerance)
-            if fit.error <= tolerance:
+    for forms in _forms(probes, masked):
+        loose: list[Fit] = []
+        for form, seen in forms:
+            columns = torch.stack([torch.ones_like(target), *form.parts_of(seen)], 1)
+            most = _least_squares(form, columns, _TERMS[-1], target, size, tolerance)
+            if nearest is None or most.error < nearest.error:
+                nearest = most
+            # Of fewer terms no sum of squares is smaller.
+            if most.error > tolerance * math.sqrt(len(values)):
+                continue
+            fits = (_least_squares(form, columns, terms, target, size, tolerance) for terms in _TERMS)
+            fit = next((fit for fit in fits if fit.error <= tolerance), None)
+            if fit is not None and fit.error <= FITS:
                 return fit, fit
-            if nearest is None or fit.error < nearest.error:
-                nearest = fit
+            loose += [fit] if fit is not None else []
+        if loose:
+            best = min(loose, key=lambda fit: fit.error)
+            return best, best
     return None, nearest
 
 
-def _forms(masked: bool, side: int) -> Iterator[SsimForm]:
-    """The most usual first."""
-    shown = (Shown.GREY, Shown.ALL, Shown.BLACK, Shown.WHITE, Shown.CENTRES) if masked else (Shown.ALL,)
-    windows = ((11, True), (3, False), (7, False), (11, False), (7, True), (5, True), (3, True), (9, True), (5, False))
-    for what in shown:
-        for size, gaussian in windows:
-            for padding in (Padding.VALID, Padding.ZERO, Padding.REFLECT):
-                if size <= side:
-                    yield SsimForm(padding, size, gaussian, what)
+def _forms(probes: MaskedPair, masked: bool) -> Iterator[Iterable[tuple[SsimForm, Seen]]]:
+    """The usual ones and then the others, each with what it sees of the probes."""
+    pair = probes.rendering.double(), probes.target.double(), probes.mask.double()
+    side = min(probes.rendering.shape[2:])
+    shown = tuple(Shown) if masked else (Shown.ALL,)
+    looked: dict[SsimForm, Seen] = {}
+
+    def seen(form: SsimForm) -> Seen:
+        # Where the mask comes in after the map, the images are whole.
+        alike = replace(form, shown=Shown.ALL) if form.shown in _OF_WINDOWS else form
+        if alike not in looked:
+            looked[alike] = alike.seen(pair)
+        return looked[alike]
+
+    def of_windows(windows: Iterable[tuple[int, bool, float]]) -> list[SsimForm]:
+        return [
+            SsimForm(padding, size, gaussian, what, sigma)
+            for what, (size, gaussian, sigma), padding in product(shown, windows, Padding)
+            if size <= side
+        ]
+
+    usual = of_windows(_WINDOWS)
+    yield ((form, seen(form)) for form in usual)
+    others = [replace(form, constants=constants) for constants, form in product(_OTHER_CONSTANTS, usual)]
+    others += of_windows(_OTHER_WINDOWS)
+    yield ((form, seen(replace(form, constants=USUAL))) for form in others)
 
 
 def _least_squares(
@@ -235,5 +364,9 @@ def _least_squares(
         error = float((columns @ factors - target).abs().max()) / size
         return Fit(Combination(form, *factors.tolist()), error)
 
+    found = fit(exact)
+    # What leaves over more than is tolerated may still be rounded to what doesn't, by little.
+    if found.error > tolerance * len(target):
+        return found
     rounded = (fit(torch.round(exact, decimals=decimals)) for decimals in (1, 2, 3, 4, 6))
-    return next((short for short in rounded if short.error <= tolerance), fit(exact))
+    return next((short for short in rounded if short.error <= tolerance), found)

@@ -45,7 +45,10 @@ def side_effects(trial: LossTrial) -> Verdict:
         ("the call in inference_mode", lambda: _in_inference_mode(trial)),
     )
     for use, call in uses:
-        call()
+        try:
+            call()
+        except BaseException as error:
+            return _raising(use, error)
         changed = [name for name, tensor in tensors.items() if not torch.equal(tensor, before[name])]
         if changed:
             return holds_if(False, f"{use} changed its {', '.join(changed)}")
@@ -67,6 +70,12 @@ def side_effects(trial: LossTrial) -> Verdict:
 def _in_inference_mode(trial: LossTrial) -> float:
     with torch.inference_mode():
         return trial.value(trial.inputs)
+
+
+def _raising(where: str, error: BaseException) -> Verdict:
+    """What the subject raised there violates the property, as it does anywhere; in words that say where it was."""
+    reraise_unless_subjects(error)
+    return replace(holds_if(False, f"{where} raises {describe_exception(error)}"), raised=True)
 
 
 def _other_random_states() -> dict[str, Any]:
@@ -100,18 +109,29 @@ def repeatable(trial: LossTrial) -> Verdict:
 def modes(trial: LossTrial) -> Verdict:
     """In inference_mode, in eval mode and of a deep copy the loss is the same, to 1e-3."""
     value = trial.value(trial.inputs)
-    with torch.inference_mode():
-        inference = trial.value(trial.inputs)
-    verdict = same_value(trial, value, inference, "inference_mode changes the loss")
-    if verdict.holds:
-        with trial.subject.evaluating():
-            evaluated = trial.value(trial.inputs)
-        verdict = same_value(trial, value, evaluated, "eval() changes the loss")
-    if verdict.holds:
-        verdict = same_value(
-            trial, value, trial.of(trial.subject.copied()).value(trial.inputs), "a deep copy of it gives another loss"
-        )
+    uses: tuple[tuple[str, Callable[[], float], str], ...] = (
+        ("a call in inference_mode", lambda: _in_inference_mode(trial), "inference_mode changes the loss"),
+        ("a call after eval()", lambda: _evaluating(trial), "eval() changes the loss"),
+        ("a deep copy of it", lambda: _of_copy(trial), "a deep copy of it gives another loss"),
+    )
+    for use, call, message in uses:
+        try:
+            other = call()
+        except BaseException as error:
+            return _raising(use, error)
+        verdict = same_value(trial, value, other, message)
+        if not verdict.holds:
+            break
     return verdict
+
+
+def _evaluating(trial: LossTrial) -> float:
+    with trial.subject.evaluating():
+        return trial.value(trial.inputs)
+
+
+def _of_copy(trial: LossTrial) -> float:
+    return trial.of(trial.subject.copied()).value(trial.inputs)
 
 
 @loss_property(perturbations=DIFFERENT, masks=FOREGROUND, compares=True, effort=0.25)

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from harness.cases.loss_inputs import LossInputs, MaskedPair
 from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
 from harness.oracle.definitions import DEFINITIONS, Counting, LossDefinition
+from harness.oracle.masked_ssim import C2
 from harness.oracle.probe_pairs import SIDES, probe_pairs
 from harness.oracle.ssim_forms import FITS, Combination, Fit, Shown, fitting
 from harness.oracle.truth import Truth, differentiated
 from harness.protocols import LossKind
 from harness.subject_spec import DEFAULT_TRUTH
+from harness.subjects.oddities import oddities
 
 if TYPE_CHECKING:
     from harness.subjects.adapted_loss import AdaptedLoss
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 # What a loss that computes in float32 whatever it is given may leave over.
 _FITS_FLOAT32 = 5e-4
 _OWN = "its own float64"
+# What the probes' images are of.
+_RANGE = 1.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def found_out(loss: AdaptedLoss) -> HeldTo:
     fit, nearest = fitting(probes, values, kind is LossKind.MASKED, tolerance)
     if fit is not None:
         return _of_fit(fit, kind, values, probes, exact)
-    return _own(witness, values, nearest, exact)
+    return _own(witness, values, nearest, exact, _oddities(witness, probes, kind))
 
 
 class Witness:
@@ -145,6 +149,11 @@ def _of_fit(fit: Fit, kind: LossKind, values: Sequence[float], probes: MaskedPai
     sentence = _another(what, fit.error, exact)
     if found.constant == 0.0 and found.similarity == 1.0 and not found.absolute and not found.squared:
         sentence += " It gives 1 for equal images: if that is meant to be minimised as 1 − value, say --similarity."
+    if found.similarity and found.form.constants.data_range > _RANGE:
+        sentence += (
+            f" Its images were from 0 to {_RANGE:g}: if it is to be trained on such, give it a data range of "
+            f"{_RANGE:g}; if on others, hand it those."
+        )
     return HeldTo(_definition(found, bare, what), sentence, another=True)
 
 
@@ -159,7 +168,8 @@ def _definition(found: Combination, bare: bool, what: str) -> LossDefinition:
         replace(found, form=form).truth,
         upper=found.upper,
         lower=found.lower,
-        scale=abs(found.similarity) or max(abs(found.absolute), abs(found.squared)),
+        scale=abs(found.similarity) * min(1.0, C2 / found.form.constants.c2)
+        or max(abs(found.absolute), abs(found.squared)),
         subtracts=found.similarity != 0.0,
         window=found.form.size,
         uniform=not found.form.gaussian,
@@ -171,7 +181,15 @@ def _definition(found: Combination, bare: bool, what: str) -> LossDefinition:
     )
 
 
-def _own(witness: Witness, values: Sequence[float], nearest: Fit | None, exact: bool) -> HeldTo:
+def _oddities(witness: Witness, probes: MaskedPair, kind: LossKind) -> tuple[str, ...]:
+    try:
+        return oddities(witness, probes, kind is LossKind.MASKED)
+    except BaseException as error:
+        reraise_unless_subjects(error)
+        return (f"it raises where its gradient is asked for ({describe_exception(error)})",)
+
+
+def _own(witness: Witness, values: Sequence[float], nearest: Fit | None, exact: bool, seen: Sequence[str]) -> HeldTo:
     unknown = f"not known of a loss that is held to {_OWN}"
     near = (
         ""
@@ -197,9 +215,11 @@ def _own(witness: Witness, values: Sequence[float], nearest: Fit | None, exact: 
         pooling=unknown,
     )
     aside = "" if exact else " It computes in float32 whatever it is given, so even that is rounded."
+    odd = f" Seen of it: {'; '.join(seen)}." if seen else ""
     return HeldTo(
         definition,
         f"In float64 this is none of the losses that the harness knows{near}: it is held to {_OWN}, so its precision "
-        f"is judged, and not whether it is the loss that was meant.{aside} Name what it is meant to be with --truth.",
+        f"is judged, and not whether it is the loss that was meant.{aside}{odd} Name what it is meant to be with "
+        f"--truth.",
         another=True,
     )

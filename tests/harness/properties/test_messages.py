@@ -120,3 +120,41 @@ def test_nan_and_inf_are_told_as_such(value: float) -> None:
 
     for name in ("range", "accuracy", "full-mask", "identity", "finite"):
         assert str(float(value)) in _message(name, broken)
+
+
+def _needs_a_graph(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Works out its gradient ahead, which inference_mode forbids."""
+    value: Tensor = _RIGHT(rendering, target, mask)
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError("no graph")
+    return value
+
+
+class _Fragile(torch.nn.Module):
+    def forward(self, rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        if not self.training:
+            raise RuntimeError("in training only")
+        value: Tensor = _RIGHT(rendering, target, mask)
+        return value
+
+
+class _Single(torch.nn.Module):
+    def __deepcopy__(self, memo: object) -> _Single:
+        raise RuntimeError("there is one")
+
+    def forward(self, rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        value: Tensor = _RIGHT(rendering, target, mask)
+        return value
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "says"),
+    [
+        ("modes", _needs_a_graph, "a call in inference_mode raises RuntimeError: no graph"),
+        ("side-effects", _needs_a_graph, "the call in inference_mode raises RuntimeError: no graph"),
+        ("modes", _Fragile(), "a call after eval() raises RuntimeError: in training only"),
+        ("modes", _Single(), "a deep copy of it raises RuntimeError: there is one"),
+    ],
+)
+def test_where_a_loss_raises_is_told(name: str, function: Callable[..., Tensor], says: str) -> None:
+    assert _message(name, function) == says

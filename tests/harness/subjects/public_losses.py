@@ -47,6 +47,11 @@ def on_black(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return 1.0 - _ssim_map(rendering * mask, target * mask, padding=0).mean()
 
 
+def times_mask(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """1 − SSIM and |x − y| of the whole images, each times the mask, over all pixels."""
+    return (0.2 * (1.0 - _ssim_map(rendering, target)) * mask + 0.8 * (rendering - target).abs() * mask).mean()
+
+
 class PooledHalf(nn.Module):
     """As self-supervised depth has it: 3×3 means of reflect-padded images, (1 − SSIM) / 2 clamped, pixel by pixel."""
 
@@ -70,6 +75,11 @@ class NeedsWindow:
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         return (1.0 - _ssim_map(x, y, self._size, self._size // 2).mean()) / 2.0
+
+
+def one_channel(x: Tensor, y: Tensor) -> Tensor:
+    """What no definition is, and which forgets two channels."""
+    return (x[:, :1] - y[:, :1]).abs().pow(1.5).mean()
 
 
 def unheard_of(x: Tensor, y: Tensor) -> Tensor:

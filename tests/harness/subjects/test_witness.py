@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from harness.cases.loss_inputs import MaskedPair
 from harness.errors import SubjectError, UsageError
+from harness.oracle.masked_ssim import C1, C2
 from harness.oracle.probe_pairs import probe_pairs
-from harness.oracle.ssim_forms import Padding, Shown, SsimForm, fitting
+from harness.oracle.ssim_forms import Constants, Padding, Shown, SsimForm, fitting
 from harness.subject_spec import AUTO_TRUTH, SubjectSpec
 from harness.subjects.adapted_loss import AdaptedLoss
 from harness.subjects.call_expression import parse_call
 from harness.subjects.loss import load_loss
+from harness.subjects.oddities import oddities
 
 _PUBLIC = str(Path(__file__).with_name("public_losses.py"))
 
@@ -30,6 +34,11 @@ def _held(name: str, **more: object) -> AdaptedLoss:
         ("zero_padded", {"similarity": True}, "zero-padded-ssim"),
         ("splatting", {}, "0.2 − 0.2·SSIM + 0.8·L1, zero-padded 11×11 Gaussian windows"),
         ("on_black", {}, "1 − SSIM, valid 11×11 Gaussian windows, after black where the mask hides"),
+        (
+            "times_mask",
+            {},
+            "0.2 − 0.2·SSIM + 0.8·L1, zero-padded 11×11 Gaussian windows, each window whose centre the mask hides",
+        ),
         ("PooledHalf", {"reduce": "mean"}, "0.5 − 0.5·SSIM, reflect-padded 3×3 uniform windows"),
         ("PooledHalf", {"reduce": "mean", "scale": 2.0}, "1 − SSIM, reflect-padded 3×3 uniform windows"),
         ("NeedsWindow", {"arguments": {"window_size": 7}}, "0.5 − 0.5·SSIM, zero-padded 7×7 Gaussian windows"),
@@ -116,7 +125,7 @@ def test_a_call_is_never_evaluated(call: str) -> None:
         parse_call(call)
 
 
-@pytest.mark.parametrize("shown", [Shown.ALL, Shown.CENTRES])
+@pytest.mark.parametrize("shown", [Shown.ALL, Shown.CENTRES, Shown.ALIKE])
 @pytest.mark.parametrize("padding", list(Padding))
 @pytest.mark.parametrize(("size", "gaussian"), [(11, True), (7, False), (3, False)])
 def test_a_form_is_told_from_every_other(shown: Shown, padding: Padding, size: int, gaussian: bool) -> None:
@@ -128,6 +137,83 @@ def test_a_form_is_told_from_every_other(shown: Shown, padding: Padding, size: i
     assert fit.combination.form == form
     found = (fit.combination.constant, fit.combination.similarity, fit.combination.absolute, fit.combination.squared)
     assert found == pytest.approx((0.425, -0.425, 0.15, 0.0), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        SsimForm(constants=Constants(255.0**2 * C1, 255.0**2 * C2, 255.0)),
+        SsimForm(Padding.ZERO, shown=Shown.ALIKE, constants=Constants(C1, 0.03)),
+        SsimForm(Padding.REFLECT, 3, gaussian=False, constants=Constants(C2, C1)),
+        SsimForm(Padding.VALID, 7, shown=Shown.BLACK, constants=Constants(1e-6, 1e-6)),
+        SsimForm(Padding.ZERO, 11, shown=Shown.GREY, sigma=2.0),
+        SsimForm(Padding.VALID, 5, shown=Shown.CENTRES, sigma=1.1),
+    ],
+    ids=lambda form: form.words,
+)
+def test_other_constants_and_another_sigma_are_told(form: SsimForm) -> None:
+    probes = probe_pairs()
+    similarity, _, _ = form.parts(probes.tensors())  # type: ignore[arg-type]
+    fit, _ = fitting(probes, (1.0 - similarity).tolist(), masked=True)
+    assert fit is not None
+    assert fit.combination.form == form
+    assert (fit.combination.constant, fit.combination.similarity) == (1.0, -1.0)
+
+
+def test_of_what_fits_loosely_the_best_is_taken() -> None:
+    probes = probe_pairs()
+    form = SsimForm(constants=Constants(C1, 0.03))
+    similarity, _, _ = form.parts(probes.tensors())  # type: ignore[arg-type]
+    # As far off as float32 may be, which (0.01, 0.03) is not much more.
+    values = [(1.0 - one) * (1.0 + 4e-5 * (-1) ** i) for i, one in enumerate(similarity.tolist())]
+    fit, _ = fitting(probes, values, masked=True, tolerance=5e-4)
+    assert fit is not None
+    assert fit.combination.form == form
+
+
+@pytest.mark.parametrize("arguments", [{"data_range": 255.0}, {"win_sigma": 2.0}])
+def test_an_argument_that_makes_another_ssim_is_found_out(arguments: dict[str, float]) -> None:
+    held = _held("pytorch_msssim:SSIM", similarity=True, arguments=arguments).held_to
+    named = {"data_range": "C1 = 6.503 and C2 = 58.52, those of a data range of 255", "win_sigma": "windows of σ 2"}
+    (name,) = arguments
+    assert held.another
+    assert named[name] in held.definition.name
+    assert ("give it a data range of 1" in held.sentence) == (name == "data_range")
+    # Its errors shrink as its constants grow.
+    assert held.definition.scale == pytest.approx(255.0**-2 if name == "data_range" else 1.0)
+
+
+def _pieces(x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+    return ((x - y) * (mask > 0.5)).square().flatten(1).mean(1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "seen"),
+    [
+        (lambda x, y, m: _pieces(x, y, m).mean(), ()),
+        (lambda x, y, m: _pieces(x[:, :2], y[:, :2], m).mean(), ("the third of the rendering's channels has no",)),
+        (lambda x, y, m: _pieces(x[:, 1:2], y[:, 1:2], m).mean(), ("the first and the third of the rendering's",)),
+        (lambda x, y, m: _pieces(x, 0.5 * y, m).mean(), ("equal images are no minimum: one pair has",)),
+        (lambda x, y, m: _pieces(x, y, m).sum(), ("a batch of two has",)),
+        (lambda x, y, m: _pieces(x, y, 1.0 - m).mean(), ("only what the mask hides has influence",)),
+        (
+            lambda x, y, m: _pieces(x, y, torch.ones_like(m)).mean(),
+            ("what the mask hides of the rendering has influence", "the mask has no influence"),
+        ),
+        (lambda x, y, m: _pieces(x.detach(), y, m).mean(), ("the rendering has no influence",)),
+        (lambda x, y, m: _pieces(x.detach(), y, m).mean() + 0.0 * x.sum(), ("the rendering has no influence",)),
+    ],
+    ids=["right", "two", "one", "half", "summed", "turned round", "no mask", "no graph", "no gradient"],
+)
+def test_what_an_unknown_loss_does_is_told(loss: Callable[..., Tensor], seen: tuple[str, ...]) -> None:
+    told = oddities(loss, probe_pairs(), masked=True)
+    assert len(told) == len(seen), told
+    assert all(one.startswith(words) for one, words in zip(told, seen, strict=True))
+
+
+def test_what_is_seen_of_it_stands_in_the_sentence() -> None:
+    sentence = _held("one_channel").held_to.sentence
+    assert "Seen of it: the second and the third of the rendering's channels have no influence. Name what" in sentence
 
 
 def test_the_truth_of_a_form_has_the_slope_that_it_says() -> None:
