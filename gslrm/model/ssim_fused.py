@@ -21,11 +21,13 @@ from jaxtyping import Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gslrm.model.foreground_boxes import REACH
 from gslrm.model.gaussian_window import window_taps
 from gslrm.model.ssim_difference import SsimConstants
 
-# A thread takes about as long to start as these many pixels take.
-_PIXELS_FOR_A_THREAD = 1 << 16
+# What a thread must have to do to be worth its start, in pixels that the pass runs over, and that a mask's scan does.
+_PIXELS_FOR_A_THREAD = 1 << 15
+_SCANNED_FOR_A_THREAD = 1 << 18
 _LOWEST_BAND = 64
 
 _loading = threading.RLock()
@@ -120,11 +122,14 @@ def _fused(
     count = n * c * (h - 10) * (w - 10)
     threads = torch.get_num_threads()
     shown, boxes, nan_in_mask = _shown(mask, n, h, w, threads)
-    area = int(((boxes[:, 2] - boxes[:, 1]) * (boxes[:, 4] - boxes[:, 3])).sum())
-    threads = max(1, min(threads, area * c // _PIXELS_FOR_A_THREAD))
+    rows, columns = boxes[:, 2] - boxes[:, 1], boxes[:, 4] - boxes[:, 3]
+    area = int((rows * columns).sum())
+    # Around a box is what its windows see.
+    work = c * int(((rows + 2 * REACH) * (columns + 2 * REACH)).sum())
+    threads = max(1, min(threads, work // _PIXELS_FOR_A_THREAD))
     bands = 1
     if threads > 1 and 2 * threads > len(boxes) * c:
-        bands = max(1, min(-(-2 * threads // (len(boxes) * c)), int((boxes[:, 2] - boxes[:, 1]).max()) // _LOWEST_BAND))
+        bands = max(1, min(-(-2 * threads // (len(boxes) * c)), int(rows.max()) // _LOWEST_BAND))
     jobs = kernels.split(boxes, c, bands)
 
     whole = area == n * h * w
@@ -200,7 +205,7 @@ def _shown(
     def work(first: int, last: int) -> None:
         found.append(kernels.scan(flat, background, first, last, h, w, shown, boxes, counts))
 
-    _in_threads(work, n, max(1, min(threads, n * h * w // (4 * _PIXELS_FOR_A_THREAD))))
+    _in_threads(work, n, max(1, min(threads, n * h * w // _SCANNED_FOR_A_THREAD)))
     images = np.repeat(np.arange(n), counts)
     places = np.arange(len(images)) - np.repeat(np.cumsum(counts) - counts, counts)
     return shown, np.column_stack((images, boxes[images, places])), nan or any(found)
