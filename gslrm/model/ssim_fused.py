@@ -125,8 +125,8 @@ def _fused(
     rows, columns = boxes[:, 2] - boxes[:, 1], boxes[:, 4] - boxes[:, 3]
     area = int((rows * columns).sum())
     # Around a box is what its windows see.
-    work = c * int(((rows + 2 * REACH) * (columns + 2 * REACH)).sum())
-    threads = max(1, min(threads, work // _PIXELS_FOR_A_THREAD))
+    run_over = c * int(((rows + 2 * REACH) * (columns + 2 * REACH)).sum())
+    threads = max(1, min(threads, run_over // _PIXELS_FOR_A_THREAD))
     bands = 1
     if threads > 1 and 2 * threads > len(boxes) * c:
         bands = max(1, min(-(-2 * threads // (len(boxes) * c)), int(rows.max()) // _LOWEST_BAND))

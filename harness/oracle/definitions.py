@@ -113,6 +113,11 @@ class LossDefinition:
         return mask > (0.0 if self.counting is Counting.WEIGHTED else 0.5)
 
     @property
+    def counts_pixels(self) -> bool:
+        """Whether it is a mean over some pixels, so that images with fewer of them may weigh less in a batch."""
+        return self.counting in (Counting.FOREGROUND, Counting.BACKGROUND, Counting.WEIGHTED)
+
+    @property
     def sets_hidden_aside(self) -> bool:
         """Whether its name says that what stands where pixels don't count has no influence, whatever it is. Of a
         definition that was found out it isn't known whether it does that, or weighs them by 0.
@@ -149,7 +154,8 @@ _MASKED_SSIM = LossDefinition(
 )
 _FOREGROUND = replace(_MASKED_SSIM, counting=Counting.FOREGROUND)
 _ERROR = replace(_FOREGROUND, upper=1.0, one_minus="", smallest_side=1, subtracts=False)
-_POOLED = "the pixels that count are pooled over the batch's images"
+POOLED = "the pixels that count are pooled over the batch's images"
+"""Why the loss of a batch isn't the mean of its images' losses, where they are summed and counted together."""
 
 _ALL = (
     _MASKED_SSIM,
@@ -219,7 +225,7 @@ _ALL = (
         squared_errors.masked_mse_truth,
         upper=1.0,
         counting=Counting.FOREGROUND,
-        pooling=_POOLED,
+        pooling=POOLED,
     ),
     LossDefinition(
         "background",
@@ -229,7 +235,7 @@ _ALL = (
         counting=Counting.BACKGROUND,
         zero_at_identity=False,
         asymmetry="only the rendering is looked at",
-        pooling=_POOLED,
+        pooling=POOLED,
     ),
     LossDefinition(
         "perceptual",

@@ -11,6 +11,8 @@ from harness.cases.tensors import build_pair
 SIDES = (16, 16)
 """Height and width, pixels: of the size on which a loss is tried out first."""
 
+TOGETHER = [0, 3]
+"""Two whose masks show different numbers of pixels, for a batch."""
 _P = PerturbationKind
 _PAIRS = (
     (PictureKind.TEXTURE, MaskKind.BLOB, Perturbation(_P.NOISE, 0.3)),

@@ -104,6 +104,7 @@ class SsimForm:
         gaussian: of σ ``sigma``, in pixels; else all its pixels weigh alike.
         shown: what the mask does.
         constants: C1 and C2.
+        pooled: windows and pixels that the mask shows are averaged over all images at once, not image by image.
     """
 
     padding: Padding = Padding.VALID
@@ -112,6 +113,7 @@ class SsimForm:
     shown: Shown = Shown.ALL
     sigma: float = _SIGMA
     constants: Constants = USUAL
+    pooled: bool = False
 
     @property
     def words(self) -> str:
@@ -120,7 +122,18 @@ class SsimForm:
         if self.gaussian and self.sigma != _SIGMA:
             window += f" of σ {self.sigma:g}"
         constants = "" if self.constants == USUAL else f", {self.constants.words}"
-        return f"{self.padding.value} {window}, {self.shown.value}{constants}"
+        return f"{self.padding.value} {window}, {self.shown.value}{self._together}{constants}"
+
+    @property
+    def of_pixels(self) -> str:
+        """What it does with masks, where there are no windows."""
+        if self.shown is Shown.CENTRES:
+            return f"averaged over the pixels that the mask shows{self._together}"
+        return self.shown.value
+
+    @property
+    def _together(self) -> str:
+        return ", over all images at once" if self.pooled else ""
 
     @property
     def smallest_side(self) -> int:
@@ -166,7 +179,7 @@ class SsimForm:
         if self.shown is Shown.ALIKE:
             alike = (1.0, 0.0, 0.0)
             return _means(*(torch.where(*each) for each in zip(where, parts, alike, strict=True)))
-        return _means(*parts, where=where)
+        return _means(*parts, where=where, pooled=self.pooled)
 
     def _map(self, seen: Seen) -> Float[Tensor, "n c p q"]:
         """SSIM at every window."""
@@ -216,14 +229,18 @@ class Seen(NamedTuple):
     moments: tuple[Tensor, ...] | None
 
 
-def _means(*parts: Tensor, where: Sequence[Tensor] = ()) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each image, of all elements or of those ``where`` says; 0 of none."""
+def _means(*parts: Tensor, where: Sequence[Tensor] = (), pooled: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each image, of all elements or of those ``where`` says; 0 of none. Where ``pooled``, each image has that of
+    all.
+    """
     if not where:
         first, second, third = (part.flatten(1).mean(1) for part in parts)
         return first, second, third
-    counts = [shown.flatten(1).sum(1).clamp(min=1) for shown in where]
+    counts = [shown.flatten(1).sum(1) for shown in where]
     sums = [torch.where(shown, part, 0.0).flatten(1).sum(1) for shown, part in zip(where, parts, strict=True)]
-    first, second, third = (total / count for total, count in zip(sums, counts, strict=True))
+    if pooled:
+        counts, sums = ([one.sum().expand_as(one) for one in each] for each in (counts, sums))
+    first, second, third = (total / count.clamp(min=1) for total, count in zip(sums, counts, strict=True))
     return first, second, third
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.cases.loss_inputs import MaskedPair
+from harness.oracle.probe_pairs import TOGETHER
 
 # What float32 within a loss that is handed float64 may do, of a gradient's or a value's size.
 _NOTHING = 1e-3
@@ -22,7 +23,7 @@ def oddities(loss: Loss, probes: MaskedPair, masked: bool) -> tuple[str, ...]:
 
     Args:
         loss: of float64 rendering, target and mask, differentiable.
-        probes: a batch; one of its masks at least hides something.
+        probes: as :func:`harness.oracle.probe_pairs.probe_pairs` makes them.
         masked: the loss gets to see the mask.
     """
     with torch.autocast("cpu", enabled=False):
@@ -49,8 +50,8 @@ def _found(loss: Loss, probes: MaskedPair, masked: bool) -> Iterator[str]:
         yield f"{' and '.join(dead)} of the rendering's channels {'has' if len(dead) == 1 else 'have'} no influence"
     if masked:
         yield from _of_mask(loss, (x, y, mask), gradients, values, size)
-    together = float(loss(x[:2], y[:2], mask[:2]).detach())
-    mean = float(values[:2].mean())
+    together = float(loss(*(tensor[TOGETHER] for tensor in (x, y, mask))).detach())
+    mean = float(values[TOGETHER].mean())
     if abs(together - mean) > _NOTHING * size:
         yield f"a batch of two has {together:.3g}, and they have {mean:.3g} on average"
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from harness.cases.loss_inputs import LossInputs, MaskedPair
 from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
-from harness.oracle.definitions import DEFINITIONS, Counting, LossDefinition
+from harness.oracle.definitions import DEFINITIONS, POOLED, Counting, LossDefinition
 from harness.oracle.masked_ssim import C2
-from harness.oracle.probe_pairs import SIDES, probe_pairs
+from harness.oracle.probe_pairs import SIDES, TOGETHER, probe_pairs
 from harness.oracle.ssim_forms import FITS, Combination, Fit, Shown, fitting
 from harness.oracle.truth import Truth, differentiated
 from harness.protocols import LossKind
@@ -70,15 +70,27 @@ def found_out(loss: AdaptedLoss) -> HeldTo:
             f"It can't be run in float64 ({describe_exception(error)}), so what it is couldn't be found out: held to "
             f"{default.name}.",
         )
-    tolerance = FITS if exact else _FITS_FLOAT32
+    tolerance, together = FITS if exact else _FITS_FLOAT32, _of_batch(witness, probes)
+    of_images: HeldTo | None = None
     for name in (DEFAULT_TRUTH, *(n for n, d in DEFINITIONS.items() if _is_candidate(d, kind))):
-        left_over = _error(DEFINITIONS[name], kind, probes, values)
+        definition = DEFINITIONS[name]
+        left_over = _error(definition, kind, probes, values)
         if left_over <= tolerance:
-            return _known(DEFINITIONS[name], default, left_over, exact)
+            held = _known(definition, default, left_over, exact)
+            if not definition.counts_pixels or _fits_batch(definition, probes, together, tolerance):
+                return held
+            # Of images one by one it is this, and another may be that of a batch too.
+            of_images = of_images or held
     fit, nearest = fitting(probes, values, kind is LossKind.MASKED, tolerance)
-    if fit is not None:
-        return _of_fit(fit, kind, values, probes, exact)
-    return _own(witness, values, nearest, exact, _oddities(witness, probes, kind))
+    if fit is None:
+        return of_images or _own(witness, values, nearest, exact, _oddities(witness, probes, kind))
+    held = _of_fit(fit, kind, values, probes, exact)
+    if fit.combination.form.shown is not Shown.CENTRES:
+        return of_images or held
+    form = replace(fit.combination.form, pooled=True)
+    pooled = _of_fit(replace(fit, combination=replace(fit.combination, form=form)), kind, values, probes, exact)
+    fits = (one for one in (held, pooled) if _fits_batch(one.definition, probes, together, tolerance))
+    return next(fits, of_images or held)
 
 
 class Witness:
@@ -108,6 +120,21 @@ def _values(witness: Witness, probes: MaskedPair) -> tuple[list[float], bool]:
             values.append(float(value))
             exact &= witness.dtype == torch.float64
     return values, exact
+
+
+def _of_batch(witness: Witness, probes: MaskedPair) -> float:
+    """Of two probes with different numbers of pixels to count; NaN where it raises, which is for properties to tell."""
+    try:
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            return float(witness(*(tensor[TOGETHER].clone() for tensor in probes.tensors())))
+    except BaseException as error:
+        reraise_unless_subjects(error)
+        return math.nan
+
+
+def _fits_batch(definition: LossDefinition, probes: MaskedPair, together: float, tolerance: float) -> bool:
+    truth = definition.truth(probes.mapped(lambda tensor: tensor[TOGETHER])).value
+    return abs(truth - together) <= tolerance * (abs(truth) or 1.0)
 
 
 def _is_candidate(definition: LossDefinition, kind: LossKind) -> bool:
@@ -145,7 +172,7 @@ def _another(what: str, error: float, exact: bool) -> str:
 def _of_fit(fit: Fit, kind: LossKind, values: Sequence[float], probes: MaskedPair, exact: bool) -> HeldTo:
     found = fit.combination
     bare = kind is LossKind.BARE
-    what = found.formula + (f", {found.form.words}" if found.similarity else f" {found.form.shown.value}")
+    what = found.formula + (f", {found.form.words}" if found.similarity else f" {found.form.of_pixels}")
     sentence = _another(what, fit.error, exact)
     if found.constant == 0.0 and found.similarity == 1.0 and not found.absolute and not found.squared:
         sentence += " It gives 1 for equal images: if that is meant to be minimised as 1 − value, say --similarity."
@@ -178,6 +205,7 @@ def _definition(found: Combination, bare: bool, what: str) -> LossDefinition:
         zero_at_identity=found.zero_at_identity,
         beyond=True,
         smallest_side=found.form.smallest_side if found.similarity else 1,
+        pooling=POOLED if found.form.pooled else "",
     )
 
 

@@ -52,6 +52,35 @@ def times_mask(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return (0.2 * (1.0 - _ssim_map(rendering, target)) * mask + 0.8 * (rendering - target).abs() * mask).mean()
 
 
+def shown_windows(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """1 − SSIM of the windows whose centre is shown, summed over the batch and divided by their number."""
+    return ((1.0 - _ssim_map(rendering, target)) * mask).sum() / (3.0 * mask.sum()).clamp(min=1.0)
+
+
+def shown_windows_by_image(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """The same, each image divided by its own."""
+    sums = ((1.0 - _ssim_map(rendering, target)) * mask).sum((1, 2, 3))
+    return (sums / (3.0 * mask.sum((1, 2, 3))).clamp(min=1.0)).mean()
+
+
+def shown_l1(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """|x − y| where the mask shows it, summed over the batch and divided by the number of these pixels."""
+    return ((rendering - target).abs() * mask).sum() / (3.0 * mask.sum()).clamp(min=1.0)
+
+
+def shown_l1_by_image(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """The same, each image divided by its own."""
+    sums = ((rendering - target).abs() * mask).sum((1, 2, 3))
+    return (sums / (3.0 * mask.sum((1, 2, 3))).clamp(min=1.0)).mean()
+
+
+def one_at_a_time(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Of one image, as of a loop over views that never makes a batch."""
+    if len(mask) > 1:
+        raise ValueError("one image, please")
+    return shown_l1(rendering, target, mask)
+
+
 class PooledHalf(nn.Module):
     """As self-supervised depth has it: 3×3 means of reflect-padded images, (1 − SSIM) / 2 clamped, pixel by pixel."""
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness.cases.loss_inputs import MaskedPair
 from harness.errors import SubjectError, UsageError
+from harness.oracle.definitions import POOLED
 from harness.oracle.masked_ssim import C1, C2
 from harness.oracle.probe_pairs import probe_pairs
 from harness.oracle.ssim_forms import Constants, Padding, Shown, SsimForm, fitting
@@ -56,6 +57,32 @@ def test_another_definition_is_named(name: str, more: dict[str, object], found: 
     assert held.another
     assert held.definition.name.startswith(found)
     assert "In float64 this is another loss than masked-ssim: " in held.sentence
+
+
+_SHOWN = "1 − SSIM, zero-padded 11×11 Gaussian windows, averaged over the windows whose centre the mask shows"
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "pooled"),
+    [
+        ("shown_windows", f"{_SHOWN}, over all images at once", True),
+        ("shown_windows_by_image", _SHOWN, False),
+        ("shown_l1", "L1 averaged over the pixels that the mask shows, over all images at once", True),
+        ("shown_l1_by_image", "l1", False),
+        ("one_at_a_time", "l1", False),
+    ],
+)
+def test_what_is_averaged_over_a_batch_at_once_is_told_from_what_is_image_by_image(
+    name: str, found: str, pooled: bool
+) -> None:
+    loss, probes = _held(name), probe_pairs()
+    assert loss.definition.name == found
+    assert (loss.definition.pooling == POOLED) == pooled
+    if name == "one_at_a_time":
+        return
+    # A batch whose images show different numbers of pixels.
+    batch = MaskedPair(*(tensor[[1, 3, 4]] for tensor in probes.tensors()))
+    assert float(loss(*batch.tensors())) == pytest.approx(loss.definition.truth(batch).value, rel=1e-5)
 
 
 @pytest.mark.parametrize(
