@@ -30,6 +30,8 @@ def step_edges(device: str) -> dict[str, Sequence[float] | Sequence[int | str | 
         "unclipped": {"grad_clip_norm": None},
         "clipped-at-0": {"grad_clip_norm": 0},
         "clipped-at-4": {"grad_clip_norm": 4.0, "allowed_gradnorm_factor": 2.0},
+        "clipped-below-1": {"grad_clip_norm": 0.0625, "allowed_gradnorm_factor": 8.0},
+        "agreed": {"agree": lambda flags: flags},
     }
     parameters: list[float] = []
     for name, setting in settings.items():
@@ -55,8 +57,33 @@ def step_edges(device: str) -> dict[str, Sequence[float] | Sequence[int | str | 
     ended = other.step()
     assert ended is not None, "the window is full"
     found["resumed"] = [*resumes, other.fwdbwd_pass_step, other.param_update_step, str(ended.grad_norm)]
+    found["resumed-full"] = _resumed_full(device)
     found["log"] = _logged(device)
     return found
+
+
+def _resumed_full(device: str) -> list[int | str | None]:
+    """Windows that were saved full, one of a bad loss among them, and are ended after they were loaded, twice each."""
+    found: list[int | str | None] = []
+    for losses in ((1.0, 3.0), (math.nan, 1.0)):
+        parameter, step = _scaled(device)
+        for loss in losses:
+            step.backward(parameter.sum() * loss)
+        saved = step.state_dict()
+        # The first may leave nothing of its own in what was saved.
+        for _ in range(2):
+            other, resumed = _scaled(device)
+            resumed.load_state_dict(saved)
+            outcome = resumed.step()
+            assert outcome is not None, "the window is full"
+            reason = None if outcome.reason is None else outcome.reason.value
+            found += [reason, str(outcome.grad_norm), str(float(other.detach())), str(outcome.scale)]
+    return found
+
+
+def _scaled(device: str) -> tuple[torch.nn.Parameter, AmpStep]:
+    scaler = torch.amp.GradScaler(device, init_scale=4.0)
+    return _step(device, scaler=scaler, grad_accum_steps=2)
 
 
 def step_refusals(device: str) -> dict[str, list[str | None]]:
@@ -68,21 +95,26 @@ def step_refusals(device: str) -> dict[str, list[str | None]]:
     half = torch.nn.Parameter(torch.ones(2, dtype=torch.float16, device=device))
     scaler = torch.amp.GradScaler(device, init_scale=4.0)
 
+    scheduled = _step(device)[1]
+    scheduled.lr_scheduler = torch.optim.lr_scheduler.ConstantLR(scheduled.optimizer, 0.5, 2)
+
     def other(parameters: list[Tensor], **settings: Any) -> AmpStep:
         return AmpStep(torch.optim.SGD(parameters, lr=0.125), **settings)
 
     calls: list[Callable[[], object]] = [
         lambda: _step(device, grad_accum_steps=0), lambda: _step(device, grad_accum_steps=-1),
         lambda: _step(device, grad_clip_norm=-1.0), lambda: _step(device, grad_clip_norm=math.inf),
-        lambda: _step(device, grad_clip_norm=math.nan), lambda: _step(device, allowed_gradnorm_factor=0.5),
-        lambda: _step(device, allowed_gradnorm_factor=math.nan),
+        lambda: _step(device, grad_clip_norm=math.nan), lambda: _step(device, grad_clip_norm=float("inf")),
+        lambda: _step(device, allowed_gradnorm_factor=0.5), lambda: _step(device, allowed_gradnorm_factor=math.nan),
         lambda: _step(device, allowed_gradnorm_factor=math.inf), lambda: _step(device, allowed_gradnorm_factor=1.0),
         lambda: other([half], scaler=scaler), lambda: other([half]),
         lambda: other([parameter, half], scaler=torch.amp.GradScaler(device, enabled=False)),
         lambda: other([parameter], scaler=scaler), lambda: step.backward(parameter.sum()),
-        lambda: twice.backward(parameter * torch.ones(2, device=device)),
+        lambda: twice.backward(parameter * torch.ones(2, device=device)), lambda: twice.backward(parameter[:0]),
         lambda: twice.load_state_dict({}), lambda: twice.load_state_dict({**saved, "window": {"gradients": []}}),
         lambda: other([parameter], scaler=scaler).load_state_dict(saved),
+        lambda: twice.load_state_dict({**saved, "window": {"gradients": [None, None]}}),
+        lambda: scheduled.load_state_dict(saved), lambda: step.load_state_dict(scheduled.state_dict()),
         lambda: twice.load_state_dict(saved), lambda: set_field(StepOutcome(True, None, 1.0, 1.0), "scale"),
     ]  # fmt: skip
     return {"steps": [sentence_of(call) for call in calls]}
