@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gslrm.model import ssim_fused
 from gslrm.model.foreground_boxes import MOST_BOXES, REACH, cell_boxes, foreground_boxes
 from gslrm.model.ssim_difference import SsimConstants
 from gslrm.model.ssim_fused import why_not_fused
@@ -209,6 +210,34 @@ def test_more_threads_change_nothing_that_counts(path: str) -> None:
         torch.set_num_threads(1)
     assert several[0] == pytest.approx(one[0], rel=1e-6)
     torch.testing.assert_close(several[1], one[1], rtol=1e-4, atol=1e-10)
+
+
+@_NUMBA
+@pytest.mark.parametrize(
+    ("images", "side", "shown", "threads"), [(12, 256, 57, 2), (12, 256, 4, 1), (2, 64, 64, 1), (1, 256, 256, 2)]
+)
+def test_a_thread_is_started_where_it_has_enough_to_do(
+    images: int, side: int, shown: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    in_threads = ssim_fused._in_threads
+
+    def watched(work: Callable[[int, int], None], jobs: int, number: int) -> None:
+        started.append(number)
+        in_threads(work, jobs, number)
+
+    x, y = pair(images, 3, side, side)
+    mask = torch.zeros(images, 1, side, side)
+    mask[:, :, :shown, :shown] = 1.0
+    _of_path("numba", x, y, mask)
+    monkeypatch.setattr(ssim_fused, "_in_threads", watched)
+    torch.set_num_threads(2)
+    try:
+        _of_path("numba", x, y, mask)
+    finally:
+        torch.set_num_threads(1)
+    # The first looks at the mask.
+    assert started[1] == threads
 
 
 @pytest.mark.parametrize("path", PATHS)
