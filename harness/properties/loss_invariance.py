@@ -121,9 +121,7 @@ def empty_mask(trial: LossTrial) -> Verdict:
     return verdict.at(Level.DEFINITION) if another else verdict
 
 
-@loss_property(
-    unless=lambda definition: definition.pooling, compares=True, fewest_images=2, searched=True, effort=0.25
-)
+@loss_property(unless=lambda definition: definition.pooling, compares=True, fewest_images=2, searched=True, effort=0.25)
 def batch(trial: LossTrial) -> Verdict:
     """A batch's loss is the mean of its images' losses in any order, to 1e-3."""
     whole = trial.value(trial.inputs)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from harness.cases.loss_inputs import LossInputs, MaskedPair
 from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
 from harness.oracle.definitions import DEFINITIONS, POOLED, Counting, LossDefinition
+from harness.oracle.levels import PLAIN_NOISE, SSIM_VALUE_NOISE
 from harness.oracle.masked_ssim import C2
 from harness.oracle.probe_pairs import SIDES, TOGETHER, probe_pairs
 from harness.oracle.ssim_forms import FITS, Combination, Fit, Shown, fitting
@@ -195,8 +196,7 @@ def _definition(found: Combination, bare: bool, what: str) -> LossDefinition:
         replace(found, form=form).truth,
         upper=found.upper,
         lower=found.lower,
-        scale=abs(found.similarity) * min(1.0, C2 / found.form.constants.c2)
-        or max(abs(found.absolute), abs(found.squared)),
+        scale=abs(found.similarity) * _share_of_noise(found) or max(abs(found.absolute), abs(found.squared)),
         subtracts=found.similarity != 0.0,
         window=found.form.size,
         uniform=not found.form.gaussian,
@@ -215,6 +215,11 @@ def _oddities(witness: Witness, probes: MaskedPair, kind: LossKind) -> tuple[str
     except BaseException as error:
         reraise_unless_subjects(error)
         return (f"it raises where its gradient is asked for ({describe_exception(error)})",)
+
+
+def _share_of_noise(found: Combination) -> float:
+    """Errors of variances are divided by C2; but 1 − SSIM is itself rounded, as any loss is."""
+    return min(1.0, max(C2 / found.form.constants.c2, PLAIN_NOISE / SSIM_VALUE_NOISE))
 
 
 def _own(witness: Witness, values: Sequence[float], nearest: Fit | None, exact: bool, seen: Sequence[str]) -> HeldTo:

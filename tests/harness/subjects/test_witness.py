@@ -9,17 +9,22 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, PerturbationKind, Picture, PictureKind
 from harness.cases.loss_inputs import MaskedPair
 from harness.errors import SubjectError, UsageError
 from harness.oracle.definitions import POOLED
+from harness.oracle.levels import Level
 from harness.oracle.masked_ssim import C1, C2
 from harness.oracle.probe_pairs import probe_pairs
 from harness.oracle.ssim_forms import Constants, Padding, Shown, SsimForm, fitting
+from harness.precision import precisions_named
+from harness.properties import LOSS_PROPERTIES
 from harness.subject_spec import AUTO_TRUTH, SubjectSpec
 from harness.subjects.adapted_loss import AdaptedLoss
 from harness.subjects.call_expression import parse_call
 from harness.subjects.loss import load_loss
 from harness.subjects.oddities import oddities
+from tests.harness.judging import judged_loss
 
 _PUBLIC = str(Path(__file__).with_name("public_losses.py"))
 
@@ -206,8 +211,19 @@ def test_an_argument_that_makes_another_ssim_is_found_out(arguments: dict[str, f
     assert held.another
     assert named[name] in held.definition.name
     assert ("give it a data range of 1" in held.sentence) == (name == "data_range")
-    # Its errors shrink as its constants grow.
-    assert held.definition.scale == pytest.approx(255.0**-2 if name == "data_range" else 1.0)
+    # Its errors shrink as its constants grow, but for that of any loss.
+    assert held.definition.noise().value == pytest.approx(1e-6 if name == "data_range" else 5e-4)
+
+
+def test_what_float32_does_to_the_loss_of_another_range_is_rounding() -> None:
+    loss = _held("pytorch_msssim:SSIM", similarity=True, arguments={"data_range": 255.0})
+    (float32,) = precisions_named(["float32"])
+    (accuracy,) = (one for one in LOSS_PROPERTIES if one.name == "accuracy")
+    change = Perturbation(PerturbationKind.OFFSET, 1e-3)
+    case = LossCase(16, 16, picture=Picture(PictureKind.TEXTURE), mask=Mask(MaskKind.FULL), perturbation=change)
+    verdict = judged_loss(loss, accuracy, float32, case)
+    assert not verdict.holds
+    assert verdict.level is Level.ROUNDING
 
 
 def _pieces(x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
