@@ -61,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
     from harness.reports.selfcheck import show_selfcheck, write_selfcheck, write_selfcheck_markdown
     from harness.selfcheck.campaign import Asked, run_catalogue
     from harness.selfcheck.reading import read_catalogue
+    from harness.selfcheck.verdicts import Selfcheck
 
     catalogue = read_catalogue(Path(settings.selfcheck))
     if options.only is not None:
@@ -69,11 +70,18 @@ def run(options: argparse.Namespace) -> int:
     wanted = ((options.json, write_selfcheck), (options.markdown, write_selfcheck_markdown))
     reports = [(path.absolute(), write) for path, write in wanted if path is not None]
     console = report_console()
+
+    def dated(found: Selfcheck) -> Selfcheck:
+        return replace(found, command=_command(options), day=datetime.date.today().isoformat())
+
+    def write(found: Selfcheck) -> OSError | None:
+        return write_reports(reports, dated(found))
+
     with ProgressBar(console) as bar:
-        found = run_catalogue(catalogue, asked, bar.begin, bar.did, bar.say)
-    found = replace(found, command=_command(options), day=datetime.date.today().isoformat())
+        found = run_catalogue(catalogue, asked, bar.begin, bar.did, bar.say, write)
+    found = dated(found)
     # Before anything is printed, so that no output that fails can cost them.
-    unwritten = write_reports(reports, found)
+    unwritten = write(found)
     show_selfcheck(found, console)
     if unwritten is not None:
         raise unwritten

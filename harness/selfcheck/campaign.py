@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.engine.guardian import Guardian
 from harness.engine.plan import plan
-from harness.errors import HarnessError, SubjectError, UsageError
+from harness.errors import HarnessError, Interrupted, SubjectError, UsageError
 from harness.files import one_line
 from harness.kinds.registry import property_names
 from harness.oracle.levels import Level
@@ -71,6 +71,7 @@ def run_catalogue(
     begin: Callable[[int], None] = lambda _: None,
     done: Callable[[str], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
+    interrupted: Callable[[Selfcheck], object] = lambda _: None,
 ) -> Selfcheck:
     """Run it; the findings are the same whatever the number of workers.
 
@@ -78,6 +79,7 @@ def run_catalogue(
         begin: told how many runs there are, each of one entry at one seed.
         done: told of each that is over, by its entry's name.
         say: told in words of each survivor and false alarm, as it is found.
+        interrupted: told of what was found until a signal ended it, just before that is raised.
 
     Raises:
         HarnessError: an entry can't be loaded, doesn't fit, or has an edit that doesn't; it is named.
@@ -93,19 +95,28 @@ def run_catalogue(
     begin(len(jobs))
     found: dict[str, dict[int, Outcome]] = defaultdict(dict)
     deadline = None if asked.budget is None else started + asked.budget
+
+    def so_far() -> Selfcheck:
+        return Selfcheck(
+            [_of_fault(fault, found[fault.name], asked) for fault in catalogue.faults],
+            [_of_right(right, found[right.name], asked) for right in catalogue.rights],
+            asked.first_seed,
+            asked.seeds,
+            time.monotonic() - started,
+        )
+
     with _Workers(jobs, asked, deadline) as workers:
-        for job, outcome in workers.outcomes():
-            found[job.entry.name][job.seed] = outcome
-            for sentence in _alarming(job, outcome):
-                say(sentence)
-            done(job.entry.name)
-    return Selfcheck(
-        [_of_fault(fault, found[fault.name], asked) for fault in catalogue.faults],
-        [_of_right(right, found[right.name], asked) for right in catalogue.rights],
-        asked.first_seed,
-        asked.seeds,
-        time.monotonic() - started,
-    )
+        try:
+            for job, outcome in workers.outcomes():
+                found[job.entry.name][job.seed] = outcome
+                for sentence in _alarming(job, outcome):
+                    say(sentence)
+                done(job.entry.name)
+        except (Interrupted, KeyboardInterrupt):
+            # Before the processes are ended, which may take what time is left.
+            interrupted(so_far())
+            raise
+    return so_far()
 
 
 def _seeds(entry: Entry, asked: Asked) -> range:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -161,6 +164,26 @@ def test_what_the_budget_leaves_is_told(folder: Path, capsys: pytest.CaptureFixt
     code = main(["selfcheck", str(folder / "catalogue.toml"), "--budget", "0.000001s"])
     assert code == ExitCode.INCOMPLETE
     assert "not run: loss-survivor" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_keeps_what_it_has_found(folder: Path, tmp_path: Path) -> None:
+    (folder / "long.toml").write_text(_fault("killed", "negative", "range") + _fault("hangs", "hangs", "finite"))
+    written = tmp_path / "figures.json", tmp_path / "tables.md"
+    command = [sys.executable, "-m", "harness", "selfcheck", str(folder / "long.toml"), "--seeds", "1", "-n", "1"]
+    options = ["--json", str(written[0]), "--markdown", str(written[1])]
+    with subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path
+    ) as run:
+        assert run.stdout is not None
+        for line in run.stdout:
+            if "1 of 2 done" in line:
+                break
+        run.send_signal(signal.SIGINT)
+        run.communicate(timeout=60)
+    assert run.returncode == 130
+    faults = json.loads(written[0].read_text())["faults"]
+    assert [len(fault["attempts"]) for fault in faults] == [1, 0]
+    assert "not run: hangs" in written[1].read_text()
 
 
 @pytest.mark.parametrize(
