@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gslrm.model.masked_loss import MaskedLoss
 from gslrm.model.ssim_difference import SsimConstants, ssim_loss_difference_form
-from gslrm.model.ssim_loss import SsimTerms
+from gslrm.model.ssim_loss import SsimTerms, ssim_loss
 from gslrm.model.tried_losses import ForegroundSsimLoss
 from gslrm.model.utils_losses import MaskedSsimLoss, SsimLoss
 
@@ -45,9 +45,12 @@ def ssim_calls(device: str) -> dict[str, Sequence[float] | Sequence[int] | Seque
 
     pairs = only_x[:, None], only_y[:, None], mask[:, None]
     to_infinity = [(loss, x), (MaskedSsimLoss()(x, y, mask), x), (SsimLoss()(x, y), y)]
+    # A half is hidden too.
+    to_infinity.append((MaskedSsimLoss()(x, y, 0.5 * mask + 0.5), x))
     found: dict[str, Sequence[float] | Sequence[int] | Sequence[str]] = {
         "form-float32": _of_form(device, torch.float32),
         "form-float64": _of_form(device, torch.float64),
+        "form-autocast": _same_in_autocast(device),
         "plain": [
             *_sums(SsimLoss()(x, y), x, y), *_sums(SsimLoss()(x, only_y), x), *_sums(SsimLoss()(only_x, y), y),
             *_sums(SsimLoss(2.0)(x, y), x),
@@ -58,12 +61,13 @@ def ssim_calls(device: str) -> dict[str, Sequence[float] | Sequence[int] | Seque
             *_sums(by_torch(x, y, mask * 0.0 + 1.0), x), *_sums(by_torch(x, y, mask * 0.5), x),
             *_sums(other(x, y, mask), x, y),
         ],
-        "again": [*_sums(loss, x, y, upstream=-3.0), *_sums(loss, x)],
+        "again": [*_sums(loss, x, y, upstream=-3.0), *_sums(loss, x), *_sums(SsimLoss()(x, y), x, upstream=2.0)],
         "transformed": [
             *_of(torch.func.grad(unchecked, argnums=1)(only_x, only_y, mask)), *_of(torch.func.vmap(unchecked)(*pairs)),
             *_of(torch.func.vmap(unchecked, (0, None, None))(pairs[0], pairs[1][0], pairs[2][0])),
             *_of(torch.func.vmap(torch.func.grad(unchecked))(*pairs)),
             *_of(torch.func.grad(mapped)(*pairs)), *_of(torch.func.grad(mapped, argnums=1)(*pairs)),
+            *_sums(mapped(x[:, None], *pairs[1:]), x), *_sums(mapped(pairs[0], y[:, None], pairs[2]), y),
         ],
     }  # fmt: skip
 
@@ -106,6 +110,16 @@ def _of_form(device: str, dtype: torch.dtype) -> list[float]:
     return found
 
 
+def _same_in_autocast(device: str) -> list[int]:
+    """Whether the form's value, and each sum of its gradient, is in autocast what it is outside: 1 or 0."""
+    x, y = _pictures(1, 20, 20, device, torch.float32)
+    d, s = (x - y).requires_grad_(), x + y - _CONSTANTS.offset
+    outside = _sums(ssim_loss_difference_form(d, s, _CONSTANTS), d)
+    with torch.autocast(device, dtype=torch.bfloat16):
+        inside = _sums(ssim_loss_difference_form(d, s, _CONSTANTS), d)
+    return [int(math.isclose(one, other, rel_tol=1e-5)) for one, other in zip(inside, outside, strict=True)]
+
+
 def _sums(loss: Tensor, *by: Tensor, upstream: float = 1.0) -> list[float]:
     """The loss, and for each gradient what :func:`_of` gives."""
     gradients = torch.autograd.grad(loss, by, torch.full_like(loss, upstream), retain_graph=True) if by else ()
@@ -125,6 +139,8 @@ def loss_refusals(device: str) -> dict[str, list[str | None]]:
     mask = torch.ones(2, 1, 11, 12, device=device)
     bad, far, ints = x.clone(), x * 33.0, x.int()
     bad[0, 1, 2, 3] = math.nan
+    infinite = x.clone()
+    infinite[0, 1, 2, 3] = math.inf
     holed = mask.clone()
     holed[1, 0, 2, 3] = math.nan
     plain, masked, other = SsimLoss(), MaskedSsimLoss(), _ZeroLoss()
@@ -135,7 +151,9 @@ def loss_refusals(device: str) -> dict[str, list[str | None]]:
         lambda: plain(x[..., 2:], x[..., 2:]), lambda: plain(bad, x), lambda: plain(x, bad), lambda: plain(far, x),
         lambda: plain(x, -far), lambda: plain(x * 32.0, x), lambda: plain(bad / 0.0, x), lambda: plain(x, x.to("meta")),
         lambda: SsimLoss(check_values=False)(bad, far), lambda: SsimLoss(path="torch")(x, bad),
-        lambda: SsimLoss(2.0, path="torch")(x * 65.0, x),
+        lambda: SsimLoss(2.0, path="torch")(x * 65.0, x), lambda: SsimLoss(2.0, path="torch")(x * 64.0, x),
+        lambda: SsimLoss(2.0)(x * 63.0, x), lambda: plain(infinite, x), lambda: plain(x, -infinite),
+        lambda: plain(x[None], x[None]), lambda: plain(x[:1], x),
     ]  # fmt: skip
     masks: list[Callable[[], object]] = [
         lambda: masked(ints, x, mask), lambda: masked(x[..., 2:], x[..., 2:], mask),
@@ -149,12 +167,15 @@ def loss_refusals(device: str) -> dict[str, list[str | None]]:
         lambda: other(x, bad, mask), lambda: other(far, x, mask), lambda: other(bad, far, mask * 0.5),
         lambda: other(x, x, holed), lambda: other(x[..., 2:], x[..., 2:], mask),
         lambda: _ZeroLoss(check_values=False)(bad, far, mask), lambda: ForegroundSsimLoss()(x, bad, mask),
+        lambda: _ZeroLoss(data_range=2.0**-5)(x / 32.0, x / 32.0, mask * 0.5),
+        lambda: ssim_loss(x * 512.0, x, mask, SsimTerms(_CONSTANTS)),
     ]  # fmt: skip
     settings: list[Callable[[], object]] = [
         lambda: SsimLoss(0.0), lambda: SsimLoss(-1.0), lambda: SsimLoss(math.inf), lambda: SsimLoss(path="gpu"),
         lambda: SsimLoss(0.5), lambda: MaskedSsimLoss(2.5),
         lambda: MaskedSsimLoss(-2.5), lambda: MaskedSsimLoss(math.nan), lambda: MaskedSsimLoss(-2.0),
         lambda: MaskedSsimLoss(4.0, data_range=2.0), lambda: MaskedSsimLoss(data_range=0.0),
+        lambda: MaskedSsimLoss(9.0, data_range=4.0),
         lambda: _ZeroLoss(data_range=0), lambda: set_field(_CONSTANTS, "c1"),
         lambda: set_field(SsimTerms(_CONSTANTS), "path"),
     ]  # fmt: skip
