@@ -71,15 +71,12 @@ def run(options: argparse.Namespace) -> int:
     reports = [(path.absolute(), write) for path, write in wanted if path is not None]
     console = report_console()
 
-    def dated(found: Selfcheck) -> Selfcheck:
-        return replace(found, command=_command(options), day=datetime.date.today().isoformat())
-
     def write(found: Selfcheck) -> OSError | None:
-        return write_reports(reports, dated(found))
+        dated = replace(found, command=_command(options), day=datetime.date.today().isoformat())
+        return write_reports(reports, dated)
 
     with ProgressBar(console) as bar:
         found = run_catalogue(catalogue, asked, bar.begin, bar.did, bar.say, write)
-    found = dated(found)
     # Before anything is printed, so that no output that fails can cost them.
     unwritten = write(found)
     show_selfcheck(found, console)

@@ -214,7 +214,8 @@ def _oddities(witness: Witness, probes: MaskedPair, kind: LossKind) -> tuple[str
         return oddities(witness, probes, kind is LossKind.MASKED)
     except BaseException as error:
         reraise_unless_subjects(error)
-        return (f"it raises where its gradient is asked for ({describe_exception(error)})",)
+        asked = "a gradient, a mask that hides nothing or a batch of two"
+        return (f"asked for {asked}, it raises {describe_exception(error)}",)
 
 
 def _share_of_noise(found: Combination) -> float:

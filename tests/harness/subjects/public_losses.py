@@ -111,6 +111,13 @@ def one_channel(x: Tensor, y: Tensor) -> Tensor:
     return (x[:, :1] - y[:, :1]).abs().pow(1.5).mean()
 
 
+def one_unheard_of(x: Tensor, y: Tensor) -> Tensor:
+    """A loss of no family, and of no batch."""
+    if len(x) > 1:
+        raise RuntimeError("one image, please")
+    return unheard_of(x, y)
+
+
 def unheard_of(x: Tensor, y: Tensor) -> Tensor:
     """A loss of no family."""
     return ((x - y).abs() + 1e-3).pow(1.5).mean()

@@ -259,6 +259,12 @@ def test_what_is_seen_of_it_stands_in_the_sentence() -> None:
     assert "Seen of it: the second and the third of the rendering's channels have no influence. Name what" in sentence
 
 
+def test_an_unknown_loss_that_raises_is_told_with_what_it_was_asked_for() -> None:
+    sentence = _held("one_unheard_of").held_to.sentence
+    assert "Seen of it: asked for a gradient, a mask that hides nothing or a batch of two, it raises" in sentence
+    assert "RuntimeError: one image, please" in sentence
+
+
 def test_the_truth_of_a_form_has_the_slope_that_it_says() -> None:
     probes = probe_pairs()
     pair = MaskedPair(*(tensor[:2] for tensor in probes.tensors()))
