@@ -27,9 +27,10 @@ AFTER_OTHERS = "only after other calls: "
 def confirmed(result: TaskResult, before: Sequence[Call], ask: Ask) -> TaskResult:
     """The violated result, with what its case needs.
 
-    Where the case fails by itself, twice over, or there is no answer, it stays as it is.  Where it holds by itself, a
-    short list of the calls ``before`` it is looked for after which it fails.  Where it doesn't fail after those
-    either, it is not repeatable, which is a violation too.
+    Where the case fails by itself, twice over, or there is no answer, it stays as it is.  Where it holds by itself and
+    the worst case shows by itself what was told, that one is the result's.  Else a short list of the calls ``before``
+    it is looked for after which it fails.  Where it doesn't fail after those either, it is not repeatable, which is a
+    violation too.
     """
     assert result.case is not None
     last = Call(result.task, result.case)
@@ -39,12 +40,24 @@ def confirmed(result: TaskResult, before: Sequence[Call], ask: Ask) -> TaskResul
         return result
     if alone:
         return replace(result, message=f"{NOT_REPEATABLE}: of the same calls some failed ({result.message}), some held")
+    if _is_told_by_its_worst(result, ask):
+        return replace(result, case=result.worst_case)
     if (needed := _needed(before, questions)) is not None:
         return replace(result, message=f"{AFTER_OTHERS}{result.message}", earlier=needed)
     once = f"{NOT_REPEATABLE}: it failed once ({result.message}) and held when run again"
     # Not all that was to be tried could be.
     aside = ", by itself at least: not all calls before it could be tried" if questions.unanswered else ""
     return replace(result, message=once + aside)
+
+
+def _is_told_by_its_worst(result: TaskResult, ask: Ask) -> bool:
+    """Whether the worst case alone gives what the result says, each time."""
+    if result.worst_case in (None, result.case):
+        return False
+    assert result.worst_case is not None
+    calls = (Call(result.task, result.worst_case),)
+    verdicts = (ask(calls, _SECONDS) for _ in range(_CHECKS))
+    return all(verdict is not None and not verdict.holds and verdict.message == result.message for verdict in verdicts)
 
 
 class _Questions:

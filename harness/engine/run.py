@@ -110,6 +110,8 @@ class TaskRunner:
             if result.message != alone:
                 # What the smallest case needs besides is known; of the worst it isn't.
                 result = replace(result, worst_case=None)
+            assert result.case is not None
+            case = result.case
         evidence = self._evidence(kind, (*result.earlier, Call(task, case)))
         if result.worst_case not in (None, case):
             assert result.worst_case is not None

@@ -94,3 +94,15 @@ def needs_an_earlier_call(x, y):
     _seen.append(_precision(x))
     loss = (x.float() - y.float()).square().mean()
     return loss - (1.0 if "float16-inputs" in _seen and _seen[-1] == "float32" else 0.0)
+
+
+_large = []
+
+
+def worst_by_itself(x, y):
+    """Wrong for large images, and once it has seen one less so for small ones."""
+    loss = (x.float() - y.float()).square().mean()
+    if x.shape[-1] > 40:
+        _large.append(x.shape)
+        return loss - 9.0
+    return loss - (1.0 if _large else 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -49,6 +50,43 @@ def test_what_never_fails_again_is_not_repeatable() -> None:
     found = confirmed(RESULT, _calls(50), lambda calls, seconds: VACUOUS)
     assert found.message == "not repeatable: it failed once (below zero) and held when run again"
     assert (found.status, found.earlier) == (Status.VIOLATED, ())
+
+
+WORST = LossCase(seed=2000)
+OF_TWO = replace(RESULT, worst_case=WORST)
+
+
+def test_a_small_case_that_holds_by_itself_gives_way_to_a_worst_one_that_fails() -> None:
+    found = confirmed(OF_TWO, _calls(50), _fails_after(2000))
+    assert found == replace(OF_TWO, case=WORST)
+
+
+@pytest.mark.parametrize(
+    "of_the_worst",
+    [
+        lambda nth: VACUOUS,
+        lambda nth: replace(FAILED, message="less than was told"),
+        lambda nth: FAILED if nth % 2 else VACUOUS,
+        lambda nth: None,
+    ],
+    ids=["holds too", "says something else", "now and then", "no answer"],
+)
+def test_a_worst_case_that_does_not_show_what_was_told_helps_nothing(
+    of_the_worst: Callable[[int], Verdict | None],
+) -> None:
+    of_the_small = _fails_after(20)
+    asked = 0
+
+    def ask(calls: Sequence[Call], seconds: float) -> Verdict | None:
+        nonlocal asked
+        if calls[-1].case == WORST:
+            asked += 1
+            return of_the_worst(asked)
+        return of_the_small(calls, seconds)
+
+    found = confirmed(OF_TWO, _calls(50), ask)
+    assert (found.message, found.case) == ("only after other calls: below zero", RESULT.case)
+    assert [call.case.seed for call in found.earlier] == [20]  # type: ignore[union-attr]
 
 
 def _every(nth: int) -> Callable[[Sequence[Call], float], Verdict]:

@@ -188,6 +188,16 @@ def test_a_loss_that_needs_earlier_calls_says_so_and_its_case_holds_them(tmp_pat
     assert _replay(path) == (0, "FIXED")
 
 
+def test_a_case_that_fails_by_itself_is_told_rather_than_a_smaller_one_that_needs_it(tmp_path: Path) -> None:
+    checked = _check(tmp_path, f"{HOSTILE}:worst_by_itself", properties=("range",), examples=50)
+    message = checked.cells()["range", "float32"][1]
+    assert message.startswith("the loss is -")
+    told = [path for path in checked.cases.glob("*.json") if read_case_file(path).message == message]
+    assert told
+    for path in told:
+        assert _replay(path) == (1, "FAILED")
+
+
 def test_a_loss_that_always_hangs_is_given_up(tmp_path: Path) -> None:
     (tmp_path / "subject.py").write_text(
         "import time\ndef loss(x, y):\n"
