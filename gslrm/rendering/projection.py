@@ -46,11 +46,17 @@ class Footprint:
 
 def rotation(quaternion: Float[Tensor, "n 4"]) -> Float[Tensor, "3 3 n"]:
     """Rotation matrices of quaternions (w, x, y, z), which are normalised first."""
-    w, x, y, z = torch.nn.functional.normalize(quaternion, dim=-1).T.contiguous().unbind()
+    unit = torch.nn.functional.normalize(quaternion, dim=-1).T
+    w, xyz = unit[0], unit[1:]
+    # Of each of x, y and z at once: those after it, in the circle x, y, z.
+    after, before = xyz.roll(-1, 0), xyz.roll(1, 0)
+    diagonal = 1 - 2 * (before * before + after * after)
+    both, turned = after * before, w * xyz
+    plus, minus = 2 * (both + turned), 2 * (both - turned)
     rows = [
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+        diagonal[0], minus[2], plus[1],
+        plus[2], diagonal[1], minus[0],
+        minus[1], plus[0], diagonal[2],
     ]  # fmt: skip
     return torch.stack(rows).view(3, 3, -1)
 

@@ -58,7 +58,8 @@ class TinyTraining:
         self.trainer = Trainer(config, device, scaler=scaler)
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
         scene = self.scene(config.model.image_tokenizer.image_size)
-        self._sampler = Sampler([scene], config.training.dataset, rank=rank)
+        # Asked for what a pass sees, and then for that pass: drawn once.
+        self._batch = functools.lru_cache(1)(Sampler([scene], config.training.dataset, rank=rank).batch)
         self.model = self.trainer.model
         self.optimizer = self.trainer.step.optimizer
         self.lr_scheduler = self.trainer.step.lr_scheduler
@@ -80,11 +81,11 @@ class TinyTraining:
 
     def batch_images(self, pass_step: int) -> Float[Tensor, "1 2 4 16 16"]:
         """The pass' views: RGB in [0, 1] and mask."""
-        return self._sampler.batch(pass_step).images
+        return self._batch(pass_step).images.clone()
 
     def train_on(self, images: Float[Tensor, "1 2 4 16 16"]) -> Float[Tensor, ""]:
         """One pass with these images in place of its batch's; the loss."""
-        batch = replace(self._sampler.batch(self.fwdbwd_pass_step), images=images)
+        batch = replace(self._batch(self.fwdbwd_pass_step), images=images)
         return self.trainer.train_step(batch).losses.total.detach()
 
     def optimizer_step(self) -> StepOutcome | None:
