@@ -9,10 +9,12 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import FrozenInstanceError
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gslrm.model.masked_loss import MaskedLoss
 from gslrm.model.ssim_difference import SsimConstants, ssim_loss_difference_form
@@ -46,7 +48,8 @@ def ssim_calls(device: str) -> dict[str, Sequence[float] | Sequence[int] | Seque
     pairs = only_x[:, None], only_y[:, None], mask[:, None]
     to_infinity = [(loss, x), (MaskedSsimLoss()(x, y, mask), x), (SsimLoss()(x, y), y)]
     # A half is hidden too.
-    to_infinity.append((MaskedSsimLoss()(x, y, 0.5 * mask + 0.5), x))
+    halved = 0.5 * mask + 0.5
+    to_infinity.append((MaskedSsimLoss()(x, y, halved), x))
     found: dict[str, Sequence[float] | Sequence[int] | Sequence[str]] = {
         "form-float32": _of_form(device, torch.float32),
         "form-float64": _of_form(device, torch.float64),
@@ -82,6 +85,8 @@ def ssim_calls(device: str) -> dict[str, Sequence[float] | Sequence[int] | Seque
         fakes = [tensor.detach().to("meta") for tensor in (*images, mask)]
         parts = torch.ops.gslrm.ssim_loss(*fakes, numbers, "torch", "x", "y", *wants)
         shapes += [str(tuple(part.shape)) for part in parts]
+    value, *_ = torch.ops.gslrm.ssim_loss(x, y, halved, numbers, "torch", "x", "y", True, True)
+    to_infinity += [(value, x), (value, y)]
     # The operator is what a compiled call comes to; how it is compiled makes no difference.
     compiled = torch.compile(MaskedSsimLoss(path="torch"), backend="eager", fullgraph=True)
     operator.append(float(compiled(only_x, only_y, mask)))
@@ -92,6 +97,10 @@ def ssim_calls(device: str) -> dict[str, Sequence[float] | Sequence[int] | Seque
         counts += [int(part.sum()) for part in (gradient == math.inf, gradient == -math.inf, gradient == 0)]
     found["times-infinity"] = counts
     losses = SsimLoss(2.0), MaskedSsimLoss(0.25), _ZeroLoss(), ForegroundSsimLoss()
+    # What is asked of torch is done by torch: a fused pass is a few operators.
+    with _Counting() as counting:
+        by_torch(only_x, only_y, mask)
+    found["by-torch"] = [int(counting.operators > 20)]
     found["words"] = [str(inspect.isabstract(MaskedLoss)), *map(repr, losses)]
     return found
 
@@ -143,6 +152,11 @@ def loss_refusals(device: str) -> dict[str, list[str | None]]:
     infinite[0, 1, 2, 3] = math.inf
     holed = mask.clone()
     holed[1, 0, 2, 3] = math.nan
+    # Far outside where it is shown, farther where it is hidden, by a half too.
+    hiding, beyond = mask.clone(), far.clone()
+    hiding[..., :4], beyond[..., :4] = 0.5, -1000.0
+    hiding[..., :2], beyond[..., :2] = 0.0, -2000.0
+    narrow = MaskedSsimLoss(0.01, data_range=2.0**-5, path="torch")
     plain, masked, other = SsimLoss(), MaskedSsimLoss(), _ZeroLoss()
     images: list[Callable[[], object]] = [
         lambda: plain([1.0], x), lambda: plain(x, [1.0]), lambda: plain(ints, x), lambda: plain(x, ints),
@@ -169,6 +183,8 @@ def loss_refusals(device: str) -> dict[str, list[str | None]]:
         lambda: _ZeroLoss(check_values=False)(bad, far, mask), lambda: ForegroundSsimLoss()(x, bad, mask),
         lambda: _ZeroLoss(data_range=2.0**-5)(x / 32.0, x / 32.0, mask * 0.5),
         lambda: ssim_loss(x * 512.0, x, mask, SsimTerms(_CONSTANTS)),
+        lambda: masked(beyond, x, hiding), lambda: MaskedSsimLoss(path="torch")(beyond, x, hiding),
+        lambda: narrow(x / 32.0, x / 32.0, hiding),
     ]  # fmt: skip
     settings: list[Callable[[], object]] = [
         lambda: SsimLoss(0.0), lambda: SsimLoss(-1.0), lambda: SsimLoss(math.inf), lambda: SsimLoss(path="gpu"),
@@ -214,6 +230,16 @@ def _waves(n: int, c: int, h: int, w: int, phase: float, device: str, dtype: tor
 
 def _pictures(n: int, h: int, w: int, device: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return _waves(n, 3, h, w, 0.0, device, dtype), _waves(n, 3, h, w, 0.3, device, dtype)
+
+
+class _Counting(TorchDispatchMode):
+    """Counts the operators that torch runs."""
+
+    operators = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operators += 1
+        return func(*args, **(kwargs or {}))
 
 
 class _ZeroLoss(MaskedLoss):
