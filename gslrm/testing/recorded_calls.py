@@ -168,6 +168,7 @@ def loss_refusals(device: str) -> dict[str, list[str | None]]:
         lambda: SsimLoss(2.0, path="torch")(x * 65.0, x), lambda: SsimLoss(2.0, path="torch")(x * 64.0, x),
         lambda: SsimLoss(2.0)(x * 63.0, x), lambda: plain(infinite, x), lambda: plain(x, -infinite),
         lambda: plain(x[None], x[None]), lambda: plain(x[:1], x), lambda: SsimLoss(0.5)(x * 20.0, x),
+        lambda: SsimLoss(2.0)(x * 65.0, x),
     ]  # fmt: skip
     masks: list[Callable[[], object]] = [
         lambda: masked(ints, x, mask), lambda: masked(x[..., 2:], x[..., 2:], mask),
