@@ -40,7 +40,7 @@ def confirmed(result: TaskResult, before: Sequence[Call], ask: Ask) -> TaskResul
         return result
     if alone:
         return replace(result, message=f"{NOT_REPEATABLE}: of the same calls some failed ({result.message}), some held")
-    if _is_told_by_its_worst(result, ask):
+    if _is_told_by_its_worst(result, questions):
         return replace(result, case=result.worst_case)
     if (needed := _needed(before, questions)) is not None:
         return replace(result, message=f"{AFTER_OTHERS}{result.message}", earlier=needed)
@@ -50,18 +50,18 @@ def confirmed(result: TaskResult, before: Sequence[Call], ask: Ask) -> TaskResul
     return replace(result, message=once + aside)
 
 
-def _is_told_by_its_worst(result: TaskResult, ask: Ask) -> bool:
+def _is_told_by_its_worst(result: TaskResult, questions: _Questions) -> bool:
     """Whether the worst case alone gives what the result says, each time."""
     if result.worst_case in (None, result.case):
         return False
     assert result.worst_case is not None
     calls = (Call(result.task, result.worst_case),)
-    verdicts = (ask(calls, _SECONDS) for _ in range(_CHECKS))
+    verdicts = (questions.verdict(calls) for _ in range(_CHECKS))
     return all(verdict is not None and not verdict.holds and verdict.message == result.message for verdict in verdicts)
 
 
 class _Questions:
-    """Whether the last call fails after others, within a number of questions and of seconds."""
+    """What is asked about one violation, within a number of questions and of seconds."""
 
     def __init__(self, last: Call, ask: Ask) -> None:
         self._last, self._ask = last, ask
@@ -69,14 +69,15 @@ class _Questions:
         self._left = _QUESTIONS
         self.unanswered = False
 
-    def fails(self, earlier: Sequence[Call]) -> bool | None:
-        """``None``: no answer."""
+    def verdict(self, calls: Sequence[Call]) -> Verdict | None:
+        """On the last of these; ``None``: no answer."""
         seconds = self._until - time.monotonic()
         self._left -= 1
-        if self._left < 0 or seconds <= 0:
-            self.unanswered = True
-            return None
-        verdict = self._ask((*earlier, self._last), seconds)
+        return None if self._left < 0 or seconds <= 0 else self._ask(calls, seconds)
+
+    def fails(self, earlier: Sequence[Call]) -> bool | None:
+        """Whether the violation's call fails after others; ``None``: no answer."""
+        verdict = self.verdict((*earlier, self._last))
         if verdict is None:
             self.unanswered = True
             return None
