@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -25,7 +27,9 @@ def install(patches: Patches, devices: int) -> None:
 
 def run_inside(devices: int, fn: Callable[..., None], *args: Any) -> None:
     """Call the function in a pretence: in the started process, which finds this one by its name."""
+    from harness.pretence.ending import ending
     from harness.pretence.process import pretend_cuda
 
-    with pretend_cuda(devices):
+    started = multiprocessing.parent_process() is not None
+    with ending() if started else contextlib.nullcontext(), pretend_cuda(devices):
         fn(*args)

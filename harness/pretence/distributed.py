@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 
 from harness.pretence import runtime
+from harness.pretence.ending import gloo_stands
 from harness.pretence.patches import Patches
 
 
@@ -78,6 +79,7 @@ def _making(stock: Any) -> Any:
     def making(*args: Any, **kwargs: Any) -> Any:
         given = signature.bind(*args, **kwargs)
         given.arguments["backend"] = dist.Backend(_gloo(given.arguments.get("backend")))
+        gloo_stands()
         given.arguments.pop("device_id", None)
         return stock(*given.args, **given.kwargs)
 

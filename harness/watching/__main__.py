@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 
@@ -15,12 +16,17 @@ def main(words: str) -> None:
     """Run the ordered script. Its exit code, its exceptions and its signals are this process' own."""
     order = json.loads(words)
     script = Script(order["path"], order["module"], tuple(order["arguments"]))
-    try:
-        run_watched(script, WatchOptions.from_json(order["options"]), order["pretend_cuda"])
-    except HarnessError as error:
-        # What can't be pretended, or emulated, says its line itself.
-        print(f"harness: {error}", file=sys.stderr)
-        sys.exit(int(error.exit_code))
+    with contextlib.ExitStack() as stack:
+        if order["pretend_cuda"]:
+            from harness.pretence.ending import ending
+
+            stack.enter_context(ending())
+        try:
+            run_watched(script, WatchOptions.from_json(order["options"]), order["pretend_cuda"])
+        except HarnessError as error:
+            # What can't be pretended, or emulated, says its line itself.
+            print(f"harness: {error}", file=sys.stderr)
+            sys.exit(int(error.exit_code))
 
 
 if __name__ == "__main__":
