@@ -71,12 +71,9 @@ class _DifferenceForm(torch.autograd.Function):
         n, c, h, w = difference.shape
         rows, columns = h - WINDOW_SIZE + 1, w - WINDOW_SIZE + 1
         d_planes, s_planes = difference.reshape(n * c, h, w), total.reshape(n * c, h, w)
-        if window_weight is None:
-            weight_planes = None
-            uniform = 1.0 / (n * c * rows * columns)
-        else:
+        weight_planes = None
+        if window_weight is not None:
             weight_planes = (window_weight / c).expand(n, c, rows, columns).reshape(n * c, rows, columns)
-            uniform = 1.0
 
         chunk = max(1, CHUNK_PIXELS // (h * w))
         sums: list[Tensor] = []
@@ -84,7 +81,7 @@ class _DifferenceForm(torch.autograd.Function):
         s_gradients: list[Tensor] = []
         for start in range(0, n * c, chunk):
             part = slice(start, start + chunk)
-            weight = uniform if weight_planes is None else weight_planes[part]
+            weight = 1.0 / (n * c * rows * columns) if weight_planes is None else weight_planes[part]
             value, by_x, by_y = planes_loss(
                 d_planes[part], s_planes[part], constants, weight, wants_gradient, wants_gradient
             )

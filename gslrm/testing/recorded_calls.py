@@ -9,6 +9,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import FrozenInstanceError
+from functools import partial
 from typing import Any
 
 import torch
@@ -54,6 +55,7 @@ def ssim_calls(device: str) -> dict[str, Sequence[float] | Sequence[int] | Seque
         "form-float32": _of_form(device, torch.float32),
         "form-float64": _of_form(device, torch.float64),
         "form-autocast": _same_in_autocast(device),
+        "form-limit": _at_its_limit(device),
         "plain": [
             *_sums(SsimLoss()(x, y), x, y), *_sums(SsimLoss()(x, only_y), x), *_sums(SsimLoss()(only_x, y), y),
             *_sums(SsimLoss(2.0)(x, y), x),
@@ -106,9 +108,9 @@ def ssim_calls(device: str) -> dict[str, Sequence[float] | Sequence[int] | Seque
 
 
 def _of_form(device: str, dtype: torch.dtype) -> list[float]:
-    # 60 000 pixels a plane: a chunk holds one.
-    x, y = _pictures(2, 200, 300, device, dtype)
-    weights = _waves(2, 1, 190, 290, 0.11, device, dtype)
+    # 66 000 pixels a plane, more than a chunk is meant to hold: it holds one.
+    x, y = _pictures(2, 220, 300, device, dtype)
+    weights = _waves(2, 1, 210, 290, 0.11, device, dtype)
     d, s = (x - y).requires_grad_(), (x + y - _CONSTANTS.offset).requires_grad_()
     found: list[float] = []
     for weight in (None, weights / weights.sum()):
@@ -127,6 +129,13 @@ def _same_in_autocast(device: str) -> list[int]:
     with torch.autocast(device, dtype=torch.bfloat16):
         inside = _sums(ssim_loss_difference_form(d, s, _CONSTANTS), d)
     return [int(math.isclose(one, other, rel_tol=1e-5)) for one, other in zip(inside, outside, strict=True)]
+
+
+def _at_its_limit(device: str) -> list[float]:
+    """Of opposite images, with weights that sum to 1.5: no weights bring it above 2."""
+    d = torch.full((1, 3, 20, 20), 1.0, device=device)
+    weights = torch.full((1, 1, 10, 10), 0.015, device=device)
+    return _sums(ssim_loss_difference_form(d, torch.zeros_like(d), SsimConstants.of(2.0**-5, 0.0), weights))
 
 
 def _sums(loss: Tensor, *by: Tensor, upstream: float = 1.0) -> list[float]:
@@ -197,12 +206,13 @@ def loss_refusals(device: str) -> dict[str, list[str | None]]:
         lambda: set_field(SsimTerms(_CONSTANTS), "path"),
     ]  # fmt: skip
     leaf = x.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(plain(leaf, x * 0.9), leaf, create_graph=True)
+    losses = plain(leaf, x * 0.9), ForegroundSsimLoss()(leaf, x * 0.9, mask).square()
+    slopes = [torch.autograd.grad(loss, leaf, create_graph=True)[0] for loss in losses]
     return {
         "images": [sentence_of(call) for call in images],
         "masks": [sentence_of(call) for call in masks],
         "settings": [sentence_of(call) for call in settings],
-        "twice": [sentence_of(lambda: torch.autograd.grad(slope.sum(), leaf))],
+        "twice": [sentence_of(partial(torch.autograd.grad, slope.sum(), leaf)) for slope in slopes],
     }
 
 
