@@ -132,10 +132,17 @@ def _same_in_autocast(device: str) -> list[int]:
 
 
 def _at_its_limit(device: str) -> list[float]:
-    """Of opposite images, with weights that sum to 1.5: no weights bring it above 2."""
+    """Of opposite images, with weights that sum to 1.5: no weights bring it above 2. Then how many single windows are
+    in [0, 2], of 64 levels, where float32 rounds variances by far more than the constants are.
+    """
+    constants = SsimConstants.of(2.0**-5, 0.0)
     d = torch.full((1, 3, 20, 20), 1.0, device=device)
     weights = torch.full((1, 1, 10, 10), 0.015, device=device)
-    return _sums(ssim_loss_difference_form(d, torch.zeros_like(d), SsimConstants.of(2.0**-5, 0.0), weights))
+    of_opposites = _sums(ssim_loss_difference_form(d, torch.zeros_like(d), constants, weights))
+    noise = 1e-3 * (_waves(1, 1, 11, 11, 0.2, device, torch.float32) - 0.5)
+    levels = [torch.full_like(noise, 20.0 + 0.19 * k) for k in range(64)]
+    losses = [float(ssim_loss_difference_form(noise, level, constants)) for level in levels]
+    return [*of_opposites, float(sum(0.0 <= loss <= 2.0 for loss in losses))]
 
 
 def _sums(loss: Tensor, *by: Tensor, upstream: float = 1.0) -> list[float]:
