@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from harness.cases.loss_inputs import MaskedPair
-from harness.oracle.masked_ssim import gaussian_window, masked_ssim_truth, window_terms
-from harness.oracle.truth import Truth
+from harness.oracle.masked_ssim import gaussian_window, holds_images_alone, masked_ssim_truth, window_terms
+from harness.oracle.truth import Truth, differentiated
 
 # Wang, Simoncelli and Bovik 2003.
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -20,7 +20,7 @@ _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 def clamped_truth(pair: MaskedPair) -> Truth:
     """1 − clamp(SSIM, 0, 1): the truth of 1 − SSIM, flat where SSIM is negative."""
     truth = masked_ssim_truth(pair)
-    return truth if truth.value <= 1.0 else Truth(1.0, torch.zeros_like(truth.gradient))
+    return truth if truth.value <= 1.0 else Truth(1.0, torch.zeros(pair.rendering.shape, dtype=torch.float64))
 
 
 def foreground_truth(pair: MaskedPair) -> Truth:
@@ -34,7 +34,7 @@ def foreground_truth(pair: MaskedPair) -> Truth:
         losses = one_minus_l + one_minus_cs - one_minus_l * one_minus_cs
         return (losses * share[:, None]).sum(2).mean()
 
-    return _differentiated(pair, loss)
+    return _differentiated(pair, loss, waits=holds_images_alone(pair.rendering.shape))
 
 
 def l1_truth(pair: MaskedPair) -> Truth:
@@ -70,12 +70,11 @@ def _foreground_mean(error: Float[Tensor, "n c h w"], shown: Bool[Tensor, "n 1 h
     return (torch.where(shown, error, 0.0).sum(dim=(1, 2, 3)) / counts).mean()
 
 
-def _differentiated(pair: MaskedPair, loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Truth:
+def _differentiated(pair: MaskedPair, loss: Callable[[Tensor, Tensor, Tensor], Tensor], waits: bool = False) -> Truth:
     """Value and gradient of ``loss(composited rendering, composited target, foreground)`` at exact values."""
-    shown = (pair.mask > 0.5).cpu()
-    rendering = pair.rendering.detach().cpu().double().requires_grad_()
-    target = pair.target.detach().cpu().double()
-    x, y = (torch.where(shown, image, torch.full_like(image, 0.5)) for image in (rendering, target))
-    value = loss(x, y, shown)
-    (gradient,) = torch.autograd.grad(value, rendering)
-    return Truth(value.item(), gradient)
+
+    def composited(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        shown = mask > 0.5
+        return loss(torch.where(shown, rendering, 0.5), torch.where(shown, target, 0.5), shown)
+
+    return differentiated(pair, composited, waits)

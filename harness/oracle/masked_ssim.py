@@ -14,7 +14,7 @@ windows wholly inside the image.  Shares no code with any subject.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harness.cases.loss_inputs import MaskedPair
-from harness.oracle.truth import Truth
+from harness.oracle.truth import Truth, differentiated
 
 C1, C2 = 0.01**2, 0.03**2
 _SIZE, _SIGMA = 11, 1.5
@@ -37,14 +37,12 @@ def masked_ssim_truth(pair: MaskedPair, neutral_value: float = 0.5) -> Truth:
 
     The pair's tensors may have any floating dtype and are taken at their exact values.
     """
-    shown = pair.mask > 0.5
-    rendering = pair.rendering.detach().cpu().double().requires_grad_()
-    target = pair.target.detach().cpu().double()
-    neutral = torch.full_like(target, neutral_value)
-    composited = [torch.where(shown.cpu(), image, neutral) for image in (rendering, target)]
-    loss = ssim_loss(composited[0], composited[1])
-    (gradient,) = torch.autograd.grad(loss, rendering)
-    return Truth(loss.item(), gradient)
+
+    def loss(x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+        shown, neutral = mask > 0.5, torch.full_like(y, neutral_value)
+        return ssim_loss(torch.where(shown, x, neutral), torch.where(shown, y, neutral))
+
+    return differentiated(pair, loss, waits=holds_images_alone(pair.rendering.shape))
 
 
 def ssim_loss(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
@@ -61,8 +59,8 @@ def window_terms(
     Every window's pixels take about 6 KB. Of a large batch they are held band by band, and cut out once more for the
     gradient; windows around those that see a difference, in which the images are equal, aren't cut out at all.
     """
-    planes, (height, width) = x.shape[0] * x.shape[1], x.shape[2:]
-    windows = planes * (height - _SIZE + 1) * (width - _SIZE + 1)
+    height, width = x.shape[2:]
+    windows = _windows(x.shape)
     if windows > _WORTH_CUTTING and (box := _differing(x, y)) is not None:
         rows, columns = box
         within = [
@@ -71,11 +69,24 @@ def window_terms(
         margins = (columns.start, width - _SIZE + 1 - columns.stop, rows.start, height - _SIZE + 1 - rows.stop)
         inner = (*x.shape[:2], len(rows), len(columns))
         # Of equal pixels both terms are 0, and so is their gradient: they are squares of the difference.
-        found = (F.pad(term.reshape(inner), margins).flatten(2) for term in window_terms(*within))
+        terms = _in_bands(*within) if holds_images_alone(x.shape) else window_terms(*within)
+        found = (F.pad(term.reshape(inner), margins).flatten(2) for term in terms)
         return next(found), next(found)
-    if windows <= _WINDOWS_AT_ONCE:
-        return _window_terms(x, y)
-    terms = _InBands.apply(*(image.reshape(planes, 1, height, width) for image in (x, y)))
+    return _in_bands(x, y) if holds_images_alone(x.shape) else _window_terms(x, y)
+
+
+def holds_images_alone(shape: Sequence[int]) -> bool:
+    """Whether the graph of :func:`window_terms` of batches of this shape, (n, c, h, w), holds no window's pixels."""
+    return _windows(shape) > _WINDOWS_AT_ONCE
+
+
+def _windows(shape: Sequence[int]) -> int:
+    n, c, height, width = shape
+    return n * c * (height - _SIZE + 1) * (width - _SIZE + 1)
+
+
+def _in_bands(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    terms = _InBands.apply(*(image.reshape(-1, 1, *image.shape[2:]) for image in (x, y)))
     one_minus_l, one_minus_cs = (term.reshape(*x.shape[:2], -1) for term in terms)
     return one_minus_l, one_minus_cs
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harness.cases.loss_inputs import MaskedPair
-from harness.oracle.masked_ssim import ssim_loss
+from harness.oracle.masked_ssim import holds_images_alone, ssim_loss
 from harness.oracle.truth import Truth, differentiated
 
 _BORDER = 5
@@ -20,7 +20,9 @@ _BORDER = 5
 
 def zero_padded_ssim_truth(pair: MaskedPair) -> Truth:
     """The mean over the windows around all pixels, over channels and images, whatever the mask."""
-    return differentiated(pair, lambda x, y, mask: ssim_loss(_bordered(x), _bordered(y)))
+    *batch, height, width = pair.rendering.shape
+    waits = holds_images_alone((*batch, height + 2 * _BORDER, width + 2 * _BORDER))
+    return differentiated(pair, lambda x, y, mask: ssim_loss(_bordered(x), _bordered(y)), waits)
 
 
 def _bordered(image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h+10 w+10"]:

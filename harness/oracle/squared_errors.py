@@ -7,13 +7,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from harness.cases.loss_inputs import MaskedPair
-from harness.oracle.masked_ssim import ssim_loss
+from harness.oracle.masked_ssim import holds_images_alone, ssim_loss
 from harness.oracle.truth import Truth, differentiated
 
 
 def ssim_truth(pair: MaskedPair) -> Truth:
     """1 − SSIM of the whole images: the mean over windows, channels and images, whatever the mask."""
-    return differentiated(pair, lambda x, y, mask: ssim_loss(x, y))
+    return differentiated(pair, lambda x, y, mask: ssim_loss(x, y), waits=holds_images_alone(pair.rendering.shape))
 
 
 def mse_truth(pair: MaskedPair) -> Truth:

@@ -92,7 +92,7 @@ def mask_dtype(trial: LossTrial) -> Verdict:
 @loss_property(masked_only=NO_MASK, masks=(MaskKind.FULL,), perturbations=DIFFERENT, compares=True, effort=0.25)
 def full_mask(trial: LossTrial) -> Verdict:
     """Where the mask leaves out nothing, the loss is that of all pixels, to 1e-3."""
-    value, truth = trial.value(trial.inputs), trial.truth.value
+    value, truth = trial.own_value, trial.truth.value
     error = abs(value - truth)
     mask = f"with {'an empty' if trial.definition.counting is Counting.BACKGROUND else 'a full'} mask"
     measured, right = told_apart(value, truth, 6)
@@ -124,7 +124,7 @@ def empty_mask(trial: LossTrial) -> Verdict:
 @loss_property(unless=lambda definition: definition.pooling, compares=True, fewest_images=2, searched=True, effort=0.25)
 def batch(trial: LossTrial) -> Verdict:
     """A batch's loss is the mean of its images' losses in any order, to 1e-3."""
-    whole = trial.value(trial.inputs)
+    whole = trial.own_value
     singles = [
         trial.value(trial.inputs.mapped(lambda tensor, i=i: tensor[i : i + 1]))  # type: ignore[misc]
         for i in range(trial.case.images)

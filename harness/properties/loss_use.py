@@ -108,7 +108,7 @@ def repeatable(trial: LossTrial) -> Verdict:
 @loss_property(compares=True, effort=0.25)
 def modes(trial: LossTrial) -> Verdict:
     """In inference_mode, in eval mode and of a deep copy the loss is the same, to 1e-3."""
-    value = trial.value(trial.inputs)
+    value = trial.own_value
     uses: tuple[tuple[str, Callable[[], float], str], ...] = (
         ("a call in inference_mode", lambda: _in_inference_mode(trial), "inference_mode changes the loss"),
         ("a call after eval()", lambda: _evaluating(trial), "eval() changes the loss"),

@@ -39,7 +39,7 @@ _NO_GRAPH = "the loss has no graph: backward() would raise"
 @loss_property(unless=lambda definition: definition.range_unknown, searched=True, effort=2)
 def range_(trial: LossTrial) -> Verdict:
     """The loss lies in the range of its definition, which for 1 − SSIM is [0, 2]."""
-    value, definition = trial.value(trial.inputs), trial.definition
+    value, definition = trial.own_value, trial.definition
     if trial.case.perturbation.kind is PerturbationKind.OVERSHOOT and not definition.one_minus:
         return VACUOUS  # its range is that of images in [0, 1]
     lower, upper, similarity = definition.lower, definition.upper, definition.one_minus
@@ -91,7 +91,7 @@ def identity(trial: LossTrial) -> Verdict:
 @loss_property(perturbations=DIFFERENT, masks=FOREGROUND, large=True, compares=True, searched=True, every_grey=True)
 def accuracy(trial: LossTrial) -> Verdict:
     """The loss is within 1e-3, relatively, of its float64 value."""
-    return _value_against(trial, trial.value(trial.inputs), trial.truth)
+    return _value_against(trial, trial.own_value, trial.truth)
 
 
 @loss_property(

@@ -61,8 +61,8 @@ class KnownInputs:
         """What the oracle ``of`` says of the case's tensors in this dtype, asked once."""
         known, key = self._kept(case), (device, dtype)
         if key not in known.truths:
-            truth = known.truths[key] = of(known.built.mapped(torch.clone).cast(device, dtype))
-            self._make_room(truth.gradient)
+            known.truths[key] = of(known.built.mapped(torch.clone).cast(device, dtype))
+            self._make_room(_bytes_of_truth(known))
         return known.truths[key]
 
     def evaluation(self, case: LossCase, precision: str, of: Callable[[], Evaluation]) -> Evaluation:
@@ -71,7 +71,7 @@ class KnownInputs:
         if precision not in known.evaluations:
             found = of()
             known.evaluations[precision] = found
-            self._make_room(found.gradient)
+            self._make_room(_bytes([found.gradient]))
         return known.evaluations[precision]
 
     def flatness(self, case: LossCase, rounds_alone: bool, of: Callable[[LossInputs], float]) -> float:
@@ -99,17 +99,23 @@ class KnownInputs:
             return self._known[case]
         known = _Known(self._build(case, self._folder))
         self._known[case] = known
-        self._make_room(*known.built.tensors())
+        self._make_room(_bytes(known.built.tensors()))
         return known
 
-    def _make_room(self, *kept: Tensor) -> None:
-        """For these, which are kept from now on: where that is too much, what is oldest is let go."""
-        self._bytes += _bytes(kept)
+    def _make_room(self, kept: int) -> None:
+        """For so many bytes, kept from now on: where that is too much, what is oldest is let go."""
+        self._bytes += kept
         while self._bytes > _MOST_BYTES and len(self._known) > 1:
             _, oldest = self._known.popitem(last=False)
-            truths = (truth.gradient for truth in oldest.truths.values())
             found = (evaluation.gradient for evaluation in oldest.evaluations.values())
-            self._bytes -= _bytes((*oldest.built.tensors(), *truths, *found))
+            self._bytes -= _bytes((*oldest.built.tensors(), *found)) + len(oldest.truths) * _bytes_of_truth(oldest)
+
+
+def _bytes_of_truth(known: _Known) -> int:
+    """Of its gradient, or of the graph that waits to give it: both images, as they are and composited, and two terms of
+    every window.
+    """
+    return 6 * 8 * known.built.tensors()[0].numel()
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -152,6 +152,11 @@ class LossTrial:
     def budget(self) -> ErrorBudget:
         return budget(self.precision, self.evaluation.loss_scale)
 
+    @functools.cached_property
+    def own_value(self) -> float:
+        """The subject's value alone on the case itself, run once."""
+        return self.value(self.inputs)
+
     def value(self, inputs: LossInputs) -> float:
         """The subject's value alone, without a graph."""
         with torch.no_grad(), self.precision.context():
@@ -161,13 +166,13 @@ class LossTrial:
         """The subject gives what it gives of the same numbers in float32 without autocast, to the bit."""
         wide = self.inputs.cast(self.precision.device, torch.float32)
         with torch.no_grad():
-            return self.value(self.inputs) == float(self.forward(wide))
+            return self.own_value == float(self.forward(wide))
 
     def of(self, subject: LossSubject) -> LossTrial:
         """The same trial of another instance of the subject."""
         other = copy.copy(self)
         other.subject, other._is_another = subject, True
-        for measured in ("evaluation", "truth"):
+        for measured in ("evaluation", "truth", "own_value"):
             vars(other).pop(measured, None)
         return other
 

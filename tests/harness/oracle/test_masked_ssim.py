@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from dataclasses import replace
 
 import mpmath
 import numpy as np
@@ -17,8 +19,11 @@ from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, Pe
 from harness.cases.strategies import DIFFERENT, loss_cases
 from harness.cases.tensors import MaskedPair, build_pair
 from harness.oracle import masked_ssim
-from harness.oracle.masked_ssim import C1, C2, _window_terms, masked_ssim_truth, ssim_loss
+from harness.oracle.loss_variants import foreground_truth
+from harness.oracle.masked_ssim import C1, C2, _InBands, _window_terms, masked_ssim_truth, ssim_loss
+from harness.oracle.padded_ssim import zero_padded_ssim_truth
 from harness.oracle.squared_errors import ssim_truth
+from harness.oracle.truth import Truth
 
 _TAPS = torch.exp(-((torch.arange(11, dtype=torch.float64) - 5) ** 2) / (2 * 1.5**2))
 _WINDOW = (_TAPS / _TAPS.sum()).expand(3, 1, 1, -1)
@@ -129,6 +134,30 @@ def test_windows_of_equal_pixels_may_be_left_out(pixels: int, kind: MaskKind, mo
             torch.testing.assert_close(truth.gradient, same.gradient, rtol=1e-10, atol=1e-16)
         assert 0 < sum(cut_out) < 0.5 * times * 2 * 3 * (33 - 10) * (41 - 10)
         cut_out.clear()
+
+
+@pytest.mark.parametrize("truth_of", [masked_ssim_truth, ssim_truth, zero_padded_ssim_truth, foreground_truth])
+@pytest.mark.parametrize("kind", [PerturbationKind.NOISE, PerturbationKind.PATCH])
+def test_the_gradient_of_large_pictures_waits_until_it_is_asked_for(
+    truth_of: Callable[[MaskedPair], Truth], kind: PerturbationKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of which small ones are taken here, with differences everywhere or in a corner."""
+    case = LossCase(33, 41, seed=3, picture=Picture(PictureKind.TEXTURE), perturbation=Perturbation(kind, 0.1))
+    pair = build_pair(replace(case, mask=Mask(MaskKind.DISC, 500)))
+    backward: list[int] = []
+    stock = _InBands.backward
+    monkeypatch.setattr(_InBands, "backward", staticmethod(lambda *args: (backward.append(1), stock(*args))[1]))
+    at_once = truth_of(pair)
+    assert not backward
+    monkeypatch.setattr(masked_ssim, "_WORTH_CUTTING", 10)
+    monkeypatch.setattr(masked_ssim, "_WINDOWS_AT_ONCE", 100)
+    waiting = truth_of(pair)
+    assert not backward
+    assert waiting.value == pytest.approx(at_once.value, rel=1e-13)
+    with torch.no_grad():
+        torch.testing.assert_close(waiting.gradient, at_once.gradient, rtol=1e-10, atol=1e-16)
+    assert waiting.gradient is waiting.gradient
+    assert len(backward) == 1
 
 
 def test_of_equal_images_one_window_stands_for_all() -> None:

@@ -61,12 +61,14 @@ def test_no_more_is_kept_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_truths_and_evaluations_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
     gradient = torch.zeros(1, 3, 20, 20, dtype=torch.float64)
-    monkeypatch.setattr(known_inputs, "_MOST_BYTES", 7 * 20 * 20 * 4 + 5 * gradient.nbytes)
+    monkeypatch.setattr(known_inputs, "_MOST_BYTES", 7 * 20 * 20 * 4 + 10 * gradient.nbytes)
     known = KnownInputs(LossKind.MASKED)
     first, second = LossCase(20, 20, seed=1), LossCase(20, 20, seed=2)
     known.truth(first, "cpu", torch.float32, lambda inputs: Truth(1.0, gradient))
     for precision in ("one", "two", "three"):
         known.evaluation(first, precision, lambda: Evaluation(1.0, gradient, 1.0))
+    assert list(known._known) == [first]
+    # A truth counts as six, for what it holds while its gradient waits.
     known.built(second)
     # Two images and a mask are a little more than a gradient.
     assert list(known._known) == [second]
