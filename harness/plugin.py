@@ -139,6 +139,7 @@ class _PropertyTest(pytest.Item):
         from harness.findings.baseline import Standing, read_baseline
         from harness.findings.known_cases import known_cases
         from harness.findings.recorder import CaseRecorder
+        from harness.process_state import one_thread
         from harness.reports.json_report import cell_report
         from harness.reports.run_model import Cell
         from harness.reports.words import violation_lines
@@ -147,8 +148,9 @@ class _PropertyTest(pytest.Item):
         assert isinstance(parent, _Properties)
         settings = parent.settings
         baseline, known = read_baseline(Path(settings.baseline)), known_cases(settings, (self.task,))
-        runner = _session(self.config, settings)
-        result = runner.run(self.task, CaseRecorder(settings), known=known.get(self.task, ()))
+        with one_thread():
+            runner = _session(self.config, settings)
+            result = runner.run(self.task, CaseRecorder(settings), known=known.get(self.task, ()))
         if result.status in (Status.NOT_APPLICABLE, Status.NOT_RUN):
             pytest.skip(result.message)
         if not result.counts(settings.strict):

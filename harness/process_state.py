@@ -84,6 +84,21 @@ def kept_state() -> Iterator[None]:
             _put_back(before)
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Within, torch computes in the calling thread alone, as workers do.
+
+    Tiny tensors gain nothing from more; where other processes run besides, threads that wait for each other take many
+    times as long.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _put_back(state: ProcessState) -> None:
     torch.set_grad_enabled(state.gradients)
     for device, (enabled, dtype) in (("cpu", state.cpu_autocast), ("cuda", state.cuda_autocast)):

@@ -12,6 +12,9 @@ from hypothesis import HealthCheck, settings
 _TERMINAL = {"FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
 for _name in [name for name in os.environ if name.startswith("HARNESS_") or name in _TERMINAL]:
     del os.environ[_name]
+# Nor does a subprocess gain from threads: where all processors are at work, those that wait for each other take many
+# times as long.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # Hypothesis would choose a profile of its own where it sees a CI.
 settings.register_profile(

@@ -43,6 +43,7 @@ def run(options: argparse.Namespace) -> int:
     from harness.conditions.sweep import OWN_MASK, Grid, run_sweep
     from harness.engine.session import Session
     from harness.precision import precisions_named
+    from harness.process_state import one_thread
     from harness.reports.conditions import draw_conditions, show_conditions, write_csv
     from harness.reports.console import report_console
     from harness.reports.progress import ProgressBar
@@ -63,9 +64,10 @@ def run(options: argparse.Namespace) -> int:
     # Made absolute now: a subject may change the working folder.
     wanted = ((options.csv, write_csv), (options.png, draw_conditions))
     reports = [(path.absolute(), write) for path, write in wanted if path is not None]
-    session, console = Session(replace(settings, step=None)), report_console()
-    subject = session.subject(SubjectKind.LOSS)
-    with ProgressBar(console) as bar:
+    console = report_console()
+    with one_thread(), ProgressBar(console) as bar:
+        session = Session(replace(settings, step=None))
+        subject = session.subject(SubjectKind.LOSS)
         bar.begin(grid.places * len(precisions))
         sweep = run_sweep(subject, precisions, grid, session.folder, bar.did)
     unwritten = write_reports(reports, sweep)

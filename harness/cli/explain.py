@@ -39,11 +39,13 @@ def run(options: argparse.Namespace) -> int:
     from harness.config import load_settings
     from harness.findings.explain import explain
     from harness.kinds.registry import describe
+    from harness.process_state import one_thread
     from harness.reports.explanation import draw_explanation, explanation_text, write_explanation
 
     given = given_subject(options)
     checked = load_settings(given)
-    explanation = explain(options.file, {name: getattr(checked, name) for name in given}, options.precision)
+    with one_thread():
+        explanation = explain(options.file, {name: getattr(checked, name) for name in given}, options.precision)
     case_words = describe(explanation.file.case, explanation.file.task.property)
     print(f"{explanation.trial.subject.name.spec}\n{case_words}")
     print(explanation_text(explanation, brief=options.brief, all_ops=options.all_ops))

@@ -39,6 +39,23 @@ def test_what_does_not_apply_is_skipped_with_its_reason(pytester: pytest.Pyteste
     result.stdout.fnmatch_lines(["*a bare loss takes no mask*"])
 
 
+def test_properties_compute_in_one_thread_and_other_tests_in_their_own(pytester: pytest.Pytester) -> None:
+    """Where other processes run besides, threads that wait for each other make them many times slower."""
+    pytester.makepyfile(
+        alone="import torch\n\n\ndef alone(x, y):\n    assert torch.get_num_threads() == 1\n"
+        "    return (x - y).square().mean()\n",
+        test_own="import torch\n\n\ndef test_own(): assert torch.get_num_threads() == 3\n",
+    )
+    # The properties come last.
+    pytester.makeconftest(
+        "import torch\ntorch.set_num_threads(3)\n\n\n"
+        "def pytest_runtest_logfinish(): assert torch.get_num_threads() == 3\n"
+    )
+    result = _run(pytester, "--harness-loss=alone.py:alone", "--harness-property=finite", *FEW[:2])
+    result.assert_outcomes(passed=2)
+    assert result.ret == pytest.ExitCode.OK
+
+
 def test_the_loss_is_called_as_it_is_told(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         similar="class Similar:\n    def __init__(self, sign):\n        self.sign = sign\n\n"
@@ -54,7 +71,7 @@ def test_a_loss_is_held_to_the_truth_that_is_named(pytester: pytest.Pytester) ->
     term = "--harness-loss=gslrm.training.loss_terms:l2"
     narrow = ("--harness-property=accuracy", "--harness-precision=float32", "--harness-max-examples=5")
     _run(pytester, term, *narrow, "--harness-truth=mse").assert_outcomes(passed=1)
-    _run(pytester, term, *narrow, "--harness-truth=masked-ssim").assert_outcomes(failed=1)
+    _run(pytester, term, *narrow, "--harness-truth=l1").assert_outcomes(failed=1)
     # Nothing is meant by it: what it is, is found out.
     _run(pytester, term, *narrow).assert_outcomes(passed=1)
     wrong = _run(pytester, term, *narrow, "--harness-truth=mze")
@@ -71,7 +88,7 @@ def test_workers_share_the_properties(pytester: pytest.Pytester) -> None:
 
 def test_the_seed_gives_the_same_finding_with_and_without_workers(pytester: pytest.Pytester) -> None:
     arguments = (f"--harness-loss={KNOWN_BAD[0].spec}", "--harness-precision=cpu-autocast-bfloat16")
-    arguments += ("--harness-property=range", "--harness-property=batch", "--harness-seed=3")
+    arguments += ("--harness-property=range", "--harness-property=batch", "--harness-seed=3", FEW[0])
     found = []
     for more in ((), ("-n", "2")):
         _run(pytester, *arguments, *more)

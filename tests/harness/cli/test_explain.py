@@ -270,3 +270,22 @@ def test_the_steps_world_runs_under_the_policy() -> None:
     assert seen.report is not None
     assert seen.report.stepped is False
     assert seen.after.scaler.scale == 2.0**15
+
+
+def test_it_computes_in_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the check did that found the case."""
+    seen: list[int] = []
+
+    def spied(*given: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return explain(*given)
+
+    monkeypatch.setattr("harness.findings.explain.explain", spied)
+    path = _write(tmp_path / "case.json", LossCase(11, 11))
+    torch.set_num_threads(2)
+    try:
+        assert main(["explain", str(path), "--brief"]) == 0
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert seen == [1]

@@ -136,6 +136,23 @@ def test_a_grid_that_cannot_be(flags: list[str], said: str, capsys: pytest.Captu
     assert said in capsys.readouterr().err
 
 
+def test_it_computes_in_one_thread(tmp_path: Path) -> None:
+    """Where other processes run besides, threads that wait for each other make it many times slower."""
+    threads = tmp_path / "threads"
+    (tmp_path / "alone.py").write_text(
+        f"import torch\n\n\ndef alone(x, y):\n    with open({str(threads)!r}, 'a') as file:\n"
+        "        file.write(str(torch.get_num_threads()))\n    return (x - y).square().mean()\n"
+    )
+    flags = ["--size", "16", "--magnitude", "1e-4", "--foreground", "1", "--repeats", "1", "--precision", "float32"]
+    torch.set_num_threads(2)
+    try:
+        assert main(["conditions", "--loss", f"{tmp_path}/alone.py:alone", *flags]) == 0
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert set(threads.read_text()) == {"1"}
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--size", "16", "--magnitude", "1e-4", "--foreground", "0.01", "--foreground", "1", "--repeats", "1"]
     spec, precision = "harness.subjects.known_bad.losses:LossBeforeFix", "cpu-autocast-bfloat16"
