@@ -139,7 +139,7 @@ def _same_in_autocast(device: str) -> list[int]:
 
 def _boxes() -> list[int]:
     """What is cropped to: image, top, bottom, left and right of each box; no side is a multiple of a cell's."""
-    masks = torch.zeros(6, 1, 170, 190, dtype=torch.bool)
+    masks = torch.zeros(7, 1, 170, 190, dtype=torch.bool)
     masks[0] = True
     masks[1, 0, [20, 40, 169], [20, 40, 189]] = True  # two in cells that touch, and one far off
     # An island within the box of another, whose cells are met on the way down, to the right and up again.
@@ -149,9 +149,10 @@ def _boxes() -> list[int]:
     masks[4, 0, 31:33, 31:33] = True  # where four cells meet
     masks[5, 0, [5, 50, 5], [5, 48, 90]] = True  # down to the right, and up again
     masks[5, 0, 150, [5, 60]] = True  # side by side
+    masks[6, 0, [5, 45], [90, 5]] = True  # with a column of cells between them
     many = torch.zeros(2, 1, 1100, 1090, dtype=torch.bool)
     many[1, 0, 7::64, 73::64] = True  # more islands than boxes
-    many[1, 0, 7, 9] = True  # the first of them, to the left of all
+    many[1, 0, 7:1050, 9] = True  # the first of them, to the left of all, and further down than most
     return [number for mask in (masks, many) for box in foreground_boxes(mask) for number in box]
 
 
