@@ -60,6 +60,9 @@ def plain(value: Any) -> Any:
         return value.value
     if is_dataclass(value) and not isinstance(value, type):
         return {part.name: plain(getattr(value, part.name)) for part in fields(value)}
+    if isinstance(value, Truth):
+        names = ("value", "gradient", "value_uncertainty", "gradient_uncertainty")
+        return {name: plain(getattr(value, name)) for name in names}
     if isinstance(value, Tensor):
         flat = value.detach().double().flatten()
         weighed = flat * (1.5 + torch.cos(0.7 * torch.arange(len(flat), dtype=torch.float64)))
