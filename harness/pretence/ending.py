@@ -13,14 +13,15 @@ import gc
 import io
 import os
 import sys
+import threading
 from collections.abc import Iterator
 
-_STANDS: list[bool] = []
+_STANDS = threading.Event()
 
 
 def gloo_stands() -> None:
     """Gloo's threads are started in this process, for NCCL's."""
-    _STANDS[:] = [True]
+    _STANDS.set()
 
 
 @contextlib.contextmanager
@@ -52,7 +53,7 @@ def _exit_code(code: object) -> int:
 
 
 def _end(codes: list[int]) -> None:
-    if not _STANDS or not codes:
+    if not _STANDS.is_set() or not codes:
         return
     gc.collect()
     # By its type: what an object says that it is may be code of its own. What is text lies upon what is bytes.
