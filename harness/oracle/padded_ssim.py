@@ -20,8 +20,7 @@ _BORDER = 5
 
 def zero_padded_ssim_truth(pair: MaskedPair) -> Truth:
     """The mean over the windows around all pixels, over channels and images, whatever the mask."""
-    *batch, height, width = pair.rendering.shape
-    waits = holds_images_alone((*batch, height + 2 * _BORDER, width + 2 * _BORDER))
+    waits = holds_images_alone(_bordered(pair.rendering).shape)
     return differentiated(pair, lambda x, y, mask: ssim_loss(_bordered(x), _bordered(y)), waits)
 
 

@@ -29,10 +29,11 @@ from harness.cases.descriptors import (
     PictureKind,
     StepCase,
 )
-from harness.cases.loss_inputs import LossInputs, PointMap
+from harness.cases.loss_inputs import LossInputs, MaskedPair, PointMap
 from harness.cases.scenes import SceneCase, build_scene
 from harness.cases.tensors import build_pair
 from harness.cases.worlds import OptimizerKind, ParameterKind, World
+from harness.errors import UsageError
 from harness.oracle import levels, optimizer_model, step_world, window
 from harness.oracle.budget import budget
 from harness.oracle.definitions import DEFINITIONS, LossDefinition
@@ -41,7 +42,7 @@ from harness.oracle.levels import Level, gravest, noise
 from harness.oracle.policies import CLIP_NORM, NORM_FACTOR, PROMISED, Policies, with_promises
 from harness.oracle.probe_pairs import probe_pairs
 from harness.oracle.splatting import WHITE, splatting_truth
-from harness.oracle.ssim_forms import Combination, Padding, Shown, SsimForm, fitting
+from harness.oracle.ssim_forms import USUAL, Combination, Padding, Shown, SsimForm, fitting
 from harness.oracle.step_model import StepModel, rounded_to
 from harness.oracle.truth import Truth
 from harness.precision import PRECISIONS
@@ -91,6 +92,7 @@ def definitions() -> Any:
             "counted": one.counted(torch.tensor([-1.0, 0.0, 0.25, 0.5, 0.75])).tolist(),
             "hides": one.sets_hidden_aside,
             "mask": one.why_mask_says_nothing,
+            "range": [one.range_unknown, replace(one, lower=-float("inf")).range_unknown],
         }
         for name, one in DEFINITIONS.items()
     }
@@ -132,6 +134,62 @@ def truths() -> Any:
     }
 
 
+def edges() -> Any:
+    """Truths where the probe pairs don't go, of pictures, of a network and of points; and flatness there."""
+    pairs, found = _edge_pairs(), {}
+    for name, one in DEFINITIONS.items():
+        if not one.on_points and not one.needs_convolutions and one.smallest_side <= 16:
+            found[name] = {what: one.truth(pair, None) for what, pair in pairs.items()}
+    # Of equal pictures every activation lies on a kink of the distance.
+    kernels = [(_waves(5 + i, 2, 3 if i == 0 else 2, 3, 3) / 3, _waves(30 + i, 2) / 8) for i in range(14)]
+    network = DEFINITIONS["perceptual"]
+    picture = 0.5 + 0.2 * _waves(1, 1, 3, 16, 19)
+    found["perceptual"] = {
+        str(by): network.truth(MaskedPair(picture, picture + by, torch.ones(1, 1, 16, 19)), kernels)
+        for by in (0.0, 1e-6, 1e-3)
+    }
+    # From as near the ray as float32's rounding to as far from it as that is sure of.
+    origin, direction = _waves(1, 2, 3, 1, 1).expand(2, 3, 3, 4), _waves(3, 2, 3, 3, 4)
+    direction = direction / direction.norm(dim=1, keepdim=True)
+    beside = torch.linspace(-6.5, -2.0, 12, dtype=torch.float64).reshape(3, 4)
+    xyz = origin + 2.0 * direction + 10.0**beside * _waves(2, 2, 3, 3, 4)
+    points = PointMap(xyz, origin, direction, _waves(4, 2, 1, 3, 4).abs())
+    found["points"] = {name: one.truth(points, None) for name, one in DEFINITIONS.items() if one.on_points}
+    found["flatness"] = {
+        what: [
+            flatness(x[:1], y[:1], window, uniform, seen)
+            for x, y in ((pair.rendering, pair.target), (pair.target, pair.rendering))
+            for window, uniform in ((7, True), (11, False), (11, True), (21, False))
+            for seen in (None, pair.mask[:1] > 0.5, pair.mask[:1] > 9.0)
+        ]
+        for what, pair in pairs.items()
+    }
+    return found
+
+
+def _edge_pairs() -> Mapping[str, MaskedPair]:
+    """By what they are: in float64, two images each."""
+
+    def pair(height: int, width: int, mask: Tensor, change: Callable[[Tensor], Tensor], bright: float) -> MaskedPair:
+        rendering = bright + 0.2 * _waves(1, 2, 3, height, width)
+        return MaskedPair(rendering, change(rendering), mask)
+
+    one, none = torch.zeros(2, 1, 13, 17, dtype=torch.float64), torch.zeros(2, 1, 13, 17, dtype=torch.float64)
+    one[:, :, 6, 9], none[1, :, 3:9, 5:] = 1.0, 1.0
+    patch = torch.zeros(2, 1, 44, 52, dtype=torch.float64)
+    patch[:, :, 12:20, 31:35] = 1.0
+    return {
+        "opposite": pair(13, 17, torch.ones_like(one), lambda x: 1.0 - x, 0.5),
+        "opposite, one pixel shown": pair(13, 17, one, lambda x: 1.0 - x, 0.5),
+        "brighter, nothing shown of the first": pair(13, 17, none, lambda x: x + 0.0625, 0.75),
+        "brighter, halves shown": pair(
+            13, 17, (_waves(7, 2, 1, 13, 17) * 2).round().abs() / 2, lambda x: x + 0.0625, 0.5
+        ),
+        "large, a patch differs": pair(44, 52, patch, lambda x: x + 0.25 * patch, 0.5),
+        "large, all differs": pair(44, 52, torch.ones_like(patch), lambda x: x * 0.75, 0.5),
+    }
+
+
 def _waves(which: int, *shape: int) -> Tensor:
     """In [−1, 1], the same on every machine."""
     return torch.sin((which + 0.37) * torch.arange(1, math.prod(shape) + 1, dtype=torch.float64)).reshape(shape)
@@ -154,8 +212,10 @@ def forms() -> Any:
         fits = [fit and fit.combination.formula for fit in tried]
         sides = [form.smallest_side, made.lower, made.upper, made.zero_at_identity]
         found[form.words] = [*parts, made.truth(images), made.formula, *sides, fits]
+    told = SsimForm(sigma=2.5), SsimForm(sigma=float("1.5"), constants=replace(USUAL)), SsimForm(pooled=True)
     scenes = SceneCase(12, 2, 16, 3), SceneCase(0), SceneCase(40, 1, 12, 5)
     return found | {
+        "words": [(form.words, form.of_pixels) for form in (*told, SsimForm(gaussian=False, sigma=2.0))],
         "scenes": [
             splatting_truth(build_scene(scene), background)
             for scene in scenes
@@ -189,7 +249,7 @@ def numbers() -> Any:
         "budgets": {
             f"{precision.name} {scale:g}": budget(precision, scale)
             for precision, scale in product(PRECISIONS, (1.0, 1024.0))
-        },
+        } | {f"{precision.name} unscaled": budget(precision) for precision in PRECISIONS},
         "noises": noises,
         "constants": {name: value for name, value in vars(levels).items() if isinstance(value, float)},
         "at": [one.at(value) for value in (0.0, 5e-4, -5e-4, 6e-4)],
@@ -231,6 +291,14 @@ def steps() -> Any:
             for given in ("clip-norm=2 norm-limit=none", "clip-value=.5 drops-nonfinite-loss=no", "counts-attempts=yes")
         ],
         "optimizer": [optimizer_model.MOMENTUM, optimizer_model.BETAS, optimizer_model.EPSILON],
+        "refused": [_refused(given) for given in ("clip-norm=-1", "clip-norm=0", "norm-limit=nan", "clip-value=inf",
+                                                   "clip-norm=x", "counts-attempts=1", "clip=1")],
+        "on zeros": {kind: _on_zeros(kind) for kind in OptimizerKind},
+        "near": [
+            step_world.gradients_of(action, kind, step_world.parameters_of(kind), policies)
+            for kind in (ParameterKind.ALIKE, ParameterKind.UNEQUAL)
+            for action in step_world.NEAR for policies in wanting
+        ],
         "parameters": {kind: step_world.parameters_of(kind) for kind in ParameterKind},
         "gradients": {
             f"{kind.value}, {action.value}": step_world.gradients_of(
@@ -263,6 +331,23 @@ def steps() -> Any:
     }  # fmt: skip
 
 
+def _refused(promise: str) -> str:
+    """The words of its refusal."""
+    try:
+        return str(with_promises(PROMISED, [promise]))
+    except UsageError as error:
+        return str(error)
+
+
+def _on_zeros(kind: OptimizerKind) -> Any:
+    """Where a window without gradients leads that is taken for one of zeros."""
+    model = StepModel(StepCase(world=World(optimizer=kind)), False)
+    for action in (Action.GOOD, Action.FROZEN):
+        model.after(action)
+    model.step_on_zeros()
+    return dict(model.values)
+
+
 def _optimized(kind: OptimizerKind) -> list[float]:
     optimizer, values = optimizer_model.ScalarOptimizer(kind, 0.125), [1.0]
     for gradient in (0.5, -2.0, 0.0, 0.25):
@@ -289,6 +374,7 @@ SECTIONS: Mapping[str, Callable[[], Any]] = {
     "definitions": definitions,
     "properties": properties,
     "truths": truths,
+    "edges": edges,
     "forms": forms,
     "numbers": numbers,
     "steps": steps,
