@@ -155,6 +155,9 @@ def edges() -> Any:
     xyz = origin + 2.0 * direction + 10.0**beside * _waves(2, 2, 3, 3, 4)
     points = PointMap(xyz, origin, direction, _waves(4, 2, 1, 3, 4).abs())
     found["points"] = {name: one.truth(points, None) for name, one in DEFINITIONS.items() if one.on_points}
+    patch = pairs["large, a patch differs"]
+    sides = (patch.rendering, patch.target, patch.mask), (patch.target, patch.rendering, patch.mask)
+    found["forms"] = [SsimForm(padding).parts(pair) for padding in Padding for pair in sides]
     found["flatness"] = {
         what: [
             flatness(x[:1], y[:1], window, uniform, seen)
@@ -175,7 +178,7 @@ def _edge_pairs() -> Mapping[str, MaskedPair]:
         return MaskedPair(rendering, change(rendering), mask)
 
     one, none = torch.zeros(2, 1, 13, 17, dtype=torch.float64), torch.zeros(2, 1, 13, 17, dtype=torch.float64)
-    one[:, :, 6, 9], none[1, :, 3:9, 5:] = 1.0, 1.0
+    one[1, :, 6, 9], none[1, :, 3:9, 5:] = 1.0, 1.0
     patch = torch.zeros(2, 1, 44, 52, dtype=torch.float64)
     patch[:, :, 12:20, 31:35] = 1.0
     return {
@@ -215,6 +218,12 @@ def forms() -> Any:
     told = SsimForm(sigma=2.5), SsimForm(sigma=float("1.5"), constants=replace(USUAL)), SsimForm(pooled=True)
     scenes = SceneCase(12, 2, 16, 3), SceneCase(0), SceneCase(40, 1, 12, 5)
     return found | {
+        # The fewest digits that fit, six at most.
+        "digits": [
+            fit and fit.combination
+            for factor in (0.5, 0.12345, 0.12345649)
+            for fit in fitting(images, (factor - factor * SsimForm().parts(tensors)[0]).tolist(), True)
+        ],
         "words": [(form.words, form.of_pixels) for form in (*told, SsimForm(gaussian=False, sigma=2.0))],
         "scenes": [
             splatting_truth(build_scene(scene), background)
