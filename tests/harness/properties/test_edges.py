@@ -105,6 +105,11 @@ def test_a_full_mask_allows_a_thousandth_of_the_loss(off: float, holds: bool) ->
     assert _judged("full-mask", lambda *inputs: _right(*inputs) * off).holds is holds
 
 
+def test_two_losses_of_a_full_mask_are_told_with_six_digits() -> None:
+    message = _judged("full-mask", lambda *inputs: _right(*inputs) * 0 + 0.123456789).message
+    assert message.startswith("with a full mask the loss is 0.123457, but that of all pixels is 0.")
+
+
 @pytest.mark.parametrize(("truth", "mask"), [("masked-ssim", "an empty mask"), ("background", "a full mask")])
 def test_a_mask_that_leaves_nothing_is_named_as_it_is(truth: str, mask: str) -> None:
     kind = MaskKind.FULL if truth == "background" else MaskKind.EMPTY
@@ -204,6 +209,20 @@ def test_zero_is_no_answer_to_bad_input_and_nothing_is_none_at_all(flaw: Flaw) -
         _judged("bad-input", lambda x, y, m: None, case)
 
 
+@pytest.mark.parametrize(("truth", "passes"), [("masked-ssim", False), ("mse", True)])
+def test_nan_may_come_out_as_nan_of_a_term_and_nothing_else_may(truth: str, passes: bool) -> None:
+    def nan(rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        return torch.full((), float("nan"))
+
+    nan_in, no_rank = (replace(_CASE, flaw=flaw) for flaw in (Flaw.NAN, Flaw.RANK))
+    assert _judged("bad-input", nan, nan_in, truth).holds is passes
+    assert _judged("bad-input", nan, no_rank, truth).message == f"{Flaw.RANK.value}: accepted, with a loss of nan"
+    zero = _judged("bad-input", lambda x, y, m: torch.zeros(()), nan_in, truth).message
+    assert zero == f"{Flaw.NAN.value}: " + (
+        "comes out as a loss of 0, not NaN" if passes else "accepted, with a loss of 0"
+    )
+
+
 def test_of_no_image_zero_and_nothing_are_answers_and_a_number_is_none() -> None:
     case = replace(_CASE, flaw=Flaw.NO_IMAGE)
     assert _judged("bad-input", lambda x, y, m: torch.zeros(()), case).holds
@@ -251,3 +270,18 @@ def test_of_a_gradient_that_dies_its_share_and_its_lack_are_told() -> None:
 def test_what_float32_does_to_anyone_is_no_fault(name: str, off: float, level: Level) -> None:
     verdict = _judged(name, lambda *inputs: _right(*inputs) + off)
     assert (verdict.holds, verdict.level) == (False, level)
+
+
+class _Loading(nn.Module):
+    def load_state_dict(self, *given: Any, **more: Any) -> Any:
+        raise RuntimeError("x" * 1000)
+
+    def forward(self, rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        return _right(rendering, target, mask)
+
+
+def test_of_a_long_refusal_of_a_state_dict_300_characters_are_told() -> None:
+    message = _judged("state-dict", _Loading).message
+    before, told = message.split("RuntimeError: ")
+    assert before == "a state dict saved after a call, loaded into a new module: raises "
+    assert told == "x" * 300 + " [… 700 more characters]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -46,6 +47,29 @@ def test_beside_a_gradient_of_zero_a_difference_is_told_by_the_rounding(off: flo
     noise, elements = definition_named("masked-ssim").noise(1.0), 2 * 3 * 16 * 16
     assert verdict.quantity == pytest.approx(off / (noise.gradient / elements**0.5), rel=1e-4)
     assert verdict.level is level
+
+
+class _Infinite(torch.autograd.Function):
+    """Adds nothing to the value; its gradient is −∞ or ∞."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, sign: float) -> Tensor:
+        ctx.sign = sign
+        return value * 0
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
+        return upstream[0] * ctx.sign * float("inf"), None
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_what_is_infinite_in_both_gradients_is_no_part_of_their_length(sign: float) -> None:
+    def length(loss: Callable[..., Tensor]) -> str:
+        return _judged("strides", loss).message.partition("length being ")[2]
+
+    off = _strided(lambda x: 10.0 * (x[0, 0, 5, 5] - x[0, 0, 5, 5].detach()))
+    assert float(length(off).split()[0]) < 1.0
+    assert length(lambda x, y, m: off(x, y, m) + _Infinite.apply(x[0, 0, 0, 0], sign)) == length(off)
 
 
 def test_a_refusal_says_why_and_anything_else_is_strictness() -> None:

@@ -42,6 +42,8 @@ def test_a_reason_that_names_a_fault_fits_where_it_can_have_been_seen(reason: st
         "bad window",
         "nonfinite loss or gradients",
         "grad norm NaN or too large",
+        "NaN norm",
+        "inf: exploding",
         "no inf was found",
         "not scaled",
         "information",
