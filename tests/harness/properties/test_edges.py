@@ -285,3 +285,24 @@ def test_of_a_long_refusal_of_a_state_dict_300_characters_are_told() -> None:
     before, told = message.split("RuntimeError: ")
     assert before == "a state dict saved after a call, loaded into a new module: raises "
     assert told == "x" * 300 + " [… 700 more characters]"
+
+
+@pytest.mark.parametrize(("numbers", "narrow"), [(4096, True), (4097, False)])
+def test_what_keeps_more_than_a_few_thousand_numbers_is_cast_to_float64_alone(numbers: int, narrow: bool) -> None:
+    asked = set()
+
+    class Keeping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("kept", torch.zeros(numbers))
+
+        def to(self, where: Any) -> Any:
+            asked.add(where)
+            return super().to(where)
+
+        def forward(self, rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+            return _right(rendering, target, mask)
+
+    assert _judged("casts", Keeping, replace(_CASE, batch=1)).holds
+    assert torch.float64 in asked
+    assert ({torch.float16, torch.bfloat16} <= asked, torch.float16 in asked) == (narrow, narrow)
