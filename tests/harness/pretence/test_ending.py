@@ -50,15 +50,16 @@ def _run(folder: Path, how: list[str], **parts: str) -> subprocess.CompletedProc
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("how", [_WATCH, _PRETENCE], ids=["watch", "pretence"])
 @pytest.mark.parametrize(
-    ("last", "code", "said"),
+    ("how", "last", "code", "said"),
     [
-        ("pass", 0, ""),
-        ("sys.exit(7)", 7, ""),
-        ("sys.exit(-1)", 255, ""),
-        ("sys.exit('no more')", 1, "no more\n"),
-        ("raise RuntimeError('its own error')", 1, "RuntimeError: its own error\n"),
+        (_WATCH, "pass", 0, ""),
+        (_WATCH, "sys.exit(7)", 7, ""),
+        (_WATCH, "sys.exit(-1)", 255, ""),
+        (_WATCH, "sys.exit('no more')", 1, "no more\n"),
+        (_WATCH, "raise RuntimeError('its own error')", 1, "RuntimeError: its own error\n"),
+        (_PRETENCE, "pass", 0, ""),
+        (_PRETENCE, "sys.exit(7)", 7, ""),
     ],
 )
 def test_it_ends_as_its_script_would_have(how: list[str], last: str, code: int, said: str, tmp_path: Path) -> None:

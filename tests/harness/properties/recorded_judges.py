@@ -34,13 +34,13 @@ from harness.cases.scenes import SceneCase, build_scene
 from harness.cases.tensors import build_pair
 from harness.cases.worlds import OptimizerKind, ParameterKind, World
 from harness.errors import UsageError
-from harness.oracle import levels, optimizer_model, step_world, window
+from harness.oracle import levels, optimizer_model, ssim_forms, step_world, window
 from harness.oracle.budget import budget
 from harness.oracle.definitions import DEFINITIONS, LossDefinition
 from harness.oracle.flatness import flatness
 from harness.oracle.levels import Level, gravest, noise
 from harness.oracle.policies import CLIP_NORM, NORM_FACTOR, PROMISED, Policies, with_promises
-from harness.oracle.probe_pairs import probe_pairs
+from harness.oracle.probe_pairs import TOGETHER, probe_pairs
 from harness.oracle.splatting import WHITE, splatting_truth
 from harness.oracle.ssim_forms import USUAL, Combination, Padding, Shown, SsimForm, fitting
 from harness.oracle.step_model import StepModel, rounded_to
@@ -131,6 +131,7 @@ def truths() -> Any:
             flatness(images.rendering[i : i + 1], images.target[i : i + 1], side) for side in (7, 11) for i in range(10)
         ],
         "pairs": [images.rendering, images.target, images.mask],
+        "together": TOGETHER,
     }
 
 
@@ -167,6 +168,8 @@ def edges() -> Any:
         ]
         for what, pair in pairs.items()
     }
+    infinite = torch.full((1, 3, 13, 17), math.inf, dtype=torch.float64)
+    found["flatness"]["infinite"] = flatness(infinite, infinite * 0.5, 11)
     return found
 
 
@@ -216,14 +219,15 @@ def forms() -> Any:
         sides = [form.smallest_side, made.lower, made.upper, made.zero_at_identity]
         found[form.words] = [*parts, made.truth(images), made.formula, *sides, fits]
     told = SsimForm(sigma=2.5), SsimForm(sigma=float("1.5"), constants=replace(USUAL)), SsimForm(pooled=True)
-    scenes = SceneCase(12, 2, 16, 3), SceneCase(0), SceneCase(40, 1, 12, 5)
+    scenes = SceneCase(12, 2, 16, 3), SceneCase(0), SceneCase(40, 1, 12, 5), SceneCase(150, 1, 8, 2)
     return found | {
         # The fewest digits that fit, six at most.
         "digits": [
             fit and fit.combination
-            for factor in (0.5, 0.12345, 0.12345649)
+            for factor in (0.5, 0.1200009, 0.1230009, 0.1234009, 0.12345, 0.12345649)
             for fit in fitting(images, (factor - factor * SsimForm().parts(tensors)[0]).tolist(), True)
         ],
+        "windows": [ssim_forms._WINDOWS, ssim_forms._OTHER_WINDOWS],
         "words": [(form.words, form.of_pixels) for form in (*told, SsimForm(gaussian=False, sigma=2.0))],
         "scenes": [
             splatting_truth(build_scene(scene), background)

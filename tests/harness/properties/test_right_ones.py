@@ -24,8 +24,10 @@ def _results(settings: Settings, role: SubjectKind, precision: str) -> list[Task
     return [runner.run(task, lambda _: None) for task in tasks]
 
 
-@pytest.mark.parametrize("precision", ["float32", "cuda-policy-bfloat16"])
-@pytest.mark.parametrize("name", _LOSSES)
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [*((name, "float32") for name in _LOSSES), *((name, "cuda-policy-bfloat16") for name in ("library", "difference"))],
+)
 def test_a_right_loss_has_no_fault(name: str, precision: str, tmp_path: Path) -> None:
     spec = f"{_SUBJECTS / 'right_losses.py'}:{name}"
     settings = Settings(loss=spec, truth="masked-ssim", max_examples=8, cases_dir=str(tmp_path))
