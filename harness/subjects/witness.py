@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from harness.cases.loss_inputs import LossInputs, MaskedPair
 from harness.errors import SubjectError, describe_exception, reraise_unless_subjects
 from harness.oracle.definitions import DEFINITIONS, POOLED, Counting, LossDefinition
+from harness.oracle.form_fitting import FITS, Fit, fitting
 from harness.oracle.levels import PLAIN_NOISE, SSIM_VALUE_NOISE
 from harness.oracle.masked_ssim import C2
 from harness.oracle.probe_pairs import SIDES, TOGETHER, probe_pairs
-from harness.oracle.ssim_forms import FITS, Combination, Fit, Shown, fitting
+from harness.oracle.ssim_forms import Combination, Shown
 from harness.oracle.truth import Truth, differentiated
 from harness.protocols import LossKind
 from harness.subject_spec import DEFAULT_TRUTH

@@ -34,15 +34,16 @@ from harness.cases.scenes import SceneCase, build_scene
 from harness.cases.tensors import build_pair
 from harness.cases.worlds import OptimizerKind, ParameterKind, World
 from harness.errors import UsageError
-from harness.oracle import levels, optimizer_model, ssim_forms, step_world, window
+from harness.oracle import form_fitting, levels, optimizer_model, step_world, window
 from harness.oracle.budget import budget
 from harness.oracle.definitions import DEFINITIONS, LossDefinition
 from harness.oracle.flatness import flatness
+from harness.oracle.form_fitting import fitting
 from harness.oracle.levels import Level, gravest, noise
 from harness.oracle.policies import CLIP_NORM, NORM_FACTOR, PROMISED, Policies, with_promises
 from harness.oracle.probe_pairs import TOGETHER, probe_pairs
 from harness.oracle.splatting import WHITE, splatting_truth
-from harness.oracle.ssim_forms import USUAL, Combination, Padding, Shown, SsimForm, fitting
+from harness.oracle.ssim_forms import USUAL, Combination, Padding, Shown, SsimForm
 from harness.oracle.step_model import StepModel, rounded_to
 from harness.oracle.truth import Truth
 from harness.precision import PRECISIONS
@@ -227,7 +228,7 @@ def forms() -> Any:
             for factor in (0.5, 0.1200009, 0.1230009, 0.1234009, 0.12345, 0.12345649)
             for fit in fitting(images, (factor - factor * SsimForm().parts(tensors)[0]).tolist(), True)
         ],
-        "windows": [ssim_forms._WINDOWS, ssim_forms._OTHER_WINDOWS],
+        "windows": [form_fitting.WINDOWS, form_fitting.OTHER_WINDOWS],
         "words": [(form.words, form.of_pixels) for form in (*told, SsimForm(gaussian=False, sigma=2.0))],
         "scenes": [
             splatting_truth(build_scene(scene), background)

@@ -13,10 +13,11 @@ from harness.cases.descriptors import LossCase, Mask, MaskKind, Perturbation, Pe
 from harness.cases.loss_inputs import MaskedPair
 from harness.errors import SubjectError, UsageError
 from harness.oracle.definitions import POOLED
+from harness.oracle.form_fitting import fitting
 from harness.oracle.levels import Level
 from harness.oracle.masked_ssim import C1, C2
 from harness.oracle.probe_pairs import probe_pairs
-from harness.oracle.ssim_forms import Constants, Padding, Shown, SsimForm, fitting
+from harness.oracle.ssim_forms import Constants, Padding, Shown, SsimForm
 from harness.precision import precisions_named
 from harness.properties import LOSS_PROPERTIES
 from harness.subject_spec import AUTO_TRUTH, SubjectSpec
