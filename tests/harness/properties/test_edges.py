@@ -263,6 +263,8 @@ def test_of_a_gradient_that_dies_its_share_and_its_lack_are_told() -> None:
     assert (verdict.quantity, verdict.badness) == pytest.approx((0.05, 2.0), rel=1e-3)
     verdict = _judged("gradient-alive", lambda *inputs: _right(*inputs).detach())
     assert (verdict.holds, verdict.quantity) == (False, 0.0)
+    verdict = _judged("gradient-alive", lambda *inputs: _right(*inputs).detach() + 0.0 * inputs[0].sum())
+    assert (verdict.holds, verdict.quantity, verdict.badness) == (False, 0.0, 1e6)
 
 
 @pytest.mark.parametrize("name", ["accuracy", "full-mask"])
@@ -306,3 +308,24 @@ def test_what_keeps_more_than_a_few_thousand_numbers_is_cast_to_float64_alone(nu
     assert _judged("casts", Keeping, replace(_CASE, batch=1)).holds
     assert torch.float64 in asked
     assert ({torch.float16, torch.bfloat16} <= asked, torch.float16 in asked) == (narrow, narrow)
+
+
+@pytest.mark.parametrize(("spoilt", "when"), [(False, "before any call"), (True, "after a call")])
+def test_a_cast_is_told_with_whether_the_module_had_been_called(spoilt: bool, when: str) -> None:
+    class Casting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.called, self.off = False, 1.0
+
+        def to(self, where: Any) -> Any:
+            # What is kept is spoilt by a cast, before the first call or after it.
+            if where is torch.float64 and self.called is spoilt:
+                self.off = 1.5
+            return super().to(where)
+
+        def forward(self, rendering: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+            self.called = True
+            return _right(rendering, target, mask) * self.off
+
+    message = _judged("casts", Casting, replace(_CASE, batch=1)).message
+    assert message.startswith(f"a cast to float64 and back {when} changes the loss: ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor
 from harness.cases.descriptors import LossCase, Mask, MaskKind, MaskValues, Perturbation, PerturbationKind
 from harness.oracle.definitions import definition_named
 from harness.oracle.levels import Level
-from harness.properties.sameness import evaluated_or_refused
+from harness.properties.sameness import evaluated_or_refused, same_value
 from harness.properties.verdict import Verdict
 from tests.harness.properties.test_edges import _CASE, _judged, _right
 
@@ -70,6 +71,17 @@ def test_what_is_infinite_in_both_gradients_is_no_part_of_their_length(sign: flo
     off = _strided(lambda x: 10.0 * (x[0, 0, 5, 5] - x[0, 0, 5, 5].detach()))
     assert float(length(off).split()[0]) < 1.0
     assert length(lambda x, y, m: off(x, y, m) + _Infinite.apply(x[0, 0, 0, 0], sign)) == length(off)
+
+
+def test_of_a_loss_with_kinks_two_values_may_differ_by_twice_what_rounding_does_to_one() -> None:
+    of = SimpleNamespace(value_uncertainty=0.1, noise=definition_named("masked-ssim").noise(1.0))
+    trial: Any = of
+    assert same_value(trial, 1.0, 1.2, "what").holds
+    verdict = same_value(trial, 1.0, 1.21, "what")
+    assert (verdict.holds, verdict.message) == (False, "what: 1 against 1.21")
+    # What is told is how far they are apart, not how large they are.
+    of.value_uncertainty = 0.0
+    assert same_value(trial, 1.0, 1.0015, "what").level is Level.ROUNDING
 
 
 def test_a_refusal_says_why_and_anything_else_is_strictness() -> None:

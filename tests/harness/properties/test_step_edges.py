@@ -67,6 +67,9 @@ def test_a_schedule_stands_where_the_updates_are_and_gives_its_rate() -> None:
     assert not _message(schedule, {"learning_rate": 0.5 * (1 + 9e-13)})
     for rate in (0.5 * (1 + 2e-12), 0.5 * (1 - 2e-12), 0.0, 5.0):
         assert "after 1000 updates the schedule gives a rate of" in _message(schedule, {"learning_rate": rate})
+    third = replace(_GOOD, learning_rate=1 / 3)
+    words = "gives a rate of 0.123457; it should be 0.333333 (all was finite)"
+    assert _message(schedule, {"learning_rate": 0.123456789}, third).endswith(words)
 
 
 def test_any_of_the_permitted_states_of_the_scaler_will_do() -> None:
