@@ -17,12 +17,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gslrm.model.foreground_boxes import foreground_boxes
 from gslrm.model.masked_loss import MaskedLoss
 from gslrm.model.ssim_difference import SsimConstants, ssim_loss_difference_form
 from gslrm.model.ssim_loss import SsimTerms, ssim_loss
 from gslrm.model.tried_losses import ForegroundSsimLoss
 from gslrm.model.utils_losses import MaskedSsimLoss, SsimLoss
+from gslrm.testing.recorded_boxes import boxes
 
 _CONSTANTS = SsimConstants.of(1.0, 1.0)
 
@@ -107,7 +107,7 @@ def ssim_calls(device: str) -> dict[str, Sequence[float] | Sequence[int] | Seque
     opposites = [torch.ones(1, 3, 11 + k // 8, 11 + k % 8, device=device) for k in range(64)]
     narrow = (SsimLoss(2.0**-5, path=path, check_values=False) for path in ("torch", "auto"))
     found["limit"] = [sum(float(loss(image, -image)) <= 2.0 for image in opposites) for loss in narrow]
-    found["boxes"] = _boxes()
+    found["boxes"] = boxes()
     found["by-torch"] = [int(counting.operators > 20)]
     found["words"] = [str(inspect.isabstract(MaskedLoss)), *map(repr, losses)]
     return found
@@ -135,25 +135,6 @@ def _same_in_autocast(device: str) -> list[int]:
     with torch.autocast(device, dtype=torch.bfloat16):
         inside = _sums(ssim_loss_difference_form(d, s, _CONSTANTS), d)
     return [int(math.isclose(one, other, rel_tol=1e-5)) for one, other in zip(inside, outside, strict=True)]
-
-
-def _boxes() -> list[int]:
-    """What is cropped to: image, top, bottom, left and right of each box; no side is a multiple of a cell's."""
-    masks = torch.zeros(7, 1, 170, 190, dtype=torch.bool)
-    masks[0] = True
-    masks[1, 0, [20, 40, 169], [20, 40, 189]] = True  # two in cells that touch, and one far off
-    # An island within the box of another, whose cells are met on the way down, to the right and up again.
-    masks[2, 0, 3:80, 3:12], masks[2, 0, 70:80, 3:150], masks[2, 0, 3:80, 140:150] = True, True, True
-    masks[2, 0, 5:9, 70:75] = True
-    masks[3, 0, [5, 45, 100], [45, 5, 130]] = True  # to the left below, and apart
-    masks[4, 0, 31:33, 31:33] = True  # where four cells meet
-    masks[5, 0, [5, 50, 5], [5, 48, 90]] = True  # down to the right, and up again
-    masks[5, 0, 150, [5, 60]] = True  # side by side
-    masks[6, 0, [5, 45], [90, 5]] = True  # with a column of cells between them
-    many = torch.zeros(2, 1, 1100, 1090, dtype=torch.bool)
-    many[1, 0, 7::64, 73::64] = True  # more islands than boxes
-    many[1, 0, 7:1050, 9] = True  # the first of them, to the left of all, and further down than most
-    return [number for mask in (masks, many) for box in foreground_boxes(mask) for number in box]
 
 
 def _at_its_limit(device: str) -> list[float]:
