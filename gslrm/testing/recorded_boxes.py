@@ -10,8 +10,8 @@ from torch import Tensor
 
 from gslrm.model.foreground_boxes import foreground_boxes
 
-# Of the first 1,500, four in which every mutant of the module shows that shows in any.
-_TELLING = (352, 760, 1018, 1384)
+# Of the first 1,500, five in which every mutant of the module shows that shows in any.
+_TELLING = (220, 352, 760, 1018, 1384)
 
 
 def boxes() -> list[int]:
