@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
         return write_reports(reports, dated)
 
     with ProgressBar(console) as bar:
-        found = run_catalogue(catalogue, asked, bar.begin, bar.did, bar.say, write)
+        found = run_catalogue(catalogue, asked, bar.begin, bar.did, bar.say, write, bar.waits)
     # Before anything is printed, so that no output that fails can cost them.
     unwritten = write(found)
     show_selfcheck(found, console)

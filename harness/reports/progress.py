@@ -49,6 +49,7 @@ class ProgressBar:
         self._bar = self._progress.add_task("starting", total=None)
         self._done = self._total = 0
         self._next_line = time.monotonic() + _FIRST_LINE_SECONDS
+        self._unsaid = ""
 
     def __enter__(self) -> ProgressBar:
         if not self._late:
@@ -79,6 +80,11 @@ class ProgressBar:
         self.at(what)
         self._line(what)
 
+    def waits(self) -> None:
+        """Nothing has come for a while: what came too soon after the line before is said now."""
+        if self._unsaid:
+            self._line(self._unsaid)
+
     def say(self, text: str) -> None:
         """A line above the bar; on stderr where there is none."""
         if self.console.is_terminal:
@@ -88,8 +94,9 @@ class ProgressBar:
 
     def _line(self, text: str) -> None:
         now = time.monotonic()
+        self._unsaid = text
         if not self.console.is_terminal and now >= self._next_line:
-            self._next_line = now + _LINE_SECONDS
+            self._next_line, self._unsaid = now + _LINE_SECONDS, ""
             print(text, file=sys.stderr, flush=True)
 
 

@@ -72,6 +72,7 @@ def run_catalogue(
     done: Callable[[str], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
     interrupted: Callable[[Selfcheck], object] = lambda _: None,
+    waits: Callable[[], None] = lambda: None,
 ) -> Selfcheck:
     """Run it; the findings are the same whatever the number of workers.
 
@@ -80,6 +81,7 @@ def run_catalogue(
         done: told of each that is over, by its entry's name.
         say: told in words of each survivor and false alarm, as it is found.
         interrupted: told of what was found until a signal ended it, just before that is raised.
+        waits: called now and then while nothing is over.
 
     Raises:
         HarnessError: an entry can't be loaded, doesn't fit, or has an edit that doesn't; it is named.
@@ -107,7 +109,11 @@ def run_catalogue(
 
     with _Workers(jobs, asked, deadline) as workers:
         try:
-            for job, outcome in workers.outcomes():
+            for heard in workers.outcomes():
+                if heard is None:
+                    waits()
+                    continue
+                job, outcome = heard
                 found[job.entry.name][job.seed] = outcome
                 for sentence in _alarming(job, outcome):
                     say(sentence)
@@ -191,8 +197,8 @@ class _Workers:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def outcomes(self) -> Iterator[tuple[_Job, Outcome]]:
-        """As they come.
+    def outcomes(self) -> Iterator[tuple[_Job, Outcome] | None]:
+        """As they come; ``None`` now and then while none does.
 
         Raises:
             HarnessError, HarnessFailure: a job can't be done.
@@ -202,6 +208,7 @@ class _Workers:
             try:
                 heard = self._heard.get(timeout=_TICK_SECONDS)
             except queue.Empty:
+                yield None
                 continue
             if heard is None:
                 working -= 1

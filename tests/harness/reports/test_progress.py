@@ -121,3 +121,19 @@ def test_a_fault_is_told_when_it_is_met(
 ) -> None:
     _met_and_found(level, message, accepted)
     assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_what_came_too_soon_to_be_said_is_said_while_nothing_follows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("harness.reports.progress.time.monotonic", lambda: now)
+    bar = ProgressBar(ReportConsole(file=io.StringIO()))
+    bar.begin(2)
+    bar.did("first")
+    bar.waits()
+    assert capsys.readouterr().err == ""
+    now += 2.5
+    bar.waits()
+    bar.waits()
+    assert capsys.readouterr().err == "1 of 2 done (first)\n"
