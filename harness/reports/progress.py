@@ -121,6 +121,7 @@ class RunProgress:
         elif isinstance(event, events.Progress):
             verb = "shrinking" if event.shrinking else f"{event.examples} cases"
             self._bar.at(f"{event.task.property}, {event.task.precision}: {verb}")
+            self._bar.waits()
         elif isinstance(event, events.ViolationMet):
             self._met(event)
         elif isinstance(event, events.TaskFinished):

@@ -9,7 +9,7 @@ import pytest
 
 from harness.config import Settings
 from harness.engine.confirmation import NOT_REPEATABLE
-from harness.engine.events import Event, RunStarted, SubjectPrinted, TaskFinished, ViolationMet
+from harness.engine.events import Event, Progress, RunStarted, SubjectPrinted, TaskFinished, ViolationMet
 from harness.engine.plan import Task
 from harness.engine.result import Status, TaskResult
 from harness.findings.baseline import Standing
@@ -137,3 +137,22 @@ def test_what_came_too_soon_to_be_said_is_said_while_nothing_follows(
     bar.waits()
     bar.waits()
     assert capsys.readouterr().err == "1 of 2 done (first)\n"
+
+
+def test_a_check_says_how_far_it_has_come_while_a_long_property_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("harness.reports.progress.time.monotonic", lambda: now)
+    run, (first, second) = RunModel(), _TASKS[:2]
+    progress = RunProgress(ProgressBar(ReportConsole(file=io.StringIO())), run)
+    for later, event in (
+        (0.0, RunStarted((first, second), Settings(loss="m:L"))),
+        (0.0, TaskFinished(first, TaskResult(first, Status.HELD))),
+        (1.0, Progress(second, 3, False)),
+        (1.5, Progress(second, 9, False)),
+    ):
+        now += later
+        run(event)
+        progress(event)
+    assert capsys.readouterr().err == f"1 of 2 done ({first.property})\n"
