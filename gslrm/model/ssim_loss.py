@@ -48,7 +48,7 @@ def ssim_loss(
     mask: Shaped[Tensor, "n 1 h w"] | None,
     terms: SsimTerms,
 ) -> Float[Tensor, ""]:
-    """The mean over windows, channels and images of 1 − SSIM, in [0, 2], in the images' dtype.
+    """The mean over windows, channels and images of 1 − SSIM, in [0, 2], in the images' dtype whatever autocast says.
 
     Where the mask is 0.5 or less both images count as half of ``terms.constants.offset``. Differentiable once, by x and
     by y; under ``torch.func.grad`` and ``vmap`` too.
@@ -219,7 +219,7 @@ def _evaluate(
             refuse_nan_mask()
         if fused.suspicious and terms.checked_range:
             _check(x, y, None if mask is None else mask > 0.5, terms)
-        return x.new_tensor(fused.value), fused.by_x, fused.by_y
+        return torch.tensor(fused.value, dtype=x.dtype, device="cpu"), fused.by_x, fused.by_y
     foreground = None
     if mask is not None:
         if mask.is_floating_point() and bool(mask.isnan().any()):
@@ -230,7 +230,8 @@ def _evaluate(
     if terms.checked_range:
         _check(x, y, foreground, terms)
     by_path = tiled() if path == "triton" else plain_ssim_loss
-    return by_path(x, y, foreground, terms.constants, wants_x=wants[0], wants_y=wants[1])
+    with torch.autocast(x.device.type, enabled=False):
+        return by_path(x, y, foreground, terms.constants, wants_x=wants[0], wants_y=wants[1])
 
 
 def _check(x: Tensor, y: Tensor, foreground: Tensor | None, terms: SsimTerms) -> None:

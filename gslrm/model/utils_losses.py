@@ -6,7 +6,6 @@ them. What else has been tried against a negative masked SSIM loss is in :mod:`g
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
@@ -45,10 +44,9 @@ class SsimLoss(nn.Module):
             ValueError: shapes that differ or are not (N, C, H, W), a side under 11 pixels, NaN or infinity.
         """
         check_image_pair(x, y, ("x", "y"), WINDOW_SIZE)
-        with torch.autocast(x.device.type, enabled=False):
-            constants = SsimConstants.of(self.data_range, offset=self.data_range)
-            terms = SsimTerms(constants, self.path, self.data_range if self.check_values else 0.0)
-            return ssim_loss(*widened(x, y), None, terms)
+        constants = SsimConstants.of(self.data_range, offset=self.data_range)
+        terms = SsimTerms(constants, self.path, self.data_range if self.check_values else 0.0)
+        return ssim_loss(*widened(x, y), None, terms)
 
     def extra_repr(self) -> str:
         return f"data_range={self.data_range:g}"
@@ -93,8 +91,7 @@ class MaskedSsimLoss(NeutralBackgroundLoss):
         """
         check_image_pair(rendering, target, _NAMES, self.smallest_side)
         check_mask(mask, rendering, values=False)
-        with torch.autocast(rendering.device.type, enabled=False):
-            return self._loss(*widened(rendering, target), mask)
+        return self._loss(*widened(rendering, target), mask)
 
     def _loss(
         self,

@@ -18,6 +18,7 @@ from gslrm.model.foreground_boxes import MOST_BOXES, REACH, cell_boxes, foregrou
 from gslrm.model.ssim_difference import SsimConstants
 from gslrm.model.ssim_fused import why_not_fused
 from gslrm.model.ssim_loss import SsimTerms, ssim_loss
+from gslrm.model.torch_threads import run_on_threads
 from gslrm.model.utils_losses import MaskedSsimLoss, SsimLoss
 from tests.gslrm.model.masked_pairs import disc, pair
 
@@ -120,6 +121,7 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "expanded images": lambda image: image[:1].expand_as(image),
     "expanded channels": lambda image: image[:, :1].expand_as(image),
     "expanded columns": lambda image: image[..., :1].expand_as(image),
+    "negated when read": lambda image: torch.complex(torch.zeros_like(image), -image).conj().imag,
 }
 
 
@@ -213,24 +215,41 @@ def test_more_threads_change_nothing_that_counts(path: str) -> None:
 
 
 @_NUMBA
+def test_low_boxes_are_cut_into_as_many_bands_as_a_tall_one() -> None:
+    mask = torch.zeros(1, 1, 540, 290)
+    mask[..., :512, :240] = 1  # eight bands for eight threads
+    mask[..., 528:, 100:112] = 1  # the last of which see no window of their own
+    mask[..., 536:, 270:] = 1  # and half of which are empty
+    x, y = pair(1, 1, 540, 290)
+    right = _truth(x, y, mask)
+    torch.set_num_threads(8)
+    try:
+        found = _of_path("numba", x, y, mask)
+    finally:
+        torch.set_num_threads(1)
+    assert found[0] == pytest.approx(right[0], rel=1e-6)
+    assert float((found[1] - right[1]).norm() / right[1].norm()) < 1e-5
+
+
+@_NUMBA
 @pytest.mark.parametrize(
-    ("images", "side", "shown", "threads"), [(12, 256, 57, 2), (12, 256, 4, 1), (2, 64, 64, 1), (1, 256, 256, 2)]
+    ("images", "side", "shown", "threads"),
+    [(12, 256, 57, 2), (12, 256, 4, 1), (2, 32, 32, 1), (2, 64, 64, 2), (1, 256, 256, 2)],
 )
-def test_a_thread_is_started_where_it_has_enough_to_do(
+def test_a_thread_is_taken_where_it_has_enough_to_do(
     images: int, side: int, shown: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[int] = []
-    in_threads = ssim_fused._in_threads
 
-    def watched(work: Callable[[int, int], None], jobs: int, number: int) -> None:
+    def watched(task: int, data: int, number: int) -> None:
         started.append(number)
-        in_threads(work, jobs, number)
+        run_on_threads(task, data, number)
 
     x, y = pair(images, 3, side, side)
     mask = torch.zeros(images, 1, side, side)
     mask[:, :, :shown, :shown] = 1.0
     _of_path("numba", x, y, mask)
-    monkeypatch.setattr(ssim_fused, "_in_threads", watched)
+    monkeypatch.setattr(ssim_fused, "run_on_threads", watched)
     torch.set_num_threads(2)
     try:
         _of_path("numba", x, y, mask)

@@ -43,7 +43,8 @@ class Refactor:
 _DEFAULT_PATH = 'path: str = "auto"'
 LOSSES, MASKED, TRIED = "model/utils_losses.py", "model/masked_loss.py", "model/tried_losses.py"
 DIFFERENCE, WINDOW = "model/ssim_difference.py", "model/gaussian_window.py"
-SSIM, PLAIN, NUMBA = "model/ssim_loss.py", "model/ssim_plain.py", "model/ssim_numba.py"
+SSIM, PLAIN = "model/ssim_loss.py", "model/ssim_plain.py"
+NUMBA, MASKS = "model/ssim_numba.py", "model/mask_numba.py"
 STEP, RENDER = "training/amp_step.py", "rendering/render.py"
 TRAINER, TERMS = "training/trainer.py", "training/loss_terms.py"
 
@@ -64,7 +65,7 @@ WRONG: dict[str, Refactor] = {
     ),
     "mask >= 0.5": Refactor(SSIM, "foreground = mask > 0.5", "foreground = mask >= 0.5", ("stable.photo",), "torch"),
     "mask >= 0.5, compiled": Refactor(
-        NUMBA, "np.uint8(value > background)", "np.uint8(value >= background)", ("stable.photo",), "numba"
+        MASKS, "np.uint8(value > background)", "np.uint8(value >= background)", ("stable.photo",), "numba"
     ),
     "neutral 0.45": Refactor(
         LOSSES, "neutral_value: float = 0.5,", "neutral_value: float = 0.45,", ("stable.tiny-foreground",)
