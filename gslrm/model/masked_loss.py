@@ -55,7 +55,7 @@ class MaskedLoss(nn.Module, ABC):
             rendering, target = widened(rendering, target)
             if self.check_values:
                 for image, name in ((rendering, "rendering"), (target, "target")):
-                    check_values(image.detach().where(foreground, 0.0), name, self.data_range)
+                    check_values(image, name, self.data_range, foreground)
             return self._loss(rendering, target, foreground)
 
     def extra_repr(self) -> str:

@@ -25,8 +25,8 @@ from torch import Tensor
 from gslrm.model.gaussian_window import WINDOW_SIZE, window_mean, window_mean_adjoint
 
 K1, K2 = 0.01, 0.03
-# Planes worked on at once hold about this many pixels: it bounds the memory and keeps the maps in cache.
-CHUNK_PIXELS = 1 << 16
+# Planes worked on at once hold about this many pixels: it bounds the memory, at some 16 MB.
+CHUNK_PIXELS = 1 << 18
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from gslrm.model.image_checks import FAR_OUTSIDE, check_values, refuse_nan_mask
+from gslrm.model.image_checks import FAR_OUTSIDE, check_values, has_nan, refuse_nan_mask
 from gslrm.model.ssim_difference import SsimConstants
 from gslrm.model.ssim_fused import fused_ssim_loss
 from gslrm.model.ssim_paths import path_of, tiled
@@ -222,10 +222,10 @@ def _evaluate(
         return torch.tensor(fused.value, dtype=x.dtype, device="cpu"), fused.by_x, fused.by_y
     foreground = None
     if mask is not None:
-        if mask.is_floating_point() and bool(mask.isnan().any()):
+        if has_nan(mask):
             refuse_nan_mask()
         foreground = mask > 0.5
-        if foreground.device.type == "cpu" and bool(foreground.all()):
+        if foreground.device.type == "cpu" and bool(foreground[0, 0, 0, 0]) and bool(foreground.all()):
             foreground = None  # nothing is hidden
     if terms.checked_range:
         _check(x, y, foreground, terms)
@@ -236,8 +236,7 @@ def _evaluate(
 
 def _check(x: Tensor, y: Tensor, foreground: Tensor | None, terms: SsimTerms) -> None:
     for image, name in zip((x, y), terms.names, strict=True):
-        shown = image.detach() if foreground is None else image.detach().where(foreground, 0.0)
-        check_values(shown, name, terms.checked_range)
+        check_values(image, name, terms.checked_range, foreground)
 
 
 # The schema in words, since older versions of torch can't read it off annotations that are strings.

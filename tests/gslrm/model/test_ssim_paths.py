@@ -201,6 +201,18 @@ def test_values_are_checked_where_the_mask_shows_alone(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
+def test_a_mask_of_infinities_is_no_nan(path: str) -> None:
+    x, y = pair(1, 3, 20, 20)
+    mask = disc(1, 20, 20)
+    infinite = torch.where(mask > 0.5, float("inf"), -float("inf"))
+    loss = MaskedSsimLoss(path=path)
+    assert loss(x, y, infinite).item() == loss(x, y, mask).item()
+    infinite[0, 0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="mask holds NaN"):
+        loss(x, y, infinite)
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_more_threads_change_nothing_that_counts(path: str) -> None:
     x, y = pair(1, 3, 300, 300)
     mask = disc(1, 300, 300, radius=140)

@@ -162,7 +162,7 @@ RIGHT: dict[str, Refactor] = {
         (*_ALL, "l1.", "l2."),
     ),
     "chunked": Refactor(
-        DIFFERENCE, "CHUNK_PIXELS = 1 << 16", "CHUNK_PIXELS = 1 << 8", (*_ALL, "stable.large"), "torch"
+        DIFFERENCE, "CHUNK_PIXELS = 1 << 18", "CHUNK_PIXELS = 1 << 8", (*_ALL, "stable.large"), "torch"
     ),
     "compiled": Refactor(DIFFERENCE, "", _COMPILED, ("stable.flat",), "torch"),
 }
