@@ -36,9 +36,10 @@ _merge_boxes = compiled(foreground_boxes.merge_boxes)
 
 @compiled_alone
 def plan(boxes, counts, channels, threads, pixels_for_a_thread, strip_columns, lowest_band, reach):
-    """The jobs (jobs, JOB) that boxes make, room for their results (jobs, 2), and how many threads have enough to do.
+    """The jobs (at least as many as there are, JOB) that boxes make, and room for their results (jobs, 2).
 
-    Between these last two: how many pixels are in the boxes.
+    And: how many jobs there are, the addresses of both, how many pixels are in the boxes, and how many threads have
+    enough to do.
 
     Args:
         boxes, counts: as a scan writes them.
@@ -76,7 +77,8 @@ def plan(boxes, counts, channels, threads, pixels_for_a_thread, strip_columns, l
                         row[9] = left + (right - left) * (strip + 1) // strips
                         if row[6] < row[7]:
                             count += 1
-    return jobs[:count], np.zeros((count, 2)), area, threads
+    results = np.zeros((count, 2))
+    return jobs, results, (count, jobs.ctypes.data, results.ctypes.data, area, threads)
 
 
 @compiled_alone

@@ -124,13 +124,14 @@ def _fused(
     n, c, h, w = x.shape
     threads = torch.get_num_threads()
     shown, boxes, counts, nan_in_mask = _shown(mask, n, h, w, threads)
-    jobs, results, area, threads = _masks.plan(
+    # What only addresses are used of is held until the pass is over.
+    _table, results, (jobs, of_table, of_results, area, threads) = _masks.plan(
         boxes, counts, c, threads, _PIXELS_FOR_A_THREAD, _pass.STRIP, _LOWEST_BAND, REACH
     )
     bits = 64 if x.dtype == torch.float64 else 32
     windows = n * c * (h - REACH) * (w - REACH)
-    k = _constants(constants, windows, limit, bits)
-    fixed = shown.data_ptr(), jobs.ctypes.data, k.ctypes.data, results.ctypes.data
+    _k, of_constants = _constants(constants, windows, limit, bits)
+    fixed = shown.data_ptr(), of_table, of_constants, of_results
     spare = _scratch.setdefault((threads, bits), [])
     try:
         scratch = spare.pop()
@@ -145,7 +146,7 @@ def _fused(
         to = image if found is None else found
         addresses = _address(image), _address(other), *fixed, scratch.data_ptr(), _address(to)
         strides = *image.stride(), *other.stride(), *of_shown, *to.stride()
-        call = array.array("q", (0, 0, len(jobs), wanted, *addresses, h, w, *strides))
+        call = array.array("q", (0, 0, jobs, wanted, *addresses, h, w, *strides))
         run_on_threads(_pass.task(bits), call.buffer_info()[0], threads)
         return found
 
@@ -161,11 +162,13 @@ def _fused(
 
 
 @functools.lru_cache(maxsize=64)
-def _constants(constants: SsimConstants, windows: int, limit: float, bits: int) -> NDArray:
+def _constants(constants: SsimConstants, windows: int, limit: float, bits: int) -> tuple[NDArray, int]:
+    """A pass's constants, and their address."""
     assert _pass is not None
     c = constants
     numbers = [*window_taps()[: _pass.TAPS], 0.0, c.offset, 1.0, 0.5, c.c1, c.c2, 1 / windows, limit]
-    return np.array(numbers, dtype=f"f{bits // 8}")
+    found = np.array(numbers, dtype=f"f{bits // 8}")
+    return found, int(found.ctypes.data)
 
 
 def _as_in_memory(tensor: Tensor) -> Tensor:
