@@ -8,7 +8,7 @@ import numpy as np
 from numba import carray
 
 from gslrm.model import foreground_boxes
-from gslrm.model.numba_addresses import compiled, compiled_alone, compiled_task, pointer, sources_digest, take_number
+from gslrm.model.numba_tasks import compiled, compiled_alone, compiled_task, pointer, sources_digest, take_number
 
 U = np.uint64
 CELL = 16

@@ -110,8 +110,9 @@ def fused_ssim_loss(
 def _warm(dtype: torch.dtype) -> None:
     """Compiles for this dtype, or reads what was compiled, while no other thread forks or compiles."""
     with _loading:
-        picture = torch.zeros(1, 1, 11, 11, dtype=dtype)
-        for mask in (torch.ones(1, 1, 11, 11), torch.ones(1, 1, 11, 11, dtype=torch.bool)):
+        picture = torch.zeros(1, 1, 11, 11, dtype=dtype, device="cpu")
+        for kind in (torch.float32, torch.bool):
+            mask = torch.ones(1, 1, 11, 11, dtype=kind, device="cpu")
             _fused(picture, picture, mask, SsimConstants.of(1.0, offset=1.0), True, True, 1.0)
         _ready.add(dtype)
 
@@ -136,7 +137,7 @@ def _fused(
     try:
         scratch = spare.pop()
     except IndexError:
-        scratch = torch.zeros(threads * _pass.SCRATCH, dtype=x.dtype)
+        scratch = torch.zeros(threads * _pass.SCRATCH, dtype=x.dtype, device="cpu")
     of_shown = (h * w if mask is not None else 0, 0, w, 1)
 
     def gradient(image: Tensor, other: Tensor, wanted: bool) -> Tensor | None:
@@ -146,6 +147,7 @@ def _fused(
         to = image if found is None else found
         addresses = _address(image), _address(other), *fixed, scratch.data_ptr(), _address(to)
         strides = *image.stride(), *other.stride(), *of_shown, *to.stride()
+        # In the order of CALL.
         call = array.array("q", (0, 0, jobs, wanted, *addresses, h, w, *strides))
         run_on_threads(_pass.task(bits), call.buffer_info()[0], threads)
         return found
@@ -194,15 +196,15 @@ def _shown(
     if mask is None:
         boxes = np.empty((n, 1, 4), dtype=np.int64)
         boxes[:] = 0, h, 0, w
-        return torch.ones(h * w, dtype=torch.uint8), boxes, np.ones(n, dtype=np.int64), False
+        return torch.ones(h * w, dtype=torch.uint8, device="cpu"), boxes, np.ones(n, dtype=np.int64), False
     nan = False
     if mask.dtype not in (torch.float32, torch.bool):
         nan = mask.is_floating_point() and bool(mask.isnan().any())
         mask = mask > 0.5
     mask = mask.contiguous()
-    shown = torch.empty(n * h * w, dtype=torch.uint8)
+    shown = torch.empty(n * h * w, dtype=torch.uint8, device="cpu")
     boxes, counts = np.empty((n, _masks.MOST_BOXES, 4), dtype=np.int64), np.empty(n, dtype=np.int64)
-    # The last is 1 then where the mask has a NaN.
+    # In the order of SCAN; the last is 1 then where the mask has a NaN.
     addresses = _address(mask), shown.data_ptr(), boxes.ctypes.data, counts.ctypes.data
     scan = array.array("q", (0, n, h, w, *addresses, 0))
     task = _masks.scan(8 if mask.dtype == torch.bool else 32)

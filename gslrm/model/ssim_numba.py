@@ -23,7 +23,7 @@ from numba import carray
 
 from gslrm.model import mask_numba
 from gslrm.model.mask_numba import JOB
-from gslrm.model.numba_addresses import compiled, compiled_task, magnitude_bits, pointer, sources_digest, take_number
+from gslrm.model.numba_tasks import compiled, compiled_task, magnitude_bits, pointer, sources_digest, take_number
 
 U: Any = np.uint64
 STRIP = 256

@@ -226,6 +226,20 @@ def test_more_threads_change_nothing_that_counts(path: str) -> None:
     torch.testing.assert_close(several[1], one[1], rtol=1e-4, atol=1e-10)
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_another_default_device_and_dtype_change_nothing(path: str) -> None:
+    x, y = pair(1, 3, 20, 20)
+    mask = disc(1, 20, 20)
+    right = [MaskedSsimLoss(path=path)(x, y, mask).item(), SsimLoss(path=path)(x, y).item()]
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = [MaskedSsimLoss(path=path)(x, y, mask).item(), SsimLoss(path=path)(x, y).item()]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found == right
+
+
 @_NUMBA
 def test_low_boxes_are_cut_into_as_many_bands_as_a_tall_one() -> None:
     mask = torch.zeros(1, 1, 540, 290)

@@ -1,4 +1,4 @@
-"""What Numba lacks for a compiled function that is given addresses and shares its work with others."""
+"""How the compiled pass is compiled: into tasks, which are given addresses and share their work among threads."""
 
 from __future__ import annotations
 
