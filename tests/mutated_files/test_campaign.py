@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.mutated_files.campaign import campaign
 from tests.mutated_files.mutations import evil_pickles
 
-MUTANTS = 170
+MUTANTS = 100
 
 
 def test_mutated_files_are_read_or_refused_in_one_line() -> None:
