@@ -10,12 +10,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import FrozenInstanceError
 from functools import partial
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from gslrm.model.masked_loss import MaskedLoss
 from gslrm.model.ssim_difference import SsimConstants, ssim_loss_difference_form
@@ -23,6 +21,7 @@ from gslrm.model.ssim_loss import SsimTerms, ssim_loss
 from gslrm.model.tried_losses import ForegroundSsimLoss
 from gslrm.model.utils_losses import MaskedSsimLoss, SsimLoss
 from gslrm.testing.recorded_boxes import boxes
+from gslrm.testing.recorded_filters import CountingMode, filters
 
 _CONSTANTS = SsimConstants.of(1.0, 1.0)
 
@@ -101,14 +100,15 @@ def ssim_calls(device: str) -> dict[str, Sequence[float] | Sequence[int] | Seque
     found["times-infinity"] = counts
     losses = SsimLoss(2.0), MaskedSsimLoss(0.25), _ZeroLoss(), ForegroundSsimLoss()
     # What is asked of torch is done by torch: a fused pass is a few operators.
-    with _Counting() as counting:
+    with CountingMode() as counting:
         by_torch(only_x, only_y, mask)
+    found["filters"] = filters()
     # How many sums of windows that are all 2 are at most 2, of 64 numbers of them: float32 would round some up.
     opposites = [torch.ones(1, 3, 11 + k // 8, 11 + k % 8, device=device) for k in range(64)]
     narrow = (SsimLoss(2.0**-5, path=path, check_values=False) for path in ("torch", "auto"))
     found["limit"] = [sum(float(loss(image, -image)) <= 2.0 for image in opposites) for loss in narrow]
     found["boxes"] = boxes()
-    found["by-torch"] = [int(counting.operators > 20)]
+    found["by-torch"] = [int(len(counting.operators) > 20)]
     found["words"] = [str(inspect.isabstract(MaskedLoss)), *map(repr, losses)]
     return found
 
@@ -208,6 +208,9 @@ def loss_refusals(device: str) -> dict[str, list[str | None]]:
         lambda: ssim_loss(x * 512.0, x, mask, SsimTerms(_CONSTANTS)),
         lambda: masked(beyond, x, hiding), lambda: MaskedSsimLoss(path="torch")(beyond, x, hiding),
         lambda: narrow(x / 32.0, x / 32.0, hiding),
+        # Hidden values may be beyond any data range's limit, by little or much.
+        lambda: narrow((x / 32.0).where(hiding > 0.5, 1.0), x / 32.0, hiding),
+        lambda: MaskedSsimLoss(data_range=2.0, path="torch")(x.where(hiding > 0.5, 100.0), x, hiding),
     ]  # fmt: skip
     settings: list[Callable[[], object]] = [
         lambda: SsimLoss(0.0), lambda: SsimLoss(-1.0), lambda: SsimLoss(math.inf), lambda: SsimLoss(path="gpu"),
@@ -254,16 +257,6 @@ def _waves(n: int, c: int, h: int, w: int, phase: float, device: str, dtype: tor
 
 def _pictures(n: int, h: int, w: int, device: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return _waves(n, 3, h, w, 0.0, device, dtype), _waves(n, 3, h, w, 0.3, device, dtype)
-
-
-class _Counting(TorchDispatchMode):
-    """Counts the operators that torch runs."""
-
-    operators = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.operators += 1
-        return func(*args, **(kwargs or {}))
 
 
 class _ZeroLoss(MaskedLoss):
