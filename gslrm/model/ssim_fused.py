@@ -91,7 +91,8 @@ def fused_ssim_loss(
     Where the mask doesn't exceed 0.5 both images count as half of ``constants.offset``.
 
     Args:
-        x, y: of float32 or of float64, both, on the CPU, sides of 11 pixels at least, of any strides.
+        x, y: of float32 or of float64, both, on the CPU, sides of 11 pixels at least, of any strides; they and the mask
+            are read as they lie in memory, whatever ``is_neg()`` says.
         mask: ``None`` shows everything.
         wants_x, wants_y: which gradients to calculate; both take two passes.
         limit: of |x| and |y| where the mask shows them; beyond it they are ``suspicious``.
@@ -103,8 +104,7 @@ def fused_ssim_loss(
         raise RuntimeError(f"the compiled pass of the SSIM loss can't be had: {_why_not}.")
     if x.dtype not in _ready:
         _warm(x.dtype)
-    mask = None if mask is None else _as_in_memory(mask)
-    return _fused(_as_in_memory(x), _as_in_memory(y), mask, constants, wants_x, wants_y, limit)
+    return _fused(x, y, mask, constants, wants_x, wants_y, limit)
 
 
 def _warm(dtype: torch.dtype) -> None:
@@ -171,11 +171,6 @@ def _constants(constants: SsimConstants, windows: int, limit: float, bits: int) 
     numbers = [*window_taps()[: _pass.TAPS], 0.0, c.offset, 1.0, 0.5, c.c1, c.c2, 1 / windows, limit]
     found = np.array(numbers, dtype=f"f{bits // 8}")
     return found, int(found.ctypes.data)
-
-
-def _as_in_memory(tensor: Tensor) -> Tensor:
-    # Some are the negative of what lies there, until it is asked for.
-    return tensor.resolve_neg() if tensor.is_neg() else tensor
 
 
 def _address(tensor: Tensor) -> int:

@@ -212,6 +212,8 @@ def _evaluate(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The loss, and its gradients by x and by y where they are wanted."""
     path = path_of(terms.path, x, y, mask)
+    if path != "torch":
+        x, y, mask = _as_in_memory(x), _as_in_memory(y), None if mask is None else _as_in_memory(mask)
     if path == "numba":
         limit = FAR_OUTSIDE * terms.checked_range if terms.checked_range else math.inf
         fused = fused_ssim_loss(x, y, mask, terms.constants, wants_x=wants[0], wants_y=wants[1], limit=limit)
@@ -232,6 +234,11 @@ def _evaluate(
     by_path = tiled() if path == "triton" else plain_ssim_loss
     with torch.autocast(x.device.type, enabled=False):
         return by_path(x, y, foreground, terms.constants, wants_x=wants[0], wants_y=wants[1])
+
+
+def _as_in_memory(tensor: Tensor) -> Tensor:
+    # Some are the negative of what lies there, until it is asked for.
+    return tensor.resolve_neg() if tensor.is_neg() else tensor
 
 
 def _check(x: Tensor, y: Tensor, foreground: Tensor | None, terms: SsimTerms) -> None:

@@ -34,9 +34,20 @@ _jit: Any = triton.jit
 
 
 @_jit
+def _product(one, other):
+    """In float32 three products in TF32, whose ten bits alone are not enough; in float64 a sum.
+
+    Not ``tl.dot`` in float64: Triton 3.7 can't compile a product of products for compute capability 8.0.
+    """
+    if one.dtype == tl.float64:
+        return tl.sum(one[:, :, None] * other[None, :, :], axis=1)
+    return tl.dot(one, other, input_precision="tf32x3")
+
+
+@_jit
 def _filtered(first, planes, last):
-    """``first`` · planes · ``last``: in float32 by three products in TF32 each, whose ten bits alone are not enough."""
-    return tl.dot(tl.dot(first, planes, input_precision="tf32x3"), last, input_precision="tf32x3")
+    """``first`` · planes · ``last``."""
+    return _product(_product(first, planes), last)
 
 
 @_jit
