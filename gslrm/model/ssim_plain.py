@@ -35,9 +35,9 @@ def plain_ssim_loss(
     by_x = torch.zeros_like(x) if wants_x else None
     by_y = torch.zeros_like(y) if wants_y else None
     sums = []
-    for images, rows, columns in _crops(foreground, n, c, h, w):
-        part = (images, slice(None), rows, columns)
-        shown = None if foreground is None else foreground[part]
+    for images, channels, rows, columns in _crops(foreground, n, c, h, w):
+        part = (images, channels, rows, columns)
+        shown = None if foreground is None else foreground[images, :, rows, columns]
         difference, total = x[part] - y[part], x[part] + y[part] - constants.offset
         if shown is not None:
             difference, total = difference.where(shown, 0.0), total.where(shown, 0.0)
@@ -47,27 +47,35 @@ def plain_ssim_loss(
         for gradient, of_part in zip((by_x, by_y), found, strict=True):
             if gradient is not None and of_part is not None:
                 of_part = of_part.view_as(difference)
-                gradient[part] = of_part if shown is None else of_part.where(shown, 0.0)
+                # Bands of windows share pixels.
+                gradient[part].add_(of_part if shown is None else of_part.where(shown, 0.0))
     # The upper end is reached only through rounding, where C1 and C2 vanish beside the images' values.
     value = torch.stack(sums).sum().clamp(max=2.0) if sums else x.new_zeros(())
     return value, by_x, by_y
 
 
-def _crops(foreground: Tensor | None, n: int, c: int, h: int, w: int) -> list[tuple[slice, slice, slice]]:
-    """Images, rows and columns of what is worked on at once: whole windows, everything that counts once."""
+def _crops(foreground: Tensor | None, n: int, c: int, h: int, w: int) -> list[tuple[slice, slice, slice, slice]]:
+    """Images, channels, rows and columns of what is worked on at once: whole windows, everything that counts once."""
     boxes = [(image, 0, h, 0, w) for image in range(n)]
     if foreground is not None and foreground.device.type == "cpu":
         # The same box in image after image is one crop.
         boxes = sorted(foreground_boxes(foreground), key=lambda box: (box[1:], box[0]))
-    crops: list[tuple[slice, slice, slice]] = []
+    crops: list[tuple[slice, slice, slice, slice]] = []
     for image, top, bottom, left, right in boxes:
         # The windows that see the box, and all their pixels.
         rows = slice(max(top - REACH, 0), min(bottom, h - REACH) + REACH)
         columns = slice(max(left - REACH, 0), min(right, w - REACH) + REACH)
-        images, *before = crops[-1] if crops else (slice(0, 0), None, None)
-        room = CHUNK_PIXELS // (c * (rows.stop - rows.start) * (columns.stop - columns.start))
-        if before == [rows, columns] and images.stop == image and image - images.start < room:
-            crops[-1] = (slice(images.start, image + 1), rows, columns)
-        else:
-            crops.append((slice(image, image + 1), rows, columns))
+        room = CHUNK_PIXELS // ((rows.stop - rows.start) * (columns.stop - columns.start))
+        images, _, *before = crops[-1] if crops else (slice(0, 0), None, None, None)
+        if before == [rows, columns] and images.stop == image and c * (image + 1 - images.start) <= room:
+            crops[-1] = (slice(images.start, image + 1), slice(c), rows, columns)
+            continue
+        # The channels of a large image are worked on one after the other, and of a larger one bands of its windows.
+        at_once = c if c <= room else max(1, room)
+        windows = rows.stop - rows.start - REACH
+        band = windows if room else max(REACH, CHUNK_PIXELS // (columns.stop - columns.start) - REACH)
+        for first in range(0, c, at_once):
+            for start in range(rows.start, rows.start + windows, band):
+                of_band = slice(start, min(start + band, rows.start + windows) + REACH)
+                crops.append((slice(image, image + 1), slice(first, first + at_once), of_band, columns))
     return crops

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gslrm.model import ssim_fused
+from gslrm.model import ssim_fused, ssim_plain
 from gslrm.model.foreground_boxes import MOST_BOXES, REACH, cell_boxes, foreground_boxes
 from gslrm.model.ssim_difference import SsimConstants
 from gslrm.model.ssim_fused import why_not_fused
@@ -238,6 +238,20 @@ def test_another_default_device_and_dtype_change_nothing(path: str) -> None:
     finally:
         torch.set_default_dtype(torch.float32)
     assert found == right
+
+
+@pytest.mark.parametrize("mask", ["full", "disc", "islands"])
+@pytest.mark.parametrize("pixels", [1, 900, 5000, 12_000])
+def test_channels_and_bands_of_large_images_are_put_together(
+    pixels: int, mask: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssim_plain, "CHUNK_PIXELS", pixels)
+    x, y = pair(3, 3, 47, 75)
+    shown = MASKS[mask](3, 47, 75)
+    found, right = _of_path("torch", x, y, shown), _truth(x, y, shown)
+    assert found[0] == pytest.approx(right[0], rel=1e-6)
+    for one, other in zip(found[1:], right[1:], strict=True):
+        assert float((one - other).norm() / other.norm()) < 1e-5  # type: ignore[operator, union-attr]
 
 
 @_NUMBA

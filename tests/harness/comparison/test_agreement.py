@@ -263,7 +263,17 @@ def test_two_revisions_are_compared_from_the_command_line(repository: Path, tmp_
     report = tmp_path / "report.json"
 
     def compare(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "harness", "compare", *arguments, "--argument", "path=torch", "--max-examples", "8"]
+        command = [
+            sys.executable,
+            "-m",
+            "harness",
+            "compare",
+            *arguments,
+            "--argument",
+            "path=torch",
+            "--max-examples",
+            "8",
+        ]
         path = {"PYTHONPATH": str(ROOT)}
         return subprocess.run(
             command, capture_output=True, text=True, timeout=200, cwd=repository, env={**os.environ, **path}
