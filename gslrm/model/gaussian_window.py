@@ -48,7 +48,10 @@ def window_mean_adjoint(maps: Float[Tensor, "p h-10 w-10"]) -> Float[Tensor, "p 
 
 
 def _filter(planes: Tensor, longest_side: int) -> Callable[[Tensor, int], Tensor]:
-    """The 1-D filter along axis 1 of (p, h, w), padded; the window is symmetric, so its adjoint is itself, padded."""
+    """The 1-D filter along axis 1 of (p, h, w), padded; the window is symmetric, so its adjoint is itself, padded.
+
+    ``longest_side`` is that of what windows are means of, padding included.
+    """
     if planes.device.type != "cpu" or planes.dtype != torch.float32:
         return _added_along_rows
     # Neither autocast nor a user's choice of a faster convolution or product may round what is filtered.

@@ -139,7 +139,7 @@ def scan(bits: int) -> int:
     background, version = kind(0.5 if bits == 32 else 0), sources_digest(foreground_boxes)
 
     def scan_images(data):
-        if not version:
+        if not version:  # as in ssim_numba.task
             return
         given = carray(data, 1)[0]
         images, height, width = given.images, given.height, given.width

@@ -22,7 +22,8 @@ _intrinsic: Any = intrinsic
 def compiled(function: Any) -> Any:
     """The function, to be compiled into the tasks that call it.
 
-    A call costs as much as a row of a small picture, with its twenty numbers for three arrays: hence ``forceinline``.
+    Inlined, since a call hands over seven numbers for each array: of a plane of 64² pixels the pass took 12 µs, and 26
+    where its functions were called (one thread of an AVX-512 CPU).
     """
     return _njit(forceinline=True, **_OPTIONS)(function)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import array
 import functools
 import importlib
-import importlib.util
 import os
 import threading
 from types import ModuleType
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from gslrm.model.foreground_boxes import REACH
 from gslrm.model.gaussian_window import window_taps
+from gslrm.model.image_checks import has_nan
 from gslrm.model.ssim_difference import SsimConstants
 from gslrm.model.torch_threads import run_on_threads
 
@@ -194,7 +194,7 @@ def _shown(
         return torch.ones(h * w, dtype=torch.uint8, device="cpu"), boxes, np.ones(n, dtype=np.int64), False
     nan = False
     if mask.dtype not in (torch.float32, torch.bool):
-        nan = mask.is_floating_point() and bool(mask.isnan().any())
+        nan = has_nan(mask)
         mask = mask > 0.5
     mask = mask.contiguous()
     shown = torch.empty(n * h * w, dtype=torch.uint8, device="cpu")

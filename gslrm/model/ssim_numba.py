@@ -339,7 +339,7 @@ def task(bits: int) -> int:
     kind, version = np.float32 if bits == 32 else np.float64, sources_digest(mask_numba)
 
     def run_jobs(data):
-        if not version:
+        if not version:  # which makes it one of the things that what is kept on disk is known by
             return
         call = carray(data, 1)[0]
         xs, ys = carray(pointer(call.x), 1, kind), carray(pointer(call.y), 1, kind)

@@ -1,7 +1,7 @@
 """Compiled tasks on the threads that torch's own operations run on.
 
-After an operation torch's OpenMP threads stay awake for some milliseconds and keep their cores busy: a thread of one's
-own waits for a core all that time, while one of them takes up work within a microsecond. They are asked by OpenMP's
+After an operation torch's OpenMP threads stay awake for a while and keep their cores busy: a thread of one's own would
+wait for a core all that time, while one of them takes up work at once. They are asked by OpenMP's
 entry for GCC's code, ``GOMP_parallel``, which LLVM's and Intel's runtimes have too. Where it isn't found, and in a
 process that was forked, which has lost these threads and would wait for them for ever, Python's threads do it.
 """
